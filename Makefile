@@ -1,0 +1,59 @@
+# Two commands do everything from a bare clone:
+#   make study   set up, then study AlexNet on the paper's machines and on this one
+#   make test    set up, then lint, type-check and test
+# They need python3 (3.11 or newer) with venv, and a C compiler; cmake and ninja come from PyPI.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: study test setup lint types check-dist bench clean
+
+# what the built extension depends on
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard kernels/*.pyx kernels/*.pxd kernels/csrc/*)
+
+setup: $(READY)
+
+$(READY): $(NATIVE)
+	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "a C compiler is missing: apt-get install gcc libc6-dev"; exit 1; }
+	@echo "== setting up $(VENV): virtual environment, build tools, archsim with its native kernels"
+	@$(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "scikit-build-core>=1.1" "cython>=3.1" "cython-cmake>=0.3" cmake ninja
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[report,dev]"
+	@touch $(READY)
+
+study: $(READY)
+	@echo "== studying AlexNet on Atom C2750, two Xeon E5-2697 v4, Xeon Phi 7250 and this host"
+	$(BIN)/archsim study alexnet -o study
+	@echo "== done: open study/report.html"
+
+test: $(READY) lint types
+	@echo "== tests"
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	@echo "== lint"
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/cython-lint kernels/*.pyx kernels/*.pxd
+
+types: $(READY)
+	@echo "== types"
+	$(BIN)/mypy
+
+# source distribution -> wheel -> empty environment -> tests against the installed wheel
+check-dist: $(READY)
+	@echo "== distribution"
+	rm -rf build/dist && $(BIN)/python -m build --quiet --outdir build/dist .
+	$(PYTHON) -m venv --clear build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check build/dist/*.whl
+	build/empty/bin/archsim validate projections --check >/dev/null
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check pytest hypothesis
+	build/empty/bin/python -m pytest -q tests
+
+clean:
+	rm -rf $(VENV) build study

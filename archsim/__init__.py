@@ -1,0 +1,74 @@
+"""archsim: how sparse convolutional networks run on real and imagined processors.
+
+A layer, its sparsity, a method of computing it and a machine make a plan; a plan can be
+predicted (closed form), simulated (discrete events) or measured (native kernels on this host).
+
+Names are imported when first used, so that ``import archsim`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archsim.api import make_plan, measure, predict, simulate
+    from archsim.errors import ArchsimError, HostMismatchError, InputError, NotApplicableError
+    from archsim.machine import Machine
+    from archsim.machinefile import load_machine, machine_names
+    from archsim.network import Layer, Network, load_network, network_names
+    from archsim.plan import Plan, Target
+    from archsim.result import Result
+    from archsim.sparsity import Sparsity, load_sparsity
+    from archsim.study import run_study
+
+# name -> module; the table of contents of the public API
+_PUBLIC = {
+    # nouns
+    "Machine": "machine",
+    "Layer": "network",
+    "Network": "network",
+    "Sparsity": "sparsity",
+    "Plan": "plan",
+    "Target": "plan",
+    "Result": "result",
+    # loading
+    "load_machine": "machinefile",
+    "machine_names": "machinefile",
+    "load_network": "network",
+    "network_names": "network",
+    "load_sparsity": "sparsity",
+    # verbs
+    "make_plan": "api",
+    "predict": "api",
+    "simulate": "api",
+    "measure": "api",
+    "run_study": "study",
+    # errors
+    "ArchsimError": "errors",
+    "InputError": "errors",
+    "NotApplicableError": "errors",
+    "HostMismatchError": "errors",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "ArchsimError", "HostMismatchError", "InputError", "Layer", "Machine", "Network",
+    "NotApplicableError", "Plan", "Result", "Sparsity", "Target", "__version__",
+    "load_machine", "load_network", "load_sparsity", "machine_names", "make_plan", "measure",
+    "network_names", "predict", "run_study", "simulate",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module 'archsim' has no attribute {name!r}") from None
+    value = getattr(import_module(f"archsim.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The closed forms: ``park``, the published model, and ``ecm``, ours."""

@@ -1,0 +1,258 @@
+"""The verbs: make_plan, predict, simulate, measure.  All results are of the one type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Literal
+
+from numpy.typing import NDArray
+
+from archsim.errors import NotApplicableError, input_error
+from archsim.machine import Machine
+from archsim.machinefile import HOST, load_machine
+from archsim.methods import METHODS, get_method
+from archsim.network import Layer
+from archsim.plan import Plan, Target
+from archsim.predictors import ParkGiven, by_ecm, by_native, by_park, by_simulator
+from archsim.request import Request, as_sparsity, make_request, positive, thread_count
+from archsim.result import Result
+from archsim.sparsity import Domain, Sparsity
+
+PREDICTORS: Final = ("park", "ecm", "simulator")
+
+
+def make_plan(
+    layer: Layer,
+    machine: Machine | Target | str,
+    *,
+    method: str,
+    density: float | None = None,
+    pattern: NDArray[Any] | Sparsity | None = None,
+    density_domain: Domain = "spatial",
+    schedule: str = "auto",
+    batch: int = 1,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Plan:
+    """Return what ``method`` asks of a machine for ``layer``, with no time in it.
+
+    Parameters
+    ----------
+    layer : Layer
+    machine : Machine, Target or str
+        With a Target, ``threads`` is needed.
+    method : str
+        ``dense_gemm``, ``lowered_sparse`` or ``direct_sparse``.
+    density : float, optional
+        Share of nonzeros, uniformly random (default 1).
+    pattern : ndarray of shape (K, C / groups, R, S), or Sparsity, optional
+        Real weights; their zeros count.
+    schedule : str
+        A schedule of the method, or ``auto``.
+    batch, threads : int
+        Images, and threads that work on them (default: every hardware thread).
+    isa : str, optional
+        Instruction set of the machine (default: the widest).
+
+    Raises
+    ------
+    InputError
+        An argument is wrong.
+    NotApplicableError
+        The method cannot compute this layer.
+    """
+    if isinstance(machine, str):
+        machine = load_machine(machine)
+    if isinstance(machine, Machine):
+        target = machine.target(isa)
+        threads = thread_count(machine, threads)
+    else:
+        target = machine
+        if threads is None:
+            raise input_error("threads", "must be given with a Target")
+        threads = positive("threads", threads)
+    sparsity = as_sparsity(layer, density, pattern, density_domain)
+    return get_method(method).plan(
+        layer,
+        sparsity,
+        batch=positive("batch", batch),
+        threads=threads,
+        schedule=schedule,
+        target=target,
+    )
+
+
+def predict(
+    layer: Layer,
+    machine: Machine | str,
+    *,
+    method: str = "auto",
+    density: float | None = None,
+    pattern: NDArray[Any] | Sparsity | None = None,
+    density_domain: Domain = "spatial",
+    schedule: str = "auto",
+    batch: int = 1,
+    threads: int | None = None,
+    model: Literal["park", "ecm", "simulator"] = "ecm",
+    traffic: str = "auto",
+    clock: str = "sustained",
+    isa: str | None = None,
+    seed: int = 0,
+    alpha: float | None = None,
+    beta: float = 2.0,
+    sgemm_flops_per_s: float | None = None,
+    stream_bytes_per_s: float | None = None,
+) -> Result:
+    """Predict the time of a layer on a machine.
+
+    Parameters
+    ----------
+    layer : Layer
+    machine : Machine or str
+        A machine, its name or its file.
+    method : str
+        A method's name, or ``auto``: the fastest that applies.
+    density, pattern, density_domain, schedule, batch, threads, isa
+        See :func:`make_plan`.
+    model : {"ecm", "park", "simulator"}
+        Our white-box closed form; the published one (ICLR 2017, section 2.2); discrete events.
+    traffic : {"auto", "rule"}
+        How transfers between levels are found: by reuse distance against capacity.
+    clock : {"sustained", "nominal"}
+        The instruction set's vector clock where the machine gives one, or the nominal clock.
+    seed : int
+        Of a pattern that must be drawn; carried into the result.
+    alpha, beta, sgemm_flops_per_s, stream_bytes_per_s : float, optional
+        Parameters of ``park``; by default the machine's published rates.
+
+    Raises
+    ------
+    InputError
+        An argument is wrong.
+
+    Notes
+    -----
+    Where the method does not apply, ``seconds`` is None and ``reason`` says why.
+    """
+    if model not in PREDICTORS:
+        raise input_error(
+            "model", "unknown model", found=model, allowed=", ".join(PREDICTORS),
+            near=(str(model), PREDICTORS),
+        )  # fmt: skip
+    if traffic not in ("auto", "rule"):
+        raise input_error("traffic", "unknown rule", found=traffic, allowed="auto, rule")
+    request = make_request(
+        layer, machine, method=method, density=density, pattern=pattern,
+        density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
+        clock=clock, isa=isa, seed=seed, model=model,
+    )  # fmt: skip
+    if model == "park":
+        given = ParkGiven(alpha, beta, sgemm_flops_per_s, stream_bytes_per_s)
+        return _answer(request, partial(by_park, given=given))
+    return _answer(request, by_ecm if model == "ecm" else by_simulator)
+
+
+def simulate(layer: Layer, machine: Machine | str, **arguments: Any) -> Result:
+    """Simulate a layer on a machine; arguments as in :func:`predict`.
+
+    Tiles of the plan are events in time on the machine's cores; memory is not modelled yet, so
+    this is the machine with all data in L1.
+    """
+    return predict(layer, machine, **{**arguments, "model": "simulator"})
+
+
+def measure(
+    layer: Layer,
+    machine: Machine | str = HOST,
+    *,
+    method: str = "auto",
+    density: float | None = None,
+    pattern: NDArray[Any] | Sparsity | None = None,
+    density_domain: Domain = "spatial",
+    schedule: str = "auto",
+    batch: int = 1,
+    threads: int | None = None,
+    isa: str | None = None,
+    seed: int = 0,
+    min_seconds: float = 0.1,
+    check: bool = False,
+) -> Result:
+    """Time the native kernel of a layer on this host, with the plan of ``machine``'s target.
+
+    Parameters
+    ----------
+    machine : Machine or str
+        Must be this host.
+    min_seconds : float
+        Calls are repeated for so long at least.
+    check : bool
+        Compare with a float64 reference; the error is in ``notes``.
+
+    Other arguments as in :func:`predict`; the interval is the 5th to 95th percentile of calls.
+
+    Raises
+    ------
+    HostMismatchError
+        The machine is not this host.
+    """
+    from archsim.host import require_host
+
+    if isinstance(machine, str):
+        machine = load_machine(machine)
+    require_host(machine)
+    request = make_request(
+        layer, machine, method=method, density=density, pattern=pattern,
+        density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
+        clock="sustained", isa=isa or active_isa(machine), seed=seed, model="native",
+    )  # fmt: skip
+    return _answer(request, partial(by_native, min_seconds=min_seconds, check=check))
+
+
+def active_isa(machine: Machine) -> str | None:
+    """Return the instruction set that native kernels run (``ARCHSIM_ISA`` may force one)."""
+    from archsim import kernels
+
+    name: str = kernels.active_isa()
+    return name if name in machine.core.isa else None
+
+
+Run = Callable[[Request], Result]
+
+
+def _answer(request: Request, run: Run) -> Result:
+    """Run one method, or all and keep the fastest; attach the dense baseline."""
+    names = [request.method] if request.method != "auto" else list(METHODS)
+    results = [_attempt(replace(request, method=name), run) for name in names]
+    possible = [result for result in results if result.seconds is not None]
+    best = min(possible, key=lambda r: r.seconds or 0.0) if possible else results[0]
+    return replace(best, baseline=partial(best_dense, request, run))
+
+
+def _attempt(request: Request, run: Run) -> Result:
+    """Run one method; where it does not apply, the result carries the reason."""
+    method, sparsity, schedule = get_method(request.method), request.sparsity, request.schedule
+    if method.dense:  # zeros are computed like any other weight
+        sparsity = Sparsity(1.0, sparsity.weights, label="dense")
+    if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
+        schedule = "auto"  # another method's schedule; one that nobody knows is refused below
+    request = replace(request, sparsity=sparsity, schedule=schedule)
+    try:
+        return run(request)
+    except NotApplicableError as error:
+        return request.result(reason=str(error))
+
+
+def best_dense(request: Request, run: Run) -> tuple[str, float] | None:
+    """Find the fastest dense method of our own for the same machine, model, batch, threads."""
+    found = [
+        _attempt(replace(request, method=name, schedule="auto"), run)
+        for name, method in METHODS.items()
+        if method.dense
+    ]
+    timed = [(result.seconds, result.method) for result in found if result.seconds]
+    if not timed:
+        return None
+    seconds, name = min(timed)
+    return name, seconds

@@ -1,0 +1,100 @@
+"""The command line: one form everywhere, ``archsim VERB NETWORK [LAYER] -m MACHINE``.
+
+Results go to stdout, progress and warnings to stderr.  Exit status: 0 done, 1 the job failed,
+2 the input is wrong.  Command modules import the library only inside their functions, so that
+``archsim --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+import archsim
+from archsim.errors import ArchsimError, InputError
+
+# command -> module of this package that holds it
+_COMMANDS = {
+    "study": "study",
+    "predict": "run",
+    "measure": "run",
+    "validate": "validate",
+    "report": "study",
+    "machines": "machines",
+    "networks": "networks",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"archsim.cli.{_COMMANDS[name]}"), f"{name}_command")
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(
+                f"no such command {args[0]!r}; allowed: {', '.join(_COMMANDS)}{hint}", ctx
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(archsim.__version__, prog_name="archsim")
+def cli() -> None:
+    """How sparse convolutional networks run on real and imagined processors."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    try:
+        status = cli.main(args=arguments, prog_name="archsim", standalone_mode=False)
+        return int(status or 0)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as stop:
+        click.echo(stop.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = f"{context.command_path}: " if context is not None else ""
+        _say(f"{where}{error.format_message()}")
+        return 2
+    except InputError as error:
+        _say(str(error))
+        return 2
+    except ArchsimError as error:
+        _say(str(error))
+        return 1
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # the reader (head, less) has gone: leave quietly, also when the buffers are flushed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _say(text: str) -> None:
+    click.echo("error: " + " ".join(text.splitlines()), err=True)

@@ -1,0 +1,101 @@
+"""``archsim networks``: list, show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archsim.cli.options import json_option, print_json, print_tables
+
+if TYPE_CHECKING:
+    from archsim.network import SparsityMap
+
+
+@click.group("networks")
+def networks_command() -> None:
+    """Networks: list those that ship with archsim, show layers and published sparsities."""
+
+
+@networks_command.command("list")
+@json_option
+def list_networks(as_json: bool) -> None:
+    """List the networks that ship with archsim."""
+    from archsim.network import load_network, network_names
+
+    rows: list[dict[str, Any]] = []
+    for name in network_names():
+        network = load_network(name)
+        rows.append(
+            {
+                "name": name,
+                "layers": len(network),
+                "macs": network.macs,
+                "weights": network.weights,
+                "sparsities": list(network.sparsities),
+                "default_sparsity": network.default_sparsity,
+                "description": network.description,
+            }
+        )
+    if as_json:
+        print_json({"schema": 1, "networks": rows})
+        return
+    from rich.table import Table
+
+    table = Table(title="networks")
+    for column in ("name", "layers", "M MAC", "M weights", "sparsity maps", "what"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["name"], str(row["layers"]), f"{row['macs'] / 1e6:.4g}",
+            f"{row['weights'] / 1e6:.4g}", ", ".join(row["sparsities"]), row["description"],
+        )  # fmt: skip
+    print_tables(table)
+
+
+@networks_command.command("show")
+@click.argument("network")
+@json_option
+def show_network(network: str, as_json: bool) -> None:
+    """Show the layers of NETWORK and its published sparsities."""
+    from dataclasses import asdict
+
+    from archsim.network import load_network
+
+    found = load_network(network)
+    if as_json:
+        layers = [
+            {**asdict(y), "P": y.P, "Q": y.Q, "macs": y.macs, "weights": y.weights} for y in found
+        ]
+        maps = {name: asdict(entry) for name, entry in found.sparsities.items()}
+        print_json(
+            {
+                "schema": 1,
+                "name": found.name,
+                "description": found.description,
+                "source": found.source,
+                "layers": layers,
+                "sparsities": maps,
+            }
+        )
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{found.name}: {found.description}", caption=found.source)
+    for column in ("layer", "type", "C", "H x W", "K", "P x Q", "kernel", "stride", "pad", "groups",
+                   "M MAC", "weights", *found.sparsities):  # fmt: skip
+        table.add_column(column, justify="left" if column in ("layer", "type") else "right")
+    for y in found:
+        table.add_row(
+            y.name, y.type, str(y.C), f"{y.H}x{y.W}", str(y.K), f"{y.P}x{y.Q}", f"{y.R}x{y.S}",
+            f"{y.stride[0]}x{y.stride[1]}", f"{y.pad[0]}x{y.pad[1]}", str(y.groups),
+            f"{y.macs / 1e6:.4g}", str(y.weights),
+            *(_share(m, y.name) for m in found.sparsities.values()),
+        )  # fmt: skip
+    print_tables(table)
+    for name, entry in found.sparsities.items():
+        click.echo(f"{name} ({entry.domain}): {entry.description} [{entry.source}]")
+
+
+def _share(entry: SparsityMap, layer: str) -> str:
+    return f"{entry.layers[layer]:.4g}" if layer in entry.layers else ""

@@ -1,0 +1,180 @@
+"""``archsim predict`` and ``archsim measure``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archsim.cli.options import (
+    json_option,
+    machine_option,
+    method_list,
+    print_json,
+    print_tables,
+    progress_bar,
+    workload_options,
+)
+
+if TYPE_CHECKING:
+    from archsim.network import Layer, Network
+    from archsim.result import Result
+    from archsim.sparsity import LayerSparsities
+
+
+@click.command("predict")
+@click.argument("network")
+@click.argument("layers", nargs=-1)
+@machine_option(("host",))
+@workload_options
+@click.option("--model", default="ecm", show_default=True, help="ecm, park or simulator.")
+@click.option(
+    "--density-domain", default=None, help="spatial or winograd: where zeros are counted."
+)
+@click.option("--clock", default="sustained", show_default=True, help="sustained or nominal.")
+@click.option("--isa", help="Instruction set of the machine [default: the widest]")
+@click.option("--alpha", type=float, help="park: overhead of a sparse multiply-add.")
+@click.option("--beta", type=float, default=2.0, show_default=True,
+              help="park: bytes of a nonzero over bytes of a dense weight.")  # fmt: skip
+@click.option("--sgemm", metavar="RATE", help="park: F, such as '2150 GFLOP/s'.")
+@click.option("--stream", metavar="RATE", help="park: B, such as '122 GB/s'.")
+@json_option
+def predict_command(
+    network: str,
+    layers: tuple[str, ...],
+    machines: tuple[str, ...],
+    sparsity: str | None,
+    methods: str,
+    schedule: str,
+    batch: int | None,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+    density_domain: str | None,
+    sgemm: str | None,
+    stream: str | None,
+    **settings: Any,
+) -> None:
+    """Predict what each layer of NETWORK costs on a machine, without running anything."""
+    from archsim.api import predict
+
+    settings |= {
+        "sgemm_flops_per_s": _rate("--sgemm", sgemm, "flop rate"),
+        "stream_bytes_per_s": _rate("--stream", stream, "bandwidth"),
+    }
+
+    def one(layer: Layer, machine: Any, method: str, pattern: Any) -> Result:
+        return predict(
+            layer, machine, method=method, pattern=_domain(pattern, density_domain),
+            schedule=schedule, batch=batch or 1, threads=threads, seed=seed, **settings,
+        )  # fmt: skip
+
+    _each(network, layers, machines, sparsity, methods, as_json, one)
+
+
+@click.command("measure")
+@click.argument("network")
+@click.argument("layers", nargs=-1)
+@machine_option(("host",))
+@workload_options
+@click.option("--isa", help="Instruction set [default: the widest, or ARCHSIM_ISA]")
+@click.option("--min-seconds", type=click.FloatRange(min=0.0), default=0.1, show_default=True,
+              help="Repeat each kernel for at least so long.")  # fmt: skip
+@click.option("--check/--no-check", default=False, help="Compare with a float64 reference.")
+@json_option
+def measure_command(
+    network: str,
+    layers: tuple[str, ...],
+    machines: tuple[str, ...],
+    sparsity: str | None,
+    methods: str,
+    schedule: str,
+    batch: int | None,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Time the native kernels of each layer of NETWORK on this host."""
+    from archsim.api import measure
+
+    def one(layer: Layer, machine: Any, method: str, pattern: Any) -> Result:
+        return measure(
+            layer, machine, method=method, pattern=pattern, schedule=schedule, batch=batch or 1,
+            threads=threads, seed=seed, **settings,
+        )  # fmt: skip
+
+    _each(network, layers, machines, sparsity, methods, as_json, one)
+
+
+def _rate(name: str, text: str | None, kind: str) -> float | None:
+    from archsim.errors import InputError
+    from archsim.units import Unit
+
+    try:
+        return Unit(kind).parse(text) if text is not None else None
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _domain(pattern: Any, domain: str | None) -> Any:
+    """Say in which domain the zeros are counted, where the user does."""
+    if domain is None:
+        return pattern
+    from archsim.sparsity import Sparsity
+
+    return Sparsity(pattern.density, pattern.weights, domain, pattern.label)  # type: ignore[arg-type]
+
+
+def _each(
+    network_name: str,
+    names: tuple[str, ...],
+    machine_names: tuple[str, ...],
+    sparsity: str | None,
+    methods: str,
+    as_json: bool,
+    one: Any,
+) -> None:
+    """Run every layer, machine and method; print them."""
+    from archsim.machinefile import load_machine
+    from archsim.network import load_network
+    from archsim.report.tables import results_table
+    from archsim.result import document
+    from archsim.sparsity import load_sparsity
+
+    network: Network = load_network(network_name)
+    sparsities: LayerSparsities = load_sparsity(sparsity, network)
+    layers = [network[name] for name in names] if names else list(network)
+    machines = [load_machine(name) for name in machine_names]
+    chosen = method_list(methods)
+    cases = [(m, y, name) for m in machines for y in layers for name in chosen]
+    found: list[dict[str, Any]] = []
+    results: list[Result] = []
+    with progress_bar() as progress:
+        for done, (machine, layer, method) in enumerate(cases):
+            progress(f"{machine.name} {layer.name} {method}", done, len(cases))
+            result = one(layer, machine, method, sparsities[layer.name])
+            results.append(result)
+            found.append(result.as_dict())
+    totals: dict[str, Any] = {
+        "network": network.name,
+        "sparsity": sparsities.label,
+        "dense_bytes": float(sum(layer.dense_bytes for layer in layers)),
+        "sparse_bytes": sum(
+            min(float(y.dense_bytes), y.sparse_bytes(sparsities[y.name].density)) for y in layers
+        ),
+        "machines": {m.name: _totals(m.name, results) for m in machines},
+        "notes": {f"{r.machine} {r.layer} {r.method}": list(r.notes) for r in results if r.notes},
+    }
+    if as_json:
+        print_json(document(found, totals))
+        return
+    print_tables(results_table(found))
+    for where, notes in totals["notes"].items():
+        click.echo(f"{where}: {'; '.join(notes)}", err=True)
+
+
+def _totals(machine: str, results: list[Result]) -> dict[str, Any]:
+    from archsim.study import sum_layers
+
+    return sum_layers([r for r in results if r.machine == machine])

@@ -1,0 +1,109 @@
+"""``archsim study`` and ``archsim report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archsim.cli.options import (
+    json_option,
+    machine_option,
+    method_list,
+    print_json,
+    print_tables,
+    progress_bar,
+    say,
+    workload_options,
+)
+
+_DEFAULT = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "host")
+
+
+@click.command("study")
+@click.argument("network")
+@click.argument("layers", nargs=-1)
+@machine_option(_DEFAULT)
+@workload_options
+@click.option("--model", "models", multiple=True, default=("ecm", "park"), show_default=True,
+              help="Predictors: ecm, park, simulator; repeats.")  # fmt: skip
+@click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path),
+              help="Folder for results and page [default: study-NETWORK]")  # fmt: skip
+@click.option("--native/--no-native", default=True, help="Measure on the host, if it is chosen.")
+@click.option("--curves/--no-curves", default=True, help="Also a range of sparsities per layer.")
+@json_option
+def study_command(
+    network: str,
+    layers: tuple[str, ...],
+    machines: tuple[str, ...],
+    sparsity: str | None,
+    methods: str,
+    schedule: str,
+    batch: int | None,
+    threads: int | None,
+    seed: int,
+    models: tuple[str, ...],
+    folder: Path | None,
+    native: bool,
+    curves: bool,
+    as_json: bool,
+) -> None:
+    """Predict and measure every layer of NETWORK by every method: the main job.
+
+    NETWORK is a built-in name, a YAML file or a CSV layer table. Without --batch each machine
+    gets one image per hardware thread.
+    """
+    from archsim.study import run_study
+
+    with progress_bar() as progress:
+        found = run_study(
+            network, list(machines), layers=layers or None, batch=batch, threads=threads,
+            sparsity=sparsity, methods=method_list(methods), models=models, curves=curves,
+            native=native, schedule=schedule, seed=seed, progress=progress,
+        )  # fmt: skip
+    found.command = " ".join(["archsim", *sys.argv[1:]])
+    document = found.as_document()
+    paths = found.write(folder or Path(f"study-{found.network.name}"), document)
+    paths += _page(document, paths[0].parent)
+    if as_json:
+        print_json(document)
+    else:
+        _print_study(document)
+    for path in paths:
+        say(f"wrote {path}")
+
+
+@click.command("report")
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "page", type=click.Path(path_type=Path), metavar="FILE",
+              help="HTML page to write [default: report.html beside RESULTS]")  # fmt: skip
+def report_command(results: Path, page: Path | None) -> None:
+    """Redraw table and page of a RESULTS file (results.json of a study)."""
+    from archsim.report.html import write_html
+    from archsim.study import read_document
+
+    document = read_document(results)
+    _print_study(document)
+    say(f"wrote {write_html(document, page or results.parent / 'report.html')}")
+
+
+def _print_study(document: dict[str, Any]) -> None:
+    from archsim.report.tables import study_tables
+
+    print_tables(*study_tables(document))
+
+
+def _page(document: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the HTML page where the extra for it is installed; say so where it is not."""
+    from archsim.errors import ArchsimError, InputError
+    from archsim.report.html import write_html
+
+    try:
+        return [write_html(document, folder / "report.html")]
+    except InputError:
+        raise
+    except ArchsimError as error:
+        say(f"no page: {error}")
+        return []

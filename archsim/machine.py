@@ -1,0 +1,372 @@
+"""Machine: what a YAML file says of the hardware, and nothing else.
+
+One frozen class is the schema, the defaults, the documentation and the rules at once.  Reading
+files, merging ``base:`` and keeping track of sources is in :mod:`archsim.machinefile`.
+Numbers are in base units: hertz, bytes, bytes per second, cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from archsim.errors import input_error
+from archsim.plan import Target
+from archsim.schema import RuleError
+from archsim.units import Unit
+
+FORMAT: Final = 1
+
+Kind = Literal["datasheet", "measured", "published", "assumed", "derived"]
+
+Frequency = Annotated[float, Unit("frequency")]
+Size = Annotated[float, Unit("size")]
+Bandwidth = Annotated[float, Unit("bandwidth")]
+BytesPerCycle = Annotated[float, Unit("bandwidth per cycle")]
+Cycles = Annotated[float, Unit("cycles")]
+CyclesOrZero = Annotated[float, Unit("cycles", allow_zero=True)]
+PerCycle = Annotated[float, Unit("rate per cycle")]
+Seconds = Annotated[float, Unit("time")]
+FlopRate = Annotated[float, Unit("flop rate")]
+Count = Annotated[int, Field(ge=1, strict=True)]
+IsaName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+
+class Block(BaseModel):
+    """Base of every part of a machine file: frozen, unknown keys refused, a source of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: str | None = Field(
+        None, description="Key in `sources` of the numbers of this block that name none themselves."
+    )
+    note: str | None = Field(None, description="Anything that a reader should know.")
+
+
+class Source(BaseModel):
+    """Where numbers come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind = Field(description="How sure a number from here is.")
+    text: str = Field(description="Document and table, command and date, or the reason.")
+
+
+class InstructionSet(Block):
+    """One SIMD instruction set of the core, single precision."""
+
+    lanes: Count = Field(description="Single-precision numbers in a vector register.")
+    registers: Count = Field(description="Architectural vector registers.")
+    fma: bool = Field(description="Whether multiply-add is one instruction.", strict=True)
+    multiply: PerCycle = Field(
+        alias="multiply", description="Vector multiplies started per cycle (FMAs where fma)."
+    )
+    add: PerCycle = Field(description="Vector additions started per cycle (FMAs where fma).")
+    multiply_latency_cycles: Cycles = Field(
+        alias="multiply_latency", description="Latency of a multiply (of an FMA where fma)."
+    )
+    add_latency_cycles: Cycles = Field(
+        alias="add_latency", description="Latency of an addition (of an FMA where fma)."
+    )
+    shared_arithmetic: bool = Field(
+        True,
+        strict=True,
+        description="Multiplies and additions use the same ports (false: one port each).",
+    )
+    loads: PerCycle = Field(description="Aligned vector loads per cycle, data in L1.")
+    stores: PerCycle = Field(description="Aligned vector stores per cycle.")
+    line_crossing_cycles: Cycles = Field(
+        alias="line_crossing", description="Load-port time of a load that crosses a cache line."
+    )
+    page_crossing_cycles: Cycles = Field(
+        alias="page_crossing", description="Load-port time of a load that crosses a page."
+    )
+    broadcast_uops: Count = Field(
+        1, description="Micro-operations that fill a register with one number from memory."
+    )
+    folded_load: bool = Field(
+        True,
+        strict=True,
+        description="An unaligned load can be the operand of the arithmetic instruction.",
+    )
+    vector_clock_hz: Frequency | None = Field(
+        None, alias="vector_clock", description="Sustained clock under this vector load."
+    )
+
+
+class Core(Block):
+    """One core: what it can start per cycle, and what stops it."""
+
+    issue_width: PerCycle = Field(description="Micro-operations issued per cycle.")
+    scalar: PerCycle = Field(description="Integer and index micro-operations per cycle.")
+    scalar_loads: PerCycle = Field(description="Scalar loads per cycle.")
+    shared_load_store: bool = Field(
+        False, strict=True, description="Loads and stores go through one port together."
+    )
+    load_latency_cycles: Cycles = Field(
+        alias="load_latency", description="Load to use, vector, data in L1."
+    )
+    mispredict_cycles: CyclesOrZero = Field(
+        alias="mispredict", description="Cycles lost by a mispredicted branch."
+    )
+    reorder_window: Count = Field(description="Micro-operations in flight (reorder buffer).")
+    threads_hide_stalls: bool = Field(
+        False,
+        strict=True,
+        description="Another hardware thread works while one waits for a mispredicted branch.",
+    )
+    isa: Mapping[IsaName, InstructionSet] = Field(
+        description="Instruction sets by name: sse42, avx2, avx512, neon, or one of your own.",
+        min_length=1,
+    )
+
+
+class Cache(Block):
+    """One cache level; the list goes from inside out."""
+
+    name: str = Field(pattern=r"^L[1-9]$", description="L1, L2, L3: the level name in results.")
+    size_bytes: Size = Field(alias="size", description="Capacity of one instance.")
+    line_bytes: Size = Field(
+        64.0,
+        alias="line",
+        description="Cache line.",
+        validate_default=False,
+        json_schema_extra={"default": "64 B"},
+    )
+    ways: Count = Field(description="Associativity.")
+    shared_by: Count = Field(1, description="Cores that share one instance.")
+    latency_cycles: Cycles = Field(alias="latency", description="Load to use on a hit here.")
+    bandwidth_bytes_per_cycle: BytesPerCycle = Field(
+        alias="bandwidth", description="Rate of a stream of loads from here, for one core."
+    )
+    write_bytes_per_cycle: BytesPerCycle | None = Field(
+        None, alias="write_bandwidth", description="Write-back rate from inside (default: as read)."
+    )
+    outstanding: Count = Field(
+        10, description="Misses of this level that one core keeps in flight."
+    )
+    overlap: Literal["serial", "overlapped", "latency"] = Field(
+        "serial",
+        description=(
+            "How the time to fetch what misses here combines with the core's loads: added to it "
+            "(serial), hidden behind it (overlapped), or paid as one latency a line (latency)."
+        ),
+    )
+
+
+class Memory(Block):
+    """One memory; with several (MCDRAM beside DDR) the first one holds what fits into it."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$", description="The level name in results.")
+    size_bytes: Size | None = Field(None, alias="size", description="Capacity, all sockets.")
+    bandwidth_bytes_per_s: Bandwidth = Field(
+        alias="bandwidth", description="Sustained read rate of one socket."
+    )
+    core_bandwidth_bytes_per_s: Bandwidth | None = Field(
+        None, alias="core_bandwidth", description="Sustained read rate of a single core."
+    )
+    latency_s: Seconds = Field(alias="latency", description="Load to use.")
+    write_allocate: bool = Field(
+        True, strict=True, description="A store first reads the line that it writes to."
+    )
+
+
+class Rates(Block):
+    """Rates published for the whole machine; the published model needs them."""
+
+    sgemm_flops_per_s: FlopRate | None = Field(
+        None, alias="sgemm", description="Dense single-precision matrix product (F)."
+    )
+    stream_bytes_per_s: Bandwidth | None = Field(
+        None, alias="stream", description="Sustained memory bandwidth (B)."
+    )
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        strict=True,
+        description="Published overhead of a sparse multiply-add against a dense one.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where one number comes from.
+
+    ``low`` and ``high`` are the range in base units, or None where none is stated.
+    """
+
+    kind: Kind
+    text: str
+    key: str | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str | None = None
+    where: str | None = None
+
+
+class Machine(Block):
+    """A processor as its file describes it.
+
+    Read one with :func:`archsim.load_machine`.  ``provenance`` maps dotted paths of the file
+    (``core.isa.avx2.loads``) to where the number comes from.
+    """
+
+    format: Literal[1] = Field(1, description="Version of this file format.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the machine.")
+    description: str = Field("", description="One or two lines on what it is.")
+    base: str | None = Field(None, description="Name or file of the machine this one starts from.")
+    identity: str | None = Field(
+        None, description="Digest of the hardware that the file was read off, where it was."
+    )
+    clock_hz: Frequency = Field(alias="clock", description="Nominal clock.")
+    sockets: Count = Field(1, description="Sockets.")
+    cores: Count = Field(description="Cores per socket.")
+    threads_per_core: Count = Field(1, description="Hardware threads per core.")
+    page_bytes: Size = Field(
+        4096.0,
+        alias="page",
+        description="Page.",
+        validate_default=False,
+        json_schema_extra={"default": "4 KiB"},
+    )
+    barrier_cycles: CyclesOrZero = Field(
+        alias="barrier", description="Barrier over all threads of the machine, in core cycles."
+    )
+    core: Core
+    caches: tuple[Cache, ...] = Field(min_length=1, description="Levels, inside out.")
+    memory: tuple[Memory, ...] = Field(min_length=1, description="Memories, the preferred first.")
+    rates: Rates = Field(default_factory=lambda: Rates.model_validate({}))
+    sources: Mapping[str, Source] = Field(default_factory=dict, description="Key to source.")
+
+    _provenance: Mapping[str, Provenance] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Machine:
+        for key, group in (("caches", self.caches), ("memory", self.memory)):
+            names = [entry.name for entry in group]
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise RuleError(
+                        (key, index, "name"), f"level names must differ; found {', '.join(names)}"
+                    )
+        for index, (inner, outer) in enumerate(zip(self.caches, self.caches[1:], strict=False)):
+            if inner.line_bytes != outer.line_bytes:
+                raise RuleError(
+                    ("caches", index + 1, "line"),
+                    f"lines of {inner.name} and {outer.name} must be of one size; "
+                    f"found {inner.line_bytes:.0f} B and {outer.line_bytes:.0f} B",
+                )
+            if outer.size_bytes / outer.shared_by < inner.size_bytes / inner.shared_by / 4:
+                raise RuleError(
+                    ("caches", index + 1, "size"),
+                    f"{outer.name} is far smaller than {inner.name}, inside it; "
+                    f"found {outer.size_bytes:.0f} B",
+                )
+        for index, cache in enumerate(self.caches):
+            if cache.shared_by > self.cores or self.cores % cache.shared_by:
+                raise RuleError(
+                    ("caches", index, "shared_by"),
+                    f"{cache.name}: must divide cores ({self.cores}); found {cache.shared_by}",
+                )
+            if cache.size_bytes % (cache.line_bytes * cache.ways):
+                raise RuleError(
+                    ("caches", index, "size"),
+                    f"{cache.name}: must be a multiple of line x ways "
+                    f"({cache.line_bytes:.0f} B x {cache.ways}); found {cache.size_bytes:.0f} B",
+                )
+        for name, isa in self.core.isa.items():
+            if isa.lanes & (isa.lanes - 1):
+                raise RuleError(
+                    ("core", "isa", name, "lanes"), f"must be a power of two; found {isa.lanes}"
+                )
+        return self
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.clock_hz, self.sockets, self.cores))
+
+    @property
+    def provenance(self) -> Mapping[str, Provenance]:
+        """Dotted path of each number of the file -> where it comes from."""
+        return MappingProxyType(dict(self._provenance))
+
+    @property
+    def total_cores(self) -> int:
+        """Physical cores of the whole machine."""
+        return self.sockets * self.cores
+
+    @property
+    def total_threads(self) -> int:
+        """Hardware threads of the whole machine."""
+        return self.total_cores * self.threads_per_core
+
+    @property
+    def default_isa(self) -> str:
+        """Name of the widest instruction set; of two equally wide ones, the one named last."""
+        return max(
+            enumerate(self.core.isa), key=lambda item: (self.core.isa[item[1]].lanes, item[0])
+        )[1]
+
+    def instruction_set(self, isa: str | None = None) -> InstructionSet:
+        """Return the instruction set called ``isa`` (default: the widest)."""
+        name = isa or self.default_isa
+        try:
+            return self.core.isa[name]
+        except KeyError:
+            raise input_error(
+                f"isa of {self.name}",
+                "unknown instruction set",
+                found=name,
+                allowed=", ".join(self.core.isa),
+                near=(name, self.core.isa),
+            ) from None
+
+    def clock_for(self, isa: str | None = None, clock: str = "sustained") -> float:
+        """Return the clock in hertz that a model should use.
+
+        Parameters
+        ----------
+        isa : str, optional
+            Instruction set (default: the widest).
+        clock : {"sustained", "nominal"}
+            ``sustained`` takes the instruction set's ``vector_clock`` where the file gives one.
+        """
+        if clock not in ("sustained", "nominal"):
+            raise input_error("clock", "unknown clock", found=clock, allowed="sustained, nominal")
+        vector_clock = self.instruction_set(isa).vector_clock_hz
+        return vector_clock if clock == "sustained" and vector_clock else self.clock_hz
+
+    def peak_flops_per_s(self, isa: str | None = None, clock: str = "sustained") -> float:
+        """Return lanes x ports x clock x cores, counting a multiply-add as two."""
+        unit = self.instruction_set(isa)
+        if unit.fma or not unit.shared_arithmetic:
+            per_cycle = 2 * min(unit.multiply, unit.add)
+        else:
+            per_cycle = 2 / (1 / unit.multiply + 1 / unit.add)
+        return per_cycle * unit.lanes * self.clock_for(isa, clock) * self.total_cores
+
+    def target(self, isa: str | None = None) -> Target:
+        """Return the little of this machine that a method's blocking depends on."""
+        name = isa or self.default_isa
+        unit = self.instruction_set(name)
+        first, second = self.caches[0], self.caches[min(1, len(self.caches) - 1)]
+        return Target(
+            isa=name,
+            lanes=unit.lanes,
+            registers=unit.registers,
+            fma=unit.fma,
+            line_bytes=int(first.line_bytes),
+            page_bytes=int(self.page_bytes),
+            l1_bytes=int(first.size_bytes),
+            l1_sharers=first.shared_by * self.threads_per_core,
+            l2_bytes=int(second.size_bytes),
+            l2_sharers=second.shared_by * self.threads_per_core,
+            threads_per_core=self.threads_per_core,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the machine as plain data in base units, as ``--json`` prints it."""
+        return self.model_dump(mode="json", exclude_none=True)

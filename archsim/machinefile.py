@@ -1,0 +1,489 @@
+"""Reading machine files: ``base:`` merged, every number with its source, derived rates scaled.
+
+A file may start from another one (``base:``) and say only what differs.  Maps merge key by key;
+entries of ``caches`` and ``memory`` merge by ``name``.  A number is written with its unit, or as
+a map ``{value, range, source, note}``; without a ``source`` of its own it has that of the nearest
+block around it in the same file.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from archsim.errors import InputError, input_error
+from archsim.machine import Machine, Provenance, Source
+from archsim.schema import dotted as _dotted
+from archsim.schema import keys_of, model_at, validate
+from archsim.units import Unit, format_quantity, parse_quantity
+from archsim.yamlfile import Mark, Node, read_yaml
+
+_TEXT_KEYS: Final = frozenset(
+    {"name", "description", "base", "source", "note", "format", "identity"}
+)
+_LEAF_KEYS: Final = frozenset({"value", "range", "source", "note"})
+_NAMED_LISTS: Final = ("caches", "memory")
+_NOT_INHERITED: Final = frozenset({"description", "note", "identity"})  # true of the base alone
+HOST: Final = "host"
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a file says of one number, before units are known."""
+
+    source: Source | None
+    key: str | None
+    bounds: tuple[Any, Any] | None
+    note: str | None
+    mark: Mark
+    own: bool = True  # written by the file itself, not by its base
+
+
+@dataclass
+class _Tree:
+    """A file with its base merged in: plain values, and where each was written."""
+
+    node: Node
+    written: dict[str, _Written] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    base: Machine | None = None
+
+
+def machine_names() -> list[str]:
+    """Return the names of the machines that ship with archsim."""
+    folder = resources.files("archsim") / "machines"
+    return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_machine(name_or_path: str | Path) -> Machine:
+    """Load a machine by built-in name, from a YAML file, or this one (``host``).
+
+    Raises
+    ------
+    InputError
+        Unknown name, or anything wrong in the file: file, line, key, found, allowed.
+    """
+    if str(name_or_path) == HOST:
+        from archsim.host import host_machine
+
+        return host_machine()
+    return _finish(_load_tree(_find(str(name_or_path), "machine", None), ()))
+
+
+def machine_from_node(node: Node) -> Machine:
+    """Build a machine from a YAML tree that is not in a file."""
+    return _finish(_merge_base(node, Path(node.mark.file), ()))
+
+
+def _find(name: str, where: str, folder: Path | None) -> Path:
+    """Return the file of a built-in machine or of a path, relative to ``folder`` for a base."""
+    names = machine_names()
+    if name in names:
+        return Path(str(resources.files("archsim") / "machines" / f"{name}.yaml"))
+    path = Path(name) if folder is None else folder / name
+    try:
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
+    except OSError as error:  # too long a name, a folder that may not be entered
+        raise input_error(where, f"cannot be read ({error.strerror})", found=name) from None
+    if is_folder or path.suffix.lower() in (".yaml", ".yml"):
+        what = "is a folder; a file is due" if is_folder else "no such file"
+        raise input_error(where, what, found=str(path))
+    if folder is None:
+        names = [*names, HOST]
+    raise input_error(
+        where,
+        "no such machine, and no such file",
+        found=name,
+        allowed=", ".join(names) + ", or a .yaml file",
+        near=(name, names),
+    )
+
+
+def _load_tree(path: Path, stack: tuple[Path, ...]) -> _Tree:
+    return _merge_base(read_yaml(path), path, stack)
+
+
+def _merge_base(node: Node, path: Path, stack: tuple[Path, ...]) -> _Tree:
+    if not isinstance(node.value, dict):
+        raise input_error(str(node.mark), "a map of machine keys is due", found=node.plain())
+    base_node = node.value.get("base")
+    if base_node is None or base_node.value is None:
+        return _annotate(node, {})
+    where = f"{base_node.mark}: base"
+    if not isinstance(base_node.value, str):
+        raise input_error(where, "the name or file of a machine is due", found=base_node.plain())
+    stack = (*stack, path.resolve())
+    base_path = _find(base_node.value, where, path.parent)
+    if base_path.resolve() in stack:
+        chain = " -> ".join(p.name for p in (*stack, base_path.resolve()))
+        raise input_error(where, "base is circular", found=chain)
+    if "name" not in node.value:
+        raise input_error(str(node.mark), "key 'name' is missing")
+    base_tree = _load_tree(base_path, stack)
+    base = _finish(base_tree)
+    own = _annotate(node, base_tree.sources)
+    written = {key: replace(entry, own=False) for key, entry in base_tree.written.items()}
+    theirs = {key: item for key, item in base_tree.node.value.items() if key not in _NOT_INHERITED}
+    node = _merge(Node(theirs, base_tree.node.mark), own.node)
+    return _Tree(node, written | own.written, own.sources, base)
+
+
+def _annotate(node: Node, base_sources: dict[str, Source]) -> _Tree:
+    """Strip ``{value, ...}`` maps and note who says what."""
+    sources = dict(base_sources)
+    entry = node.value.get("sources")
+    if entry is not None and isinstance(entry.value, dict):
+        for key, item in entry.value.items():
+            try:
+                sources[key] = validate(Source, item)
+            except InputError as error:
+                where = _dotted(("sources", key))
+                raise InputError(str(error).replace(": ", f": {where}: ", 1)) from None
+    tree = _Tree(node, {}, sources)
+    tree.node = _strip(node, (), None, tree)
+    return tree
+
+
+def _strip(node: Node, path: tuple[str, ...], block_source: str | None, tree: _Tree) -> Node:
+    value = node.value
+    if isinstance(value, dict) and "value" in value and path:
+        return _leaf(node, path, block_source, tree)
+    if isinstance(value, dict):
+        named = value.get("source")
+        if named is not None and path != ("sources",):
+            block_source = _known_source(named, path, tree)
+        items = {}
+        for key, item in value.items():
+            if key in _TEXT_KEYS or (not path and key == "sources"):
+                items[key] = item
+            else:
+                items[key] = _strip(item, (*path, key), block_source, tree)
+        return Node(items, node.mark)
+    if isinstance(value, list) and path and path[-1] in _NAMED_LISTS:
+        entries: list[Node] = []
+        for item in value:
+            name = item.value.get("name") if isinstance(item.value, dict) else None
+            label = str(name.value) if name is not None else f"[{len(entries)}]"
+            entries.append(_strip(item, (*path, label), block_source, tree))
+        return Node(entries, node.mark)
+    if not isinstance(value, list):
+        source = tree.sources.get(block_source) if block_source else None
+        tree.written[".".join(path)] = _Written(source, block_source, None, None, node.mark)
+    return node
+
+
+def _known_source(named: Node, path: tuple[str, ...], tree: _Tree) -> str:
+    if not isinstance(named.value, str) or named.value not in tree.sources:
+        raise input_error(
+            f"{named.mark}: {_dotted((*path, 'source'))}",
+            "no such key in sources",
+            found=named.plain(),
+            allowed=", ".join(tree.sources) or "none is given",
+            near=(str(named.value), tree.sources),
+        )
+    return named.value
+
+
+def _leaf(node: Node, path: tuple[str, ...], block_source: str | None, tree: _Tree) -> Node:
+    """Read ``{value, range, source, note}``."""
+    shown = _dotted(path)
+    for key, item in node.value.items():
+        if key not in _LEAF_KEYS:
+            raise input_error(
+                f"{item.mark}: {shown}", f"unknown key {key!r}",
+                allowed=", ".join(sorted(_LEAF_KEYS)), near=(key, _LEAF_KEYS),
+            )  # fmt: skip
+    value = node.value["value"]
+    if isinstance(value.value, (dict, list)):
+        raise input_error(f"{value.mark}: {shown}.value", "one value is due", found=value.plain())
+    if "source" in node.value:
+        block_source = _known_source(node.value["source"], path, tree)
+    bounds: tuple[Any, Any] | None = None
+    if "range" in node.value:
+        given = node.value["range"].plain()
+        if not isinstance(given, list) or len(given) != 2:
+            raise input_error(
+                f"{node.value['range'].mark}: {shown}.range", "two values are due", found=given,
+                allowed="[low, high]",
+            )  # fmt: skip
+        bounds = (given[0], given[1])
+    note = node.value["note"].plain() if "note" in node.value else None
+    source = tree.sources.get(block_source) if block_source else None
+    tree.written[".".join(path)] = _Written(source, block_source, bounds, note, node.mark)
+    return Node(value.value, node.mark)
+
+
+def _merge(base: Node, own: Node, key: str = "") -> Node:
+    if isinstance(base.value, dict) and isinstance(own.value, dict):
+        merged = dict(base.value)
+        for name, item in own.value.items():
+            merged[name] = _merge(merged[name], item, name) if name in merged else item
+        return Node(merged, own.mark)
+    if key in _NAMED_LISTS and isinstance(base.value, list) and isinstance(own.value, list):
+        entries = list(base.value)
+        places = {_name_of(entry): index for index, entry in enumerate(entries)}
+        for item in own.value:
+            index = places.pop(_name_of(item), None)  # a second one of a name is left for _check
+            if index is not None:
+                entries[index] = _merge(entries[index], item)
+            else:
+                entries.append(item)
+        return Node(entries, own.mark)
+    return own
+
+
+def _name_of(entry: Node) -> str:
+    """Return the name of an entry; one without is named like none of the valid ones."""
+    named = entry.value.get("name") if isinstance(entry.value, dict) else None
+    return named.value if named is not None and isinstance(named.value, str) else ""
+
+
+def _finish(tree: _Tree) -> Machine:
+    """Validate, scale what a changed base must scale, and attach provenance."""
+    machine = validate(Machine, tree.node)
+    if tree.base is not None and _scale_derived(tree, machine, tree.base):
+        machine = validate(Machine, tree.node)
+    provenance = {path: _provenance(path, entry, machine) for path, entry in tree.written.items()}
+    machine._provenance = provenance
+    return machine
+
+
+def _provenance(path: str, written: _Written, machine: Machine) -> Provenance:
+    source = written.source or Source(kind="assumed", text="no source stated")
+    low = high = None
+    if written.bounds is not None:
+        value, where = value_at(machine, path), f"{written.mark}: {path}.range"
+        if isinstance(value, (bool, str)) or value is None:
+            raise input_error(where, "only a number can have one", found=value)
+        unit = _unit_at(path, machine)
+        try:
+            low, high = (unit.parse(b) if unit else _number(b) for b in written.bounds)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from None
+        if not low <= value <= high:
+            shown = [format_quantity(v, unit.kind) if unit else v for v in (value, low, high)]
+            raise input_error(
+                where, "does not hold the value", found=f"{shown[0]} outside {shown[1]}..{shown[2]}"
+            )
+    return Provenance(
+        kind=source.kind, text=source.text, key=written.key, low=low, high=high,
+        note=written.note, where=str(written.mark),
+    )  # fmt: skip
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"a number is due; found {value!r}")
+    return float(value)
+
+
+def _scale_derived(tree: _Tree, machine: Machine, base: Machine) -> bool:
+    """Scale published rates that belong to the base's hardware; return whether any changed.
+
+    The dense rate scales with the peak, vector clocks with the clock, STREAM with the memory's
+    bandwidth.  Alpha has no such rule: it is dropped, and the in-core model gives it.
+    """
+    changed = False
+    peak = machine.peak_flops_per_s(clock="nominal") / base.peak_flops_per_s(clock="nominal")
+    clock = machine.clock_hz / base.clock_hz
+    compute = (machine.cores, machine.sockets, clock, _simd(machine)) != (
+        base.cores, base.sockets, 1.0, _simd(base),
+    )  # fmt: skip
+    memory = _memory_rate(machine) / _memory_rate(base)
+
+    def inherited(path: str) -> bool:
+        return path in tree.written and not tree.written[path].own
+
+    def scale(
+        path: str, value: float | None, ratio: float, kind: str, why: str, *, always: bool = False
+    ) -> None:
+        nonlocal changed
+        if value is None or not inherited(path) or (ratio == 1.0 and not always):
+            return
+        *blocks, key = path.split(".")
+        node = tree.node
+        for block in blocks:
+            node = node.value[block]
+        written = tree.written[path]
+        unit = _base_unit(kind)
+        node.value[key] = Node(f"{value * ratio!r} {unit}", written.mark)
+        text = f"{base.name}'s {format_quantity(value, kind)}, {why} {ratio:.4g}"
+        bounds = None
+        if written.bounds is not None:
+            low, high = (parse_quantity(b, kind) * ratio for b in written.bounds)
+            bounds = (f"{low!r} {unit}", f"{high!r} {unit}")
+        source = Source(kind="derived", text=text)
+        tree.written[path] = replace(written, source=source, key=None, bounds=bounds)
+        changed = True
+
+    tree.node = _copy_maps(tree.node)
+    scale("rates.sgemm", base.rates.sgemm_flops_per_s, peak, "flop rate", "times the peak's ratio",
+          always=compute)  # fmt: skip
+    scale("rates.stream", base.rates.stream_bytes_per_s, memory, "bandwidth",
+          "times the memory's ratio")  # fmt: skip
+    for name, isa in base.core.isa.items():
+        scale(f"core.isa.{name}.vector_clock", isa.vector_clock_hz, clock, "frequency",
+              "times the clock's ratio")  # fmt: skip
+    if compute and inherited("rates.alpha"):
+        tree.node.value["rates"].value.pop("alpha")
+        tree.written.pop("rates.alpha")
+        changed = True
+    return changed
+
+
+def _base_unit(kind: str) -> str:
+    return {"flop rate": "FLOP/s", "bandwidth": "B/s", "frequency": "Hz"}[kind]
+
+
+def _simd(machine: Machine) -> tuple[Any, ...]:
+    isa = machine.instruction_set()
+    return isa.lanes, isa.fma, isa.multiply, isa.add
+
+
+def _memory_rate(machine: Machine) -> float:
+    return machine.memory[0].bandwidth_bytes_per_s * machine.sockets
+
+
+def _copy_maps(node: Node) -> Node:
+    if isinstance(node.value, dict):
+        return Node({key: _copy_maps(item) for key, item in node.value.items()}, node.mark)
+    return node
+
+
+def _index_path(path: str, machine: Machine) -> tuple[str | int, ...]:
+    """Turn ``caches.L1.size`` into ("caches", 0, "size")."""
+    steps: list[str | int] = list(path.split("."))
+    if steps[0] in _NAMED_LISTS:
+        names = [entry.name for entry in getattr(machine, str(steps[0]))]
+        steps[1] = names.index(str(steps[1]))
+    return tuple(steps)
+
+
+def _unit_at(path: str, machine: Machine) -> Unit | None:
+    steps = _index_path(path, machine)
+    model = model_at(Machine, steps[:-1])
+    if model is None:
+        return None
+    for name, info in model.model_fields.items():
+        if (info.alias or name) == steps[-1]:
+            found = [item for item in info.metadata if isinstance(item, Unit)]
+            for argument in typing.get_args(info.annotation):
+                found += [a for a in typing.get_args(argument) if isinstance(a, Unit)]
+            return found[0] if found else None
+    return None
+
+
+def value_at(machine: Machine, path: str) -> Any:
+    """Return the value at a dotted path of the file, in base units."""
+    value: Any = machine
+    for step in _index_path(path, machine):
+        if isinstance(value, BaseModel):
+            names = {info.alias or name: name for name, info in type(value).model_fields.items()}
+            value = getattr(value, names[str(step)])
+        else:
+            value = value[step]
+    return value
+
+
+def show_value(machine: Machine, path: str) -> str:
+    """Return the value at a dotted path as a file would write it."""
+    value, unit = value_at(machine, path), _unit_at(path, machine)
+    if unit is not None and isinstance(value, float):
+        return format_quantity(value, unit.kind)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def show_bound(machine: Machine, path: str, bound: float) -> str:
+    """Return an end of a number's range as a file would write it."""
+    unit = _unit_at(path, machine)
+    return format_quantity(bound, unit.kind) if unit is not None else f"{bound:g}"
+
+
+def machine_schema() -> dict[str, Any]:
+    """Return the JSON Schema of machine files, for editors.
+
+    A file with ``base`` may leave out anything, so nothing inside is required.
+    """
+    schema = Machine.model_json_schema(by_alias=True)
+    required = schema.pop("required", [])
+    for block in (schema, *schema["$defs"].values()):
+        if "kind" in block["properties"]:  # a source: plain text
+            continue
+        block.pop("required", None)
+        for key, entry in block["properties"].items():
+            if key not in _TEXT_KEYS and not _holds_blocks(entry):
+                block["properties"][key] = _or_with_source(entry)
+    schema["anyOf"] = [{"required": ["base", "name"]}, {"required": required}]
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "archsim machine, format 1"
+    return schema
+
+
+def _holds_blocks(entry: dict[str, Any]) -> bool:
+    return "$ref" in entry or entry.get("type") in ("object", "array")
+
+
+def _or_with_source(entry: dict[str, Any]) -> dict[str, Any]:
+    """Allow ``{value, range, source, note}`` beside the plain value."""
+    about = {key: entry.pop(key) for key in ("title", "description", "default") if key in entry}
+    text = {"type": "string"}
+    pair = {"type": "array", "items": entry, "minItems": 2, "maxItems": 2}
+    mapping = {
+        "type": "object",
+        "properties": {"value": entry, "range": pair, "source": text, "note": text},
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+    return about | {"anyOf": [entry, mapping]}
+
+
+def skeleton(name: str, base: str) -> str:
+    """Return the text of a new machine file that starts from ``base``."""
+    machine = load_machine(base)
+    isa = machine.default_isa
+    cache = machine.caches[-1].name
+    memory = machine.memory[0].name
+
+    def now(path: str) -> str:
+        return show_value(machine, path)
+
+    return f"""\
+# {name}: starts from {base}; write only what differs, each number with its unit.
+# Keys and rules: archsim machines schema; the base: archsim machines show {base}
+format: 1
+name: {name}
+base: {base}
+description: What this machine is.
+source: mine
+sources:
+  mine:
+    kind: assumed            # datasheet | measured | published | assumed | derived
+    text: Why these numbers.
+# Take the comment sign off what you want to change (the base's values are shown):
+# clock: {now("clock")}
+# sockets: {machine.sockets}
+# cores: {machine.cores}
+# core:
+#   isa:
+#     {isa}:
+#       lanes: {machine.core.isa[isa].lanes}
+# caches:
+#   - name: {cache}
+#     size: {now(f"caches.{cache}.size")}
+# memory:
+#   - name: {memory}
+#     bandwidth: {{value: {now(f"memory.{memory}.bandwidth")}, source: mine}}
+"""
+
+
+__all__ = [
+    "HOST", "keys_of", "load_machine", "machine_from_node", "machine_names", "machine_schema",
+    "show_bound", "show_value", "skeleton", "value_at",
+]  # fmt: skip

@@ -1,0 +1,359 @@
+"""Direct sparse convolution: stretched CSR rows slide over the padded input, no lowering.
+
+Park et al., "Faster CNNs with Direct Sparse Convolutions and Guided Pruning", ICLR 2017, section
+2.1.  The schedule ``row`` is the published one: padded rows, one unaligned load per multiply-add,
+column blocks of input channels, output channels in blocks of 16, a register block of output
+rows.  Its periods are in :mod:`archsim.methods.row_variants`.  With a stride above 1 the
+published code falls to a scalar loop (pixel, output channel, nonzero), and so does this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.methods.crossing import (
+    crossing_share,
+    position_offsets,
+    uniform_shares,
+    weight_offsets,
+)
+from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
+from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.streams import (
+    ROW_COPY_BRANCHES,
+    ROW_COPY_OPS,
+    images_per_thread,
+    stream,
+)
+from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
+from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
+from archsim.sparsity import Sparsity
+
+NAME: Final = "direct_sparse"
+SCHEDULES: Final = ("auto", "row", *VARIANTS)
+
+OC_BLOCK: Final = 16  # output channels of a block in the published code
+_NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
+_SCRATCH_ROUND: Final = 16  # scratch rows are a multiple of 16 numbers long
+
+
+def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+    """Return why the method does not apply, or None."""
+    if layer.type == "fc":
+        return "a fully connected layer has one output pixel: nothing to put into SIMD lanes"
+    if sparsity.domain != "spatial":
+        return "density is of the Winograd domain; direct sparse needs spatial weights"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Geometry of the padded input and of the register block."""
+
+    layer: Layer
+    lanes: int
+    pitch: int
+    plane_rows: int
+    vectors: int  # of an output row
+    reg_rows: int
+    reg_vectors: int
+    vectorised: bool
+
+    @property
+    def plane_bytes(self) -> int:
+        return FLOAT_BYTES * self.plane_rows * self.pitch
+
+    @property
+    def passes(self) -> int:
+        """Times that the nonzeros of an output channel are walked through."""
+        if not self.vectorised:
+            return self.layer.P * self.layer.Q
+        return ceil(self.layer.P / self.reg_rows) * ceil(self.vectors / self.reg_vectors)
+
+
+def _shape(layer: Layer, target: Target) -> _Shape:
+    accumulators = target.registers - 2  # one broadcast value, one spare: 14 of 16, 30 of 32
+    vectors = ceil(layer.Q / target.lanes)
+    tiles = ceil(vectors / accumulators)  # an output row wider than the registers is cut
+    reg_vectors = ceil(vectors / tiles)
+    return _Shape(
+        layer=layer,
+        lanes=target.lanes,
+        pitch=layer.W + layer.pad[1],
+        plane_rows=layer.H + layer.pad[0],
+        vectors=vectors,
+        reg_rows=min(layer.P, max(1, accumulators // reg_vectors)),
+        reg_vectors=reg_vectors,
+        vectorised=layer.stride == (1, 1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """The distinct output-channel blocks; arrays of shape (kinds,)."""
+
+    unit_kind: NDArray[np.int64]  # (blocks of all groups,)
+    channels: Counts  # output channels of the block
+    nonzeros: Counts
+    kernels: Counts  # (output, input) channel pairs with at least one nonzero
+    inputs: Counts  # input channels with at least one nonzero in the block
+    all_inputs: float  # input channels of a group
+
+
+def _kinds(layer: Layer, sparsity: Sparsity) -> _Kinds:
+    per_group = layer.K // layer.groups
+    blocks = ceil(per_group / OC_BLOCK)
+    sizes = np.full(blocks, float(OC_BLOCK))
+    sizes[-1] = per_group - OC_BLOCK * (blocks - 1)
+    group_channels, area = layer.C // layer.groups, layer.R * layer.S
+    if sparsity.weights is not None:
+        nonzero = (sparsity.weights != 0).reshape(layer.groups, per_group, group_channels, area)
+        count = nonzero.sum(axis=3)
+        starts = np.arange(0, per_group, OC_BLOCK)
+        nonzeros = np.add.reduceat(count.sum(axis=2), starts, axis=1)
+        kernels = np.add.reduceat((count > 0).sum(axis=2), starts, axis=1)
+        inputs = (np.add.reduceat(count, starts, axis=1) > 0).sum(axis=2)
+        units = layer.groups * blocks
+        return _Kinds(
+            np.arange(units), np.tile(sizes, layer.groups),
+            nonzeros.ravel().astype(float), kernels.ravel().astype(float),
+            inputs.ravel().astype(float), float(group_channels),
+        )  # fmt: skip
+    distinct, kind = np.unique(sizes, return_inverse=True)
+    empty = 1.0 - sparsity.density
+    return _Kinds(
+        np.tile(kind.astype(np.int64), layer.groups),
+        distinct,
+        distinct * group_channels * area * sparsity.density,
+        distinct * group_channels * (1.0 - empty**area),
+        group_channels * (1.0 - empty ** (area * distinct)),
+        float(group_channels),
+    )
+
+
+def plan(
+    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+) -> Plan:
+    """Plan the ``row`` schedule; see :func:`archsim.api.make_plan` for the arguments."""
+    full_name, variant = row_variant(schedule, target)
+    shape, kinds = _shape(layer, target), _kinds(layer, sparsity)
+    nonzeros = float(kinds.nonzeros[kinds.unit_kind].sum())
+    sharers = threads_per_image(variant, batch, threads, target)
+    block = variant.channel_block(layer.C // layer.groups, nonzeros / layer.K)
+    part_ptr = even_parts(len(kinds.unit_kind), sharers)
+    products = Phase(
+        name="products",
+        tiles=share(batch, threads, sharers, part_counts(part_ptr, kinds.unit_kind)),
+        work=_products_work(shape, kinds, sparsity, variant, block, target)
+        if shape.vectorised
+        else _scalar_work(shape, kinds),
+        streams=_products_streams(shape, kinds, variant, block, nonzeros, batch, threads),
+        waits_for="input",
+        barriers=ceil(batch * sharers / threads) * 2 if sharers > 1 else 0,
+    )
+    return Plan(
+        method=NAME,
+        schedule=full_name,
+        layer=layer,
+        sparsity=sparsity,
+        batch=batch,
+        threads=threads,
+        threads_per_image=sharers,
+        target=target,
+        blocking={
+            "lanes": shape.lanes,
+            "oc_block": OC_BLOCK,
+            "channel_block": block,
+            "reg_rows": shape.reg_rows,
+            "reg_vectors": shape.reg_vectors,
+            "row_pitch": shape.pitch,
+            "spill": variant.spill,
+            "vectorised": int(shape.vectorised),
+            "threads_per_image": sharers,
+        },
+        part_ptr=part_ptr,
+        phases=(_input_phase(shape, batch, threads, sharers, nonzeros), products),
+        nonzeros=nonzeros,
+    )
+
+
+def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Target) -> int:
+    """Return how many threads share an image: one, unless there are too few images."""
+    sharers = max(1, threads // batch)
+    if variant.core_shares_image:
+        sharers = max(sharers, min(target.threads_per_core, threads))
+    return min(sharers, threads)
+
+
+def _input_phase(shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: float) -> Phase:
+    """Copy the image into the padded buffer; a tile is one input channel."""
+    layer = shape.layer
+    vectors = float(layer.H * ceil(layer.W / shape.lanes))
+    channels = np.zeros(layer.C, dtype=np.int64)
+    plane = float(FLOAT_BYTES * layer.H * layer.W)
+    padded = float(layer.C * shape.plane_bytes)
+    image = padded + layer.input_bytes + layer.output_bytes + _NONZERO_BYTES * nonzeros
+    return Phase(
+        name="input",
+        tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
+        work=Work.of(
+            loads_unaligned=vectors, stores=vectors,
+            scalar_ops=ROW_COPY_OPS * layer.H, branches=ROW_COPY_BRANCHES * layer.H,
+        ),
+        streams=(
+            stream("input", "read", plane, image * images_per_thread(batch, threads)),
+            stream("padded input", "write", plane, image),
+        ),
+    )  # fmt: skip
+
+
+def _products_work(
+    shape: _Shape,
+    kinds: _Kinds,
+    sparsity: Sparsity,
+    variant: RowVariant,
+    block: int,
+    target: Target,
+) -> Work:
+    layer = shape.layer
+    vectors = float(layer.P * shape.vectors)  # accumulators of one output channel
+    blocks = ceil((layer.C // layer.groups) / block)
+    loads = kinds.nonzeros * vectors
+    line, page = _crossings(shape, sparsity, target)
+    rounds = kinds.channels * blocks * shape.passes  # inner loops entered
+    iterations = kinds.nonzeros * shape.passes
+    spilled = kinds.channels * (blocks - 1) * vectors  # accumulators stored, and loaded again
+    final = kinds.channels * vectors
+    aligned = variant.spill == "scratch"
+    return Work.of(
+        kinds=len(kinds.channels),
+        multiply_adds=loads,
+        loads_unaligned=loads + (0.0 if aligned else spilled),
+        loads_aligned=spilled if aligned else 0.0,
+        loads_folded=loads,
+        loads_line_crossing=line * loads,
+        loads_page_crossing=page * loads,
+        stores=spilled + final,
+        broadcasts=iterations + kinds.channels * shape.passes,
+        scalar_loads=iterations + 2.0 * rounds,
+        scalar_ops=2.0 * iterations + 8.0 * rounds,
+        branches=iterations + rounds,
+        mispredicts=rounds,
+        chain_multiply_adds=iterations,
+    )
+
+
+def _crossings(shape: _Shape, sparsity: Sparsity, target: Target) -> tuple[float, float]:
+    """Return the shares of loads that cross a line and a page, over the real addresses."""
+    layer = shape.layer
+    kernel, plane = (layer.R, layer.S), (shape.plane_rows, shape.pitch)
+    output = (layer.P, shape.vectors)
+    line, page = target.line_bytes // FLOAT_BYTES, target.page_bytes // FLOAT_BYTES
+    if sparsity.weights is None:
+        return uniform_shares(
+            layer.C, kernel, layer.dilation, plane, output, shape.lanes, (line, page)
+        )
+    per_group = layer.C // layer.groups
+    offsets = weight_offsets(layer.C, kernel, layer.dilation, plane)
+    grouped = offsets.reshape(layer.groups, 1, per_group, *kernel)
+    nonzero = (sparsity.weights != 0).reshape(layer.groups, -1, per_group, *kernel)
+    used = np.broadcast_to(grouped, nonzero.shape)[nonzero]
+    positions = position_offsets(output, shape.pitch, shape.lanes)
+    return (
+        crossing_share(used, positions, shape.lanes, line),
+        crossing_share(used, positions, shape.lanes, page),
+    )
+
+
+def _scalar_work(shape: _Shape, kinds: _Kinds) -> Work:
+    layer = shape.layer
+    pixels = float(layer.P * layer.Q)
+    steps = kinds.nonzeros * pixels
+    rows = kinds.channels * pixels
+    return Work.of(
+        kinds=len(kinds.channels),
+        scalar_multiply_adds=steps,
+        scalar_loads=3.0 * steps + 2.0 * rows,  # value, offset, input
+        scalar_ops=2.0 * steps + 6.0 * rows,
+        branches=steps + rows,
+        mispredicts=rows,
+        chain_multiply_adds=steps,
+        stores=rows,
+    )
+
+
+def _products_streams(
+    shape: _Shape,
+    kinds: _Kinds,
+    variant: RowVariant,
+    block: int,
+    nonzeros: float,
+    batch: int,
+    threads: int,
+) -> tuple[Stream, ...]:
+    """Bytes of a tile, array by array.
+
+    The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
+    distances: the padded group comes back once per output-channel block, the partial sums once
+    per column block, the plane of an input channel whenever an output channel has a nonzero
+    there (:func:`_plane_streams`).
+    """
+    layer = shape.layer
+    count = len(kinds.channels)
+    group_channels = layer.C // layer.groups
+    blocks = ceil(group_channels / block) if shape.vectorised else 1
+    group = float(group_channels * shape.plane_bytes)
+    pitch = ceil(layer.Q / _SCRATCH_ROUND) * _SCRATCH_ROUND
+    if variant.spill == "output":
+        pitch = layer.Q
+    sums = float(FLOAT_BYTES * layer.P * pitch) if blocks > 1 else 0.0  # of an output channel
+    weights = kinds.nonzeros * _NONZERO_BYTES
+    image = group * layer.groups + _NONZERO_BYTES * nonzeros + layer.output_bytes
+    per_round = weights / (kinds.channels * blocks)  # of an output channel in a column block
+    streams = [
+        stream("weights", "read", weights, image, kinds=count),
+        stream("padded input", "read", kinds.inputs * shape.plane_bytes,
+               group + kinds.channels * sums + weights, kinds=count, shared=True),
+        stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
+               image * images_per_thread(batch, threads), kinds=count),
+    ]  # fmt: skip
+    if shape.passes > 1:
+        walked = weights * (shape.passes - 1)
+        distance = per_round if shape.vectorised else weights
+        streams.append(stream("weights", "read", walked, distance, kinds=count))
+    if not shape.vectorised:  # rows come back for the next row of pixels that the kernel covers
+        again = kinds.inputs * shape.plane_bytes * max(0.0, layer.R / layer.stride[0] - 1.0)
+        rows = FLOAT_BYTES * group_channels * layer.R * shape.pitch
+        return (*streams, stream("padded input", "read", again, rows, kinds=count, shared=True))
+    window = float(min(block, group_channels) * shape.plane_bytes)
+    if blocks > 1:
+        moved = kinds.channels * sums * (blocks - 1.0)
+        touched = window * kinds.inputs / group_channels + kinds.channels * sums
+        streams.append(stream("partial sums", "update", moved, touched, kinds=count))
+    return (*streams, *_plane_streams(kinds, group, window, sums + per_round))
+
+
+def _plane_streams(kinds: _Kinds, group: float, window: float, beside: Counts) -> Iterator[Stream]:
+    """Second and later uses of an input channel's plane inside a tile, one stream per gap.
+
+    Output channels follow each other and each touches a plane with probability p (the share of
+    its kernels that are not empty).  A plane comes back after g output channels with
+    probability p (1 - p)^(g - 1); in between they touched 1 - (1 - p)^g of the column block's
+    window, and ``beside`` bytes each of partial sums and weights.
+
+    ``group`` and ``window`` are the bytes of all planes of a group and of a column block.
+    """
+    n = kinds.channels
+    p = np.clip(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 0.0, 1.0)
+    for gap in range(1, OC_BLOCK):
+        pairs = np.maximum(n - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1)
+        if not pairs.any():
+            break
+        distance = window * (1.0 - (1.0 - p) ** gap) + gap * beside
+        yield stream("padded input", "read", group * pairs, distance, kinds=len(n), shared=True)

@@ -1,0 +1,73 @@
+"""Small builders that the methods share."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.network import FLOAT_BYTES, Layer
+from archsim.plan import Phase, Stream, Work
+
+# A row copy costs the set-up of pointers and a call: about 8 scalar operations and 2 branches,
+# read off the compiled loops (objdump of the copy loops of kernels/csrc).
+ROW_COPY_OPS = 8.0
+ROW_COPY_BRANCHES = 2.0
+
+
+def stream(
+    array: str,
+    access: Literal["read", "write", "update"],
+    moved: ArrayLike,
+    distance: ArrayLike,
+    *,
+    kinds: int = 1,
+    shared: bool = False,
+) -> Stream:
+    """Build a stream, scalars spread over the kinds of tiles."""
+    size = np.broadcast_to(np.asarray(moved, dtype=np.float64), (kinds,))
+    far = np.broadcast_to(np.asarray(distance, dtype=np.float64), (kinds,))
+    return Stream(array, access, size, far, shared)
+
+
+def images_per_thread(batch: int, threads: int) -> int:
+    """Images that the busiest thread works on, at least one."""
+    return max(1, ceil(batch / threads))
+
+
+def im2col_phase(
+    layer: Layer, *, lanes: int, batch: int, threads: int, sharers: int, image_bytes: float
+) -> Phase:
+    """Copy the image into its lowered matrix; a tile is one row (c, r, s) of it.
+
+    ``image_bytes`` is what a thread touches for one image, all arrays together.
+    """
+    rows = layer.C * layer.R * layer.S
+    pixels = float(layer.P * layer.Q)
+    if layer.stride[1] == 1:
+        vectors = float(layer.P * ceil(layer.Q / lanes))
+        work = Work.of(
+            loads_unaligned=vectors,
+            stores=vectors,
+            scalar_ops=ROW_COPY_OPS * layer.P,
+            branches=ROW_COPY_BRANCHES * layer.P,
+        )
+    else:  # one number at a time
+        work = Work.of(scalar_loads=pixels, stores=pixels, scalar_ops=2.0 * pixels, branches=pixels)
+    first = FLOAT_BYTES * float(layer.H * layer.W) / (layer.R * layer.S)
+    again = max(0.0, FLOAT_BYTES * pixels - first)
+    plane = FLOAT_BYTES * float(layer.H * layer.W + layer.P * layer.Q)
+    parts = part_counts(even_parts(rows, sharers), np.zeros(rows, dtype=np.int64))
+    return Phase(
+        name="input",
+        tiles=share(batch, threads, sharers, parts),
+        work=work,
+        streams=(
+            stream("input", "read", first, image_bytes * images_per_thread(batch, threads)),
+            stream("input", "read", again, plane),
+            stream("lowered input", "write", FLOAT_BYTES * pixels, image_bytes),
+        ),
+    )

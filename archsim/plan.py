@@ -1,0 +1,210 @@
+"""Plan: what a method asks of a machine, with no time in it.
+
+``Method.plan(layer, sparsity, ...)`` makes one; the closed form, the simulator and the native
+kernels all read the same one.  A plan is a tuple of phases (``input``, ``products``,
+``output``); a phase is a set of *tiles*.  Tiles that ask for the same are one *kind*; kinds are
+the last axis of every array here.
+
+Who runs what: threads that do the same are one *class*.  ``Tiles.count[k, j]`` says how many
+tiles of kind ``j`` each thread of class ``k`` runs; ``Tiles.thread_class[t]`` is the class of
+thread ``t`` (-1: idle).  272 threads with one image each are one class, not 272 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.network import Layer
+from archsim.sparsity import Sparsity
+
+Counts = NDArray[np.float64]
+PHASES: Final = ("input", "products", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The little of a machine that blocking depends on.  Same target, same plan.
+
+    ``l1_sharers`` and ``l2_sharers`` count hardware threads.
+    """
+
+    isa: str
+    lanes: int
+    registers: int
+    fma: bool
+    line_bytes: int
+    page_bytes: int
+    l1_bytes: int
+    l1_sharers: int
+    l2_bytes: int
+    l2_sharers: int
+    threads_per_core: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations of one tile, per kind: arrays of shape (kinds,).
+
+    Whole numbers for a real or drawn pattern, expected values for a density.  Vector operations
+    count instructions, not lanes.  ``loads_line_crossing`` and ``loads_page_crossing`` are
+    included in ``loads_unaligned``.
+
+    Attributes
+    ----------
+    multiply_adds : vector multiply-adds (a multiply and an addition where there is no FMA)
+    loads_aligned, loads_unaligned : vector loads of data, each by itself
+    loads_folded : how many of the loads above feed exactly one multiply-add directly
+    stores : vector stores
+    broadcasts : one number from memory into all lanes
+    scalar_ops : index loads excluded; adds, compares and the like
+    scalar_loads : index and pointer loads
+    scalar_multiply_adds : multiply-adds that run one number at a time
+    branches, mispredicts : jumps, and those of them that the predictor is expected to miss
+    chain_multiply_adds : the longest run of multiply-adds that wait for each other
+    """
+
+    multiply_adds: Counts
+    loads_aligned: Counts
+    loads_unaligned: Counts
+    loads_folded: Counts
+    loads_line_crossing: Counts
+    loads_page_crossing: Counts
+    stores: Counts
+    broadcasts: Counts
+    scalar_ops: Counts
+    scalar_loads: Counts
+    scalar_multiply_adds: Counts
+    branches: Counts
+    mispredicts: Counts
+    chain_multiply_adds: Counts
+
+    @classmethod
+    def of(cls, kinds: int = 1, **counts: Any) -> Work:
+        """Build from the counts that are not zero; scalars are spread over the kinds."""
+        unknown = set(counts) - {f.name for f in fields(cls)}
+        if unknown:
+            raise TypeError(f"no such operation: {', '.join(sorted(unknown))}")
+        return cls(
+            **{
+                f.name: np.broadcast_to(
+                    np.asarray(counts.get(f.name, 0.0), dtype=np.float64), (kinds,)
+                )
+                for f in fields(cls)
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Bytes of one array that one tile touches, per kind: arrays of shape (kinds,).
+
+    Attributes
+    ----------
+    array : what is touched, for tables (``weights``, ``input``, ``partial sums``...)
+    access : ``read``, ``write`` or ``update`` (read and written back)
+    bytes : bytes touched by a tile, every distinct line once per pass over it
+    reuse_distance_bytes : bytes that the thread touches between two uses of the same line
+        (``inf``: never used before, it comes from memory or the last phase left it there)
+    shared : threads that work on one image read the same copy
+    """
+
+    array: str
+    access: Literal["read", "write", "update"]
+    bytes: Counts
+    reuse_distance_bytes: Counts
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Which thread runs how many tiles of which kind."""
+
+    count: NDArray[np.int64]  # (classes, kinds)
+    thread_class: NDArray[np.int64]  # (threads,), -1 where the thread has nothing to do
+
+    def __post_init__(self) -> None:
+        if self.count.ndim != 2 or self.thread_class.ndim != 1:
+            raise ValueError("tiles: count is (classes, kinds), thread_class is (threads,)")
+        if self.thread_class.max(initial=-1) >= self.count.shape[0]:
+            raise ValueError("tiles: a thread is of a class that has no row in count")
+
+    @property
+    def members(self) -> NDArray[np.int64]:
+        """Threads of each class, shape (classes,)."""
+        running = self.thread_class[self.thread_class >= 0]
+        return np.bincount(running, minlength=self.count.shape[0]).astype(np.int64)
+
+    @property
+    def total(self) -> NDArray[np.int64]:
+        """Tiles of each kind over all threads, shape (kinds,)."""
+        total: NDArray[np.int64] = self.members @ self.count
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One step of a plan.
+
+    ``waits_for`` names the phase that must have ended for the same image; ``barriers`` counts
+    the times that threads of one image wait for each other before this phase.
+    """
+
+    name: str
+    tiles: Tiles
+    work: Work
+    streams: tuple[Stream, ...]
+    waits_for: str | None = None
+    barriers: int = 0
+
+    def __post_init__(self) -> None:
+        kinds = self.tiles.count.shape[1]
+        for counts in (getattr(self.work, f.name) for f in fields(self.work)):
+            if counts.shape != (kinds,):
+                raise ValueError(f"phase {self.name}: work has {counts.shape}, kinds is {kinds}")
+        for stream in self.streams:
+            if stream.bytes.shape != (kinds,) or stream.reuse_distance_bytes.shape != (kinds,):
+                raise ValueError(f"phase {self.name}: stream {stream.array} is not ({kinds},)")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a method asks of a machine for one layer: phases, and the blocking that was chosen.
+
+    ``blocking`` is handed to the native kernel of the same name, which runs exactly that.
+    ``part_ptr`` cuts the units of ``products`` (output-channel blocks, output channels) among
+    the ``threads_per_image`` threads that share an image.
+    """
+
+    method: str
+    schedule: str
+    layer: Layer
+    sparsity: Sparsity
+    batch: int
+    threads: int
+    threads_per_image: int
+    target: Target
+    blocking: Mapping[str, int | str]
+    part_ptr: tuple[int, ...]
+    phases: tuple[Phase, ...]
+    nonzeros: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        names = tuple(phase.name for phase in self.phases)
+        if not names or any(name not in PHASES for name in names):
+            raise ValueError(f"phases must be of {PHASES}; found {names}")
+
+    @property
+    def effective_flop(self) -> float:
+        """FLOP of the dense layer, whole batch: zeros count as work done."""
+        return self.layer.flop * self.batch
+
+    @property
+    def actual_flop(self) -> float:
+        """FLOP on nonzeros only, whole batch (two per nonzero and output pixel)."""
+        layer = self.layer
+        return 2.0 * self.nonzeros * layer.P * layer.Q * self.batch

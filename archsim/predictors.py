@@ -1,0 +1,162 @@
+"""Ways to answer a request: ecm, park, the simulator, and a native run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from archsim.analytic import ecm, park
+from archsim.errors import InputError, NotApplicableError
+from archsim.machine import Machine
+from archsim.methods import get_method
+from archsim.network import Layer
+from archsim.request import Request
+from archsim.result import PhaseResult, Result
+from archsim.sparsity import Sparsity
+
+#: density at which the in-core model takes alpha for a layer that is given as dense
+_ALPHA_DENSITY: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ParkGiven:
+    """Parameters of the published model that the caller gives; None: the machine's."""
+
+    alpha: float | None = None
+    beta: float = 2.0
+    sgemm_flops_per_s: float | None = None
+    stream_bytes_per_s: float | None = None
+
+
+def by_ecm(request: Request) -> Result:
+    """Predict with our white-box closed form."""
+    plan = request.plan()
+    found = ecm.estimate(plan, request.machine, isa=request.isa, clock=request.clock)
+    return request.result(
+        schedule=plan.schedule, seconds=found.seconds, actual_flop=plan.actual_flop,
+        bound_by=found.bound_by, bytes=found.bytes, phases=found.phases,
+    )  # fmt: skip
+
+
+def by_simulator(request: Request) -> Result:
+    """Run the plan's tiles as events in time."""
+    from archsim.simulator.engine import simulate
+
+    plan = request.plan()
+    found = simulate(plan, request.machine, isa=request.isa, clock=request.clock)
+    return request.result(
+        schedule=plan.schedule, seconds=found.seconds, actual_flop=plan.actual_flop,
+        bound_by=("core",), phases=found.phases,
+        notes=(f"{found.tiles} tiles; all data in L1: memory is not simulated yet",),
+    )  # fmt: skip
+
+
+def by_park(request: Request, given: ParkGiven) -> Result:
+    """Predict with the published model."""
+    why = get_method(request.method).reason(request.layer, request.sparsity)
+    if why is not None:
+        raise NotApplicableError(why)
+    parameters, notes = park_parameters(request, given)
+    layer, density = request.layer, request.sparsity.density
+    if get_method(request.method).dense:
+        seconds = request.batch * park.dense_seconds(layer, parameters)
+        bound: tuple[str, ...] = ("compute",)
+        moved = {}
+        schedule = "sgemm rate"
+    else:
+        lowered = request.method == "lowered_sparse"
+        compute = float(park.compute_seconds(layer, density, parameters))
+        memory = float(park.memory_seconds(layer, density, parameters, lowered=lowered))
+        seconds = request.batch * max(compute, memory)
+        bound = ("compute", "memory") if compute >= memory else ("memory", "compute")
+        home = request.machine.memory[0].name
+        moved = {home: request.batch * memory * parameters.stream_bytes_per_s}
+        schedule = "lowered" if lowered else "direct"
+    return request.result(
+        schedule=schedule, seconds=seconds, bound_by=bound, bytes=moved, isa=None, notes=notes,
+        phases=(PhaseResult("products", seconds, bound),),
+    )  # fmt: skip
+
+
+def park_parameters(
+    request: Request, given: ParkGiven
+) -> tuple[park.ParkParameters, tuple[str, ...]]:
+    """Return the published model's parameters for a machine, and notes on derived ones.
+
+    F and B are the machine's published rates, F scaled to the cores in use; without them the
+    peak and the memory's bandwidth.  Alpha is the published one, or the in-core model's.
+    """
+    machine, notes = request.machine, []
+    sgemm = given.sgemm_flops_per_s
+    if sgemm is None:
+        sgemm = machine.rates.sgemm_flops_per_s
+        if sgemm is None:
+            sgemm = machine.peak_flops_per_s(request.isa, request.clock)
+            notes.append("F derived: peak of the cores, no published SGEMM rate")
+        sgemm *= min(1.0, request.threads / machine.total_cores)
+    stream = given.stream_bytes_per_s
+    if stream is None:
+        stream = machine.rates.stream_bytes_per_s
+        if stream is None:
+            stream = machine.memory[0].bandwidth_bytes_per_s * machine.sockets
+            notes.append("B derived: memory bandwidth of the machine, no published STREAM rate")
+    alpha = given.alpha
+    if alpha is None:
+        alpha = machine.rates.alpha
+        if alpha is None:
+            density = request.sparsity.density
+            rate = machine.rates.sgemm_flops_per_s or machine.peak_flops_per_s(
+                request.isa, request.clock
+            )
+            alpha = in_core_alpha(
+                machine, request.layer, density if 0 < density < 1 else _ALPHA_DENSITY, rate,
+                request.isa, request.clock,
+            )  # fmt: skip
+            notes.append(f"alpha {alpha:.3g} derived: in-core model, none published")
+    return park.ParkParameters(sgemm, stream, alpha, given.beta), tuple(notes)
+
+
+@lru_cache(maxsize=4096)
+def in_core_alpha(
+    machine: Machine, layer: Layer, density: float, rate: float, isa: str | None, clock: str
+) -> float:
+    """Return alpha from the in-core cycles of the direct sparse products, data in L1.
+
+    The time of a nonzero's multiply-add over that of a dense one at the machine's ``rate``,
+    every hardware thread at work on an image of its own.
+    """
+    uniform = Sparsity(density)
+    method = get_method("direct_sparse")
+    if method.reason(layer, uniform) is not None:
+        return 1.0
+    threads = machine.total_threads
+    plan = method.plan(
+        layer, uniform, batch=threads, threads=threads, schedule="auto",
+        target=machine.target(isa),
+    )  # fmt: skip
+    found = ecm.estimate(plan, machine, isa=isa, clock=clock, memory=False)
+    products = next(phase for phase in found.phases if phase.name == "products")
+    return products.seconds * rate / plan.actual_flop
+
+
+def by_native(request: Request, *, min_seconds: float, check: bool) -> Result:
+    """Run the plan's kernel on this host."""
+    from archsim import native
+
+    plan = request.plan()  # refuses before weights are drawn
+    drawn = request.sparsity.draw(request.layer, request.seed)
+    if drawn.weights is None:
+        raise InputError("pattern: no weights to run")
+    if not get_method(request.method).dense:
+        request = replace(request, sparsity=drawn)
+        plan = request.plan()
+    found = native.run(plan, drawn.weights, seed=request.seed, min_seconds=min_seconds, check=check)
+    notes = [f"{found.calls} calls"]
+    if found.max_error is not None:
+        notes.append(f"largest error {found.max_error:.2e} of the largest reference value")
+    return request.result(
+        schedule=plan.schedule, seconds=found.seconds, seconds_low=found.seconds_low,
+        seconds_high=found.seconds_high, actual_flop=plan.actual_flop, phases=found.phases,
+        isa=found.isa, notes=tuple(notes), max_error=found.max_error,
+    )  # fmt: skip

@@ -1,0 +1,158 @@
+"""The checked arguments of a verb, shared by every way to answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import input_error
+from archsim.machine import Machine
+from archsim.machinefile import HOST, load_machine
+from archsim.methods import get_method
+from archsim.network import Layer
+from archsim.plan import Plan
+from archsim.result import Model, Result
+from archsim.sparsity import Domain, Sparsity
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One layer on one machine by one method (or ``auto``), everything checked."""
+
+    layer: Layer
+    machine: Machine
+    method: str
+    sparsity: Sparsity
+    schedule: str
+    batch: int
+    threads: int
+    clock: str
+    isa: str | None
+    seed: int
+    model: Model
+
+    def plan(self) -> Plan:
+        """Make the plan of the request's method."""
+        return get_method(self.method).plan(
+            self.layer,
+            self.sparsity,
+            batch=self.batch,
+            threads=self.threads,
+            schedule=self.schedule,
+            target=self.machine.target(self.isa),
+        )
+
+    def result(self, **known: Any) -> Result:
+        """Return a result with what is known of every request; ``known`` adds the rest."""
+        layer, sparsity = self.layer, self.sparsity
+        fields: dict[str, Any] = {
+            "network": layer.network,
+            "layer": layer.name,
+            "method": self.method,
+            "schedule": self.schedule,
+            "machine": self.machine.name,
+            "model": self.model,
+            "batch": self.batch,
+            "threads": self.threads,
+            "density": sparsity.density,
+            "density_domain": sparsity.domain,
+            "seconds": None,
+            "effective_flop": layer.flop * self.batch,
+            "actual_flop": layer.flop * sparsity.density * self.batch,
+            "isa": self.isa or self.machine.default_isa,
+            "seed": self.seed,
+        }
+        return Result(**(fields | known))
+
+
+def make_request(
+    layer: Layer,
+    machine: Machine | str,
+    *,
+    method: str,
+    density: float | None,
+    pattern: NDArray[Any] | Sparsity | None,
+    density_domain: Domain,
+    schedule: str,
+    batch: int,
+    threads: int | None,
+    clock: str,
+    isa: str | None,
+    seed: int,
+    model: Model,
+) -> Request:
+    """Check the arguments of a verb.
+
+    Raises
+    ------
+    InputError
+        An argument is wrong.
+    """
+    if isinstance(machine, str):
+        machine = load_machine(machine)
+    if method != "auto":
+        get_method(method)
+    machine.clock_for(isa, clock)  # refuses unknown names
+    return Request(
+        layer=layer,
+        machine=machine,
+        method=method,
+        sparsity=as_sparsity(layer, density, pattern, density_domain),
+        schedule=schedule,
+        batch=positive("batch", batch),
+        threads=thread_count(machine, threads),
+        clock=clock,
+        isa=isa,
+        seed=seed,
+        model=model,
+    )
+
+
+def default_threads(machine: Machine) -> int:
+    """Every hardware thread of a described machine; on the host its physical cores."""
+    return machine.total_cores if machine.name == HOST else machine.total_threads
+
+
+def as_sparsity(
+    layer: Layer, density: float | None, pattern: NDArray[Any] | Sparsity | None, domain: Domain
+) -> Sparsity:
+    """Return the sparsity that a density or a pattern means; neither is dense."""
+    if pattern is None:
+        if density is None:
+            return Sparsity(1.0, domain=domain)
+        if isinstance(density, bool) or not isinstance(density, (int, float, np.number)):
+            raise input_error("density", "a number is due", found=density, allowed="0..1")
+        return Sparsity(float(density), domain=domain)
+    if density is not None:
+        raise input_error("density", "is given by the pattern already", found=density)
+    if isinstance(pattern, Sparsity):
+        if pattern.weights is not None and pattern.weights.shape != layer.weight_shape:
+            raise input_error(
+                f"pattern of {layer.name}", "wrong shape", found=pattern.weights.shape,
+                allowed=str(layer.weight_shape),
+            )  # fmt: skip
+        return pattern
+    return Sparsity.of_weights(pattern, layer, label="pattern")
+
+
+def positive(name: str, value: int) -> int:
+    """Return a count that is checked to be at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise input_error(name, "must be a whole number of at least 1", found=value)
+    return int(value)
+
+
+def thread_count(machine: Machine, threads: int | None) -> int:
+    """Return the threads to use, checked against the machine."""
+    if threads is None:
+        return default_threads(machine)
+    value = positive("threads", threads)
+    if value > machine.total_threads:
+        raise input_error(
+            "threads", f"{machine.name} has fewer hardware threads", found=value,
+            allowed=f"1..{machine.total_threads}",
+        )  # fmt: skip
+    return value

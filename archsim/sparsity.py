@@ -1,0 +1,346 @@
+"""Sparsity: how many weights of a layer are not zero, and where they are.
+
+*sparsity* is the share of zeros, *density* the share of nonzeros.  A density alone means a
+uniformly random pattern; a real pattern comes from arrays, ``.npz`` or Matrix Market files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import InputError, input_error
+from archsim.network import Layer, Network, exists
+from archsim.yamlfile import read_yaml
+
+Domain = Literal["spatial", "winograd"]
+DOMAINS: tuple[Domain, ...] = ("spatial", "winograd")
+
+#: what the readers of .npz and .mtx files raise on broken ones
+_BROKEN = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Sparsity:
+    """Density of one layer's weights, or the weights themselves.
+
+    Attributes
+    ----------
+    density : float
+        Share of nonzeros, 0 to 1.
+    weights : ndarray of shape (K, C / groups, R, S), float32, optional
+        Real or drawn weights; their zeros are the pattern.  None: uniformly random.
+    domain : {"spatial", "winograd"}
+        Where the zeros are counted.
+    label : str
+        Where it comes from, for tables.
+    """
+
+    density: float
+    weights: NDArray[np.float32] | None = None
+    domain: Domain = "spatial"
+    label: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.density) and 0.0 <= self.density <= 1.0):
+            raise input_error("density", "must lie in 0..1", found=self.density)
+        if self.domain not in DOMAINS:
+            raise input_error(
+                "density_domain", "unknown", found=self.domain, allowed=", ".join(DOMAINS)
+            )
+
+    @classmethod
+    def of_weights(
+        cls, weights: NDArray[np.generic], layer: Layer, *, label: str = "weights"
+    ) -> Sparsity:
+        """Take the pattern of ``weights``, which must have the layer's weight shape.
+
+        Raises
+        ------
+        InputError
+            Wrong shape, not numbers, NaN or infinite values.
+        """
+        where = f"{label}: {layer.name}"
+        array = np.asarray(weights)
+        if array.dtype.kind not in "fiub":
+            raise input_error(where, "weights must be numbers", found=str(array.dtype))
+        shape = layer.weight_shape
+        if layer.type == "fc" and array.shape == shape[:2]:
+            array = array.reshape(shape)
+        if array.shape != shape:
+            raise input_error(where, "wrong shape", found=array.shape, allowed=str(shape))
+        with np.errstate(over="ignore"):  # a copy: the caller's array stays writable
+            array = np.array(array, dtype=np.float32, order="C")
+        if not np.isfinite(array).all():
+            raise input_error(where, "weights hold NaN or infinite values")
+        array.setflags(write=False)
+        return cls(np.count_nonzero(array) / array.size, array, label=label)
+
+    def draw(self, layer: Layer, seed: int = 0) -> Sparsity:
+        """Return this sparsity with a pattern: itself, or uniformly random weights of ``seed``.
+
+        The number of nonzeros is ``round(density * weights)``; values are of one magnitude
+        (0.5 to 1.5 over the root of the row length), with random sign.
+        """
+        if self.weights is not None:
+            return self
+        digest = hashlib.sha256(f"{layer.network}/{layer.name}/{layer.weight_shape}".encode())
+        rng = np.random.default_rng([seed, int.from_bytes(digest.digest()[:8], "little")])
+        size = layer.weights
+        array = np.zeros(size, dtype=np.float32)
+        places = rng.choice(size, size=round(self.density * size), replace=False, shuffle=False)
+        scale = 1.0 / math.sqrt(max(1, size // layer.K))
+        magnitude = rng.uniform(0.5, 1.5, places.size) * scale
+        array[places] = magnitude * rng.choice((-1.0, 1.0), places.size)
+        array = array.reshape(layer.weight_shape)
+        array.setflags(write=False)
+        return Sparsity(self.density, array, self.domain, f"{self.label} seed {seed}")
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros."""
+        return 1.0 - self.density
+
+    @cached_property
+    def pattern_key(self) -> str:
+        """Digest of the pattern (and density), for caches."""
+        if self.weights is None:
+            return f"{self.density!r}/{self.domain}"
+        return hashlib.sha256(np.packbits(self.weights != 0).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LayerSparsities:
+    """Sparsity of each layer of a network, by name; a layer not named is dense."""
+
+    layers: Mapping[str, Sparsity] = field(default_factory=dict)
+    default: Sparsity | None = None
+    label: str = "dense"
+
+    def __getitem__(self, layer: str) -> Sparsity:
+        return self.layers.get(layer) or self.default or Sparsity(1.0, label="dense")
+
+    def __contains__(self, layer: str) -> bool:
+        return layer in self.layers or self.default is not None
+
+
+def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSparsities:
+    """Read a ``--sparsity`` argument for a network.
+
+    Parameters
+    ----------
+    spec : str, float, Path or None
+        A number (sparsity of every layer); the name of one of the network's maps; an ``.npz``
+        with an array a layer (``conv2`` or ``conv2.weight``); a folder of Matrix Market files
+        (``conv2.mtx``, ``conv2.mtx.gz``); a ``.yaml`` map of layer to sparsity; or
+        ``layer=VALUE,...`` where VALUE is a number or a ``.mtx`` file.  None: the network's
+        default map, or dense.
+
+    Raises
+    ------
+    InputError
+        Anything that is none of these, or doesn't fit the network.
+    """
+    if spec is None:
+        if network.default_sparsity is None:
+            return LayerSparsities()
+        spec = network.default_sparsity
+    if isinstance(spec, Path):
+        spec = str(spec)
+    if isinstance(spec, (int, float)) or _is_number(spec):
+        value = _fraction("sparsity", float(spec))
+        return LayerSparsities(default=Sparsity(1.0 - value), label=f"{value:g}")
+    if spec in network.sparsities:
+        chosen = network.sparsities[spec]
+        return LayerSparsities(
+            {
+                name: Sparsity(1.0 - value, domain=chosen.domain, label=spec)
+                for name, value in chosen.layers.items()
+            },
+            label=spec,
+        )
+    path = Path(spec)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return LayerSparsities(_read_npz(path, network), label=path.name)
+    if exists(path) and path.is_dir():
+        return LayerSparsities(_read_mtx_folder(path, network), label=path.name)
+    if suffix in (".yaml", ".yml"):
+        return LayerSparsities(_read_map(path, network), label=path.name)
+    if "=" in spec:
+        return LayerSparsities(_read_pairs(spec, network), label=spec)
+    raise input_error(
+        "sparsity",
+        "neither a number, nor a map of this network, nor a file",
+        found=spec,
+        allowed=", ".join(["0..1", *network.sparsities, "FILE.npz", "FOLDER of .mtx", "FILE.yaml",
+                           "layer=VALUE,..."]),
+        near=(spec, network.sparsities),
+    )  # fmt: skip
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fraction(where: str, value: float) -> float:
+    if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+        raise input_error(where, "must lie in 0..1", found=value)
+    return value
+
+
+def _read_npz(path: Path, network: Network) -> dict[str, Sparsity]:
+    """Read weights; headers first, so that nothing unexpected is unpacked or unpickled."""
+    found: dict[str, Sparsity] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            headers = {name.removesuffix(".npy"): _npy_header(archive, name, path)
+                       for name in archive.namelist() if name.endswith(".npy")}  # fmt: skip
+        with np.load(path, allow_pickle=False) as data:
+            for layer in network:
+                for key in (layer.name, f"{layer.name}.weight"):
+                    if key not in headers:
+                        continue
+                    shape, dtype = headers[key]
+                    where = f"{path}: {key}"
+                    if math.prod(shape) != layer.weights:  # before anything is unpacked
+                        raise input_error(
+                            where, "wrong shape", found=shape, allowed=str(layer.weight_shape)
+                        )
+                    if dtype.kind not in "fiub":
+                        raise input_error(where, "weights must be numbers", found=str(dtype))
+                    found[layer.name] = Sparsity.of_weights(data[key], layer, label=path.name)
+    except InputError:
+        raise
+    except _BROKEN as error:
+        raise input_error(str(path), f"not a readable .npz file ({_reason(error)})") from error
+    if not found:
+        raise input_error(
+            str(path),
+            f"no array belongs to a layer of {network.name}",
+            found=", ".join(list(headers)[:8]),
+            allowed=", ".join(layer.name for layer in network.layers[:8]) + ", ...",
+        )
+    return found
+
+
+def _npy_header(
+    archive: zipfile.ZipFile, name: str, path: Path
+) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise input_error(f"{path}: {name}", "holds pickled objects, which are never loaded")
+    return shape, dtype
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_mtx_folder(path: Path, network: Network) -> dict[str, Sparsity]:
+    found = {}
+    for layer in network:
+        stem = layer.name.replace("/", "_")
+        for file in (path / f"{stem}.mtx", path / f"{stem}.mtx.gz"):
+            if file.exists():
+                found[layer.name] = _read_mtx(file, layer)
+    if not found:
+        raise input_error(
+            str(path),
+            f"no Matrix Market file belongs to a layer of {network.name}",
+            allowed=f"{network.layers[0].name.replace('/', '_')}.mtx, ...",
+        )
+    return found
+
+
+def _read_mtx(path: Path, layer: Layer) -> Sparsity:
+    """Read a K x (C/groups R S) matrix."""
+    from scipy.io import mminfo, mmread
+
+    shape = (layer.K, layer.weights // layer.K)
+    try:
+        rows, columns, entries, *_ = mminfo(str(path))
+        if (rows, columns) != shape:
+            raise input_error(
+                f"{path}: {layer.name}", "wrong shape", found=(rows, columns), allowed=str(shape)
+            )
+        if entries > layer.weights:  # before memory is taken for them
+            raise input_error(f"{path}: {layer.name}", "more entries than weights", found=entries)
+        matrix = mmread(str(path))
+    except InputError:
+        raise
+    except _BROKEN as error:
+        raise input_error(
+            str(path), f"not a readable Matrix Market file ({_reason(error)})"
+        ) from error
+    array = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+    return Sparsity.of_weights(array.reshape(layer.weight_shape), layer, label=path.name)
+
+
+def _read_map(path: Path, network: Network) -> dict[str, Sparsity]:
+    node = read_yaml(path)
+    if not isinstance(node.value, dict):
+        raise input_error(str(node.mark), "a map of layer to sparsity is due")
+    found = {}
+    for name, entry in node.value.items():
+        layer = _layer(f"{entry.mark}", name, network)
+        if isinstance(entry.value, bool) or not isinstance(entry.value, (int, float)):
+            raise input_error(
+                f"{entry.mark}: {name}", "wrong type", found=entry.plain(), allowed="0..1"
+            )
+        value = _fraction(f"{entry.mark}: {name}", float(entry.value))
+        found[layer.name] = Sparsity(1.0 - value, label=path.name)
+    return found
+
+
+def _read_pairs(spec: str, network: Network) -> dict[str, Sparsity]:
+    found = {}
+    for part in spec.split(","):
+        name, _, text = part.partition("=")
+        layer, text = _layer("sparsity", name.strip(), network), text.strip()
+        if layer.name in found:
+            raise input_error("sparsity", "layer is given twice", found=layer.name)
+        if _is_number(text):
+            value = _fraction(f"sparsity of {layer.name}", float(text))
+            found[layer.name] = Sparsity(1.0 - value, label=spec)
+        elif text.endswith((".mtx", ".mtx.gz")):
+            found[layer.name] = _read_mtx(Path(text), layer)
+        else:
+            raise input_error(
+                f"sparsity of {layer.name}", "neither a number nor a .mtx file", found=text
+            )
+    return found
+
+
+def _layer(where: str, name: str, network: Network) -> Layer:
+    try:
+        return network[name]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None

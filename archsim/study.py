@@ -1,0 +1,362 @@
+"""A study: every layer of a network by every method on the chosen machines, and on this host.
+
+The loop behind ``archsim study``: predict with each model, measure on the host, add the curves
+of speedup against sparsity, and sum up.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from archsim.api import PREDICTORS, active_isa, measure, predict
+from archsim.errors import input_error
+from archsim.machine import Machine
+from archsim.machinefile import HOST, load_machine
+from archsim.methods import METHODS, get_method
+from archsim.network import Layer, Network, load_network
+from archsim.request import default_threads
+from archsim.result import ROW_COLUMNS, Result, as_row, document
+from archsim.sparsity import LayerSparsities, Sparsity, load_sparsity
+
+#: the machines of the ICLR 2017 paper, and this one
+DEFAULT_MACHINES: Final = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", HOST)
+DEFAULT_MODELS: Final = ("ecm", "park")
+CURVE_SPARSITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99)
+MEASURED_SPARSITIES: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Study:
+    """What a study found.
+
+    ``results`` holds one entry per machine, model, layer and method at the study's sparsity;
+    ``curves`` the same at other, uniformly random sparsities.
+    """
+
+    network: Network
+    machines: tuple[Machine, ...]
+    sparsity: str
+    results: list[Result] = field(default_factory=list)
+    curves: list[Result] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    command: str = ""
+
+    def totals(self) -> dict[str, Any]:
+        """Sum over layers per machine and model: seconds, images per second, weight bytes."""
+        machines: dict[str, dict[str, Any]] = {}
+        for machine in self.machines:
+            rows = [r for r in self.results if r.machine == machine.name]
+            machines[machine.name] = {
+                model: sum_layers([r for r in rows if r.model == model])
+                for model in dict.fromkeys(r.model for r in rows)
+            }
+        return {
+            "network": self.network.name,
+            "sparsity": self.sparsity,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "command": self.command,
+            "machines": machines,
+            "weights": self._weight_bytes(),
+            "native_max_error": self.errors,
+        }
+
+    def _weight_bytes(self) -> dict[str, float]:
+        density = {r.layer: r.density for r in self.results if not get_method(r.method).dense}
+        dense = sum(layer.dense_bytes for layer in self.network)
+        sparse = sum(
+            min(float(layer.dense_bytes), layer.sparse_bytes(density.get(layer.name, 1.0)))
+            for layer in self.network
+        )
+        return {"dense_bytes": float(dense), "sparse_bytes": sparse}
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the JSON document of schema 1, with the curves and the roofs beside it."""
+        found = document(self.results, self.totals())
+        found["curves"] = [r.as_dict() for r in self.curves]
+        found["machines"] = [_roofs(machine) for machine in self.machines]
+        return found
+
+    def write(self, folder: str | Path, found: dict[str, Any] | None = None) -> list[Path]:
+        """Write ``results.json`` and ``results.csv`` into ``folder``; return their paths."""
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return write_document(found or self.as_document(), folder)
+        except OSError as error:
+            raise input_error(str(folder), f"cannot be written ({error.strerror})") from error
+
+
+def write_document(found: dict[str, Any], folder: Path) -> list[Path]:
+    """Write a document as JSON and as a table; a file is replaced only when it is whole."""
+    text = json.dumps(found, indent=1, allow_nan=False) + "\n"
+    paths = [folder / "results.json", folder / "results.csv"]
+    for path in paths:
+        partial = path.with_suffix(path.suffix + ".part")
+        if path.suffix == ".json":
+            partial.write_text(text, encoding="utf-8")
+        else:
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, ROW_COLUMNS)
+                writer.writeheader()
+                writer.writerows(as_row(result) for result in found["results"])
+        partial.replace(path)
+    return paths
+
+
+def run_study(
+    network: Network | str,
+    machines: Sequence[Machine | str] = DEFAULT_MACHINES,
+    *,
+    layers: Sequence[str] | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    sparsity: str | float | None = None,
+    methods: Sequence[str] | None = None,
+    models: Sequence[str] = DEFAULT_MODELS,
+    curves: bool = True,
+    native: bool = True,
+    schedule: str = "auto",
+    min_seconds: float = 0.05,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Study:
+    """Predict and measure every layer of a network by every method.
+
+    Parameters
+    ----------
+    network : Network or str
+    machines : sequence of Machine or str
+        ``host`` among them is measured too.
+    layers : sequence of str, optional
+        Only these layers.
+    batch : int, optional
+        Images; by default one per hardware thread of each machine, as the papers ran.
+    threads : int, optional
+        By default every hardware thread, on the host the physical cores.
+    sparsity : str or float, optional
+        See :func:`archsim.load_sparsity`; by default the network's own map.
+    methods : sequence of str, optional
+        By default all.
+    models : sequence of str
+        Predictors: ``ecm``, ``park``, ``simulator``.
+    curves : bool
+        Also predict (and on the host measure) at a range of sparsities.
+    native : bool
+        Measure on the host.
+    schedule : str
+        Schedule of the methods that have it.
+    progress : callable, optional
+        Called with (what, done, total).
+    """
+    chosen = load_network(network) if isinstance(network, str) else network
+    loaded = tuple(load_machine(m) if isinstance(m, str) else m for m in machines)
+    names = tuple(methods or METHODS)
+    for name in names:
+        get_method(name)
+    for model in models:
+        if model not in PREDICTORS:
+            raise input_error(
+                "model", "unknown model", found=model, allowed=", ".join(PREDICTORS),
+                near=(model, PREDICTORS),
+            )  # fmt: skip
+    picked = [chosen[name] for name in layers] if layers else list(chosen)
+    found = Study(chosen, loaded, "")
+    sparsities = load_sparsity(sparsity, chosen)
+    found.sparsity = sparsities.label
+    job = _Job(found, picked, sparsities, names, tuple(models), batch, threads,
+               schedule, min_seconds, seed)  # fmt: skip
+    steps = list(_steps(job, curves=curves, native=native))
+    for done, (what, step) in enumerate(steps):
+        if progress is not None:
+            progress(what, done, len(steps))
+        step()
+    if progress is not None:
+        progress("done", len(steps), len(steps))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Arguments of a study that every step needs."""
+
+    study: Study
+    layers: list[Layer]
+    sparsities: LayerSparsities
+    methods: tuple[str, ...]
+    models: tuple[str, ...]
+    batch: int | None
+    threads: int | None
+    schedule: str
+    min_seconds: float
+    seed: int
+
+    def settings(self, machine: Machine) -> dict[str, Any]:
+        threads = self.threads or default_threads(machine)
+        return {
+            "batch": self.batch or threads,
+            "threads": threads,
+            "schedule": self.schedule,
+            "seed": self.seed,
+        }
+
+
+def _steps(job: _Job, *, curves: bool, native: bool) -> Iterable[tuple[str, Callable[[], None]]]:
+    for machine in job.study.machines:
+        for layer in job.layers:
+            what = f"{machine.name} {layer.name}"
+            yield what, lambda m=machine, y=layer: _predict_layer(job, m, y)  # type: ignore[misc]
+            if curves and layer.type == "conv":
+                yield what, lambda m=machine, y=layer: _predict_curve(job, m, y)  # type: ignore[misc]
+            if native and machine.name == HOST:
+                yield (
+                    f"measuring {layer.name}",
+                    lambda m=machine, y=layer: _measure_layer(job, m, y, curves=curves),  # type: ignore[misc]
+                )
+
+
+def _predict_layer(job: _Job, machine: Machine, layer: Layer) -> None:
+    for model in job.models:
+        job.study.results += _all_methods(job, machine, layer, job.sparsities[layer.name], model)
+
+
+def _all_methods(
+    job: _Job, machine: Machine, layer: Layer, sparsity: Sparsity, model: str
+) -> list[Result]:
+    isa = active_isa(machine) if machine.name == HOST else None
+    results = [
+        predict(
+            layer, machine, method=name, pattern=sparsity, model=model, isa=isa,  # type: ignore[arg-type]
+            **job.settings(machine),
+        )
+        for name in job.methods
+    ]  # fmt: skip
+    return _share_baseline(results)
+
+
+def _share_baseline(results: list[Result]) -> list[Result]:
+    """Let all methods of a layer use one dense baseline instead of finding it each."""
+    dense = [r for r in results if get_method(r.method).dense and r.seconds]
+    if not dense:
+        return results
+    best = min(dense, key=lambda r: r.seconds or 0.0)
+    known = _Known(best.method, best.seconds or 0.0)
+    return [replace(r, baseline=known) for r in results]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A dense baseline that is known already."""
+
+    method: str
+    seconds: float
+
+    def __call__(self) -> tuple[str, float]:
+        return self.method, self.seconds
+
+
+def _predict_curve(job: _Job, machine: Machine, layer: Layer) -> None:
+    for sparsity in CURVE_SPARSITIES:
+        uniform = Sparsity(1.0 - sparsity)
+        results = _all_methods(job, machine, layer, uniform, "ecm")
+        job.study.curves += [r for r in results if not get_method(r.method).dense and r.seconds]
+
+
+def _measure_layer(job: _Job, machine: Machine, layer: Layer, *, curves: bool) -> None:
+    def run(name: str, sparsity: Sparsity, check: bool) -> Result:
+        return measure(
+            layer, machine, method=name, pattern=sparsity, min_seconds=job.min_seconds,
+            check=check, **job.settings(machine),
+        )  # fmt: skip
+
+    results = _share_baseline([run(n, job.sparsities[layer.name], True) for n in job.methods])
+    job.study.results += results
+    errors = [r.max_error for r in results if r.max_error is not None]
+    if errors:
+        job.study.errors[layer.name] = max(errors)
+    if not curves or layer.type != "conv":
+        return
+    sparse = [r for r in results if not get_method(r.method).dense and r.seconds]
+    for result in sparse:
+        for sparsity in MEASURED_SPARSITIES:
+            point = run(result.method, Sparsity(1.0 - sparsity), False)
+            job.study.curves.append(replace(point, baseline=result.baseline))
+
+
+def best_by_layer(results: Iterable[Result]) -> dict[str, Result]:
+    """Return the fastest result of each layer."""
+    best: dict[str, Result] = {}
+    for result in results:
+        if result.seconds is None:
+            continue
+        if result.layer not in best or result.seconds < (best[result.layer].seconds or 0.0):
+            best[result.layer] = result
+    return best
+
+
+def sum_layers(results: list[Result]) -> dict[str, Any]:
+    """Add up layers: the dense baseline, and the fastest method of each."""
+    dense = best_by_layer(r for r in results if get_method(r.method).dense)
+    best = best_by_layer(results)
+    dense_seconds = sum(r.seconds or 0.0 for r in dense.values())
+    seconds = sum(r.seconds or 0.0 for r in best.values())
+    batch = next((r.batch for r in results), 0)
+    return {
+        "batch": batch,
+        "seconds": seconds,
+        "dense_seconds": dense_seconds,
+        "images_per_s": batch / seconds if seconds else None,
+        "dense_images_per_s": batch / dense_seconds if dense_seconds else None,
+        "speedup_over_dense": dense_seconds / seconds if seconds and dense_seconds else None,
+        "methods": {layer: r.method for layer, r in best.items()},
+    }
+
+
+def _roofs(machine: Machine) -> dict[str, Any]:
+    """Return what a roofline needs of a machine."""
+    isa = active_isa(machine) if machine.name == HOST else None
+    return {
+        "name": machine.name,
+        "description": machine.description,
+        "isa": isa or machine.default_isa,
+        "peak_gflops": machine.peak_flops_per_s(isa) / 1e9,
+        "memory": machine.memory[0].name,
+        "memory_gb_per_s": (
+            machine.rates.stream_bytes_per_s
+            or machine.memory[0].bandwidth_bytes_per_s * machine.sockets
+        )
+        / 1e9,
+        "cores": machine.total_cores,
+        "threads": machine.total_threads,
+    }
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """Read a ``results.json``.
+
+    Raises
+    ------
+    InputError
+        Unreadable, not JSON, or of another schema.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise input_error(str(path), f"cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise input_error(str(path), f"not JSON ({error})") from error
+    if not isinstance(found, dict) or found.get("schema") != 1 or "results" not in found:
+        schema = found.get("schema") if isinstance(found, dict) else None
+        raise input_error(
+            str(path), "not a results file of this version", found=schema, allowed="schema 1"
+        )
+    return found

@@ -1,0 +1,58 @@
+"""Native convolution kernels: sparse ones, and the dense one that they are compared to.
+
+Weights are packed once, by a caller that has decided everything (blocking, split of the work,
+instruction set); the packed object runs on batches as often as wanted and obeys::
+
+    weights, ConvShape, blocking, part_ptr
+          |
+    DirectSparseRow    LoweredSparse     DenseGemm       Python: checks, packing (pack.py)
+          |                  |               |
+    _native.DirectRow  _native.Lowered  _native.Dense    Cython: owns buffers, releases the GIL
+          |                  |               |
+    run_direct_row.c   run_lowered.c    run_dense.c      C: loops over blocks; team.c walks images
+          |                  |               |           and threads, which pool.c has
+    f32_direct_row.c   f32_lowered.c    SciPy's BLAS     C: register blocks, compiled once for each
+                                                         instruction set; dispatch.c has the table
+
+`conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
+"""
+
+from __future__ import annotations
+
+if __name__ != "archsim.kernels":
+    raise ImportError(
+        "import archsim.kernels, not kernels (that name belongs to another distribution)"
+    )
+
+try:
+    from archsim.kernels import _native  # noqa: F401 (whether it is there)
+except ModuleNotFoundError as error:
+    if error.name != "archsim.kernels._native":
+        raise
+    raise ImportError(
+        f"the compiled part of archsim.kernels is missing beside {__file__}. "
+        "Either run 'pip install -e .', or run from outside the repository root, "
+        "where the source folder ./archsim hides the installed package."
+    ) from error
+
+from archsim.kernels.dense import DenseGemm
+from archsim.kernels.direct_row import DirectSparseRow
+from archsim.kernels.isa import IsaInfo, active_isa, isa_table, set_isa, supported_isas
+from archsim.kernels.lowered import LoweredSparse
+from archsim.kernels.packed import PackedLayer
+from archsim.kernels.reference import conv2d
+from archsim.kernels.shapes import ConvShape
+
+__all__ = [
+    "ConvShape",
+    "DenseGemm",
+    "DirectSparseRow",
+    "IsaInfo",
+    "LoweredSparse",
+    "PackedLayer",
+    "active_isa",
+    "conv2d",
+    "isa_table",
+    "set_isa",
+    "supported_isas",
+]

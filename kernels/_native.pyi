@@ -1,0 +1,77 @@
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.kernels.shapes import ConvShape
+
+MOST_THREADS: int
+
+def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
+def pool_workers() -> int: ...
+
+class Team:
+    def __init__(
+        self, threads: int, per_image: int, part_ptr: npt.NDArray[np.int64], units: int
+    ) -> None: ...
+
+class Streams:
+    def __init__(
+        self,
+        ptr: npt.NDArray[np.int64],
+        off: npt.NDArray[np.int32],
+        val: npt.NDArray[np.float32],
+        lists: int,
+        last_offset: int,
+    ) -> None: ...
+
+class DirectRow:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
+
+class Lowered:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
+
+class Dense:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None,
+        sgemm: object,
+        pitch: int,
+        lowered_size: int,
+        fully_connected: bool,
+        relu: bool,
+    ) -> None: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...

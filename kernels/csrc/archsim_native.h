@@ -1,0 +1,160 @@
+/* What the Python binding may call. Nobody here allocates during a run, prints or aborts. */
+#ifndef ARCHSIM_NATIVE_H
+#define ARCHSIM_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "microkernels.h"
+
+enum { AS_OK = 0, AS_ERR_THREADS = -1, AS_ERR_MEMORY = -2 };
+
+/* Zeroed, 64-byte aligned memory of exactly this size, for as_free; NULL if there is none. */
+void *as_alloc(size_t size_bytes);
+void as_free(void *memory);
+
+/* ---- instruction sets (dispatch.c), index 0 .. as_isa_count() - 1, worst to best ---- */
+
+typedef struct {
+    const char *name;
+    int lanes, registers, fma;
+    const as_direct_row_kernels *direct_row; /* NULL: not built */
+    const as_lowered_kernels *lowered;
+} as_isa;
+
+int as_isa_count(void);
+const as_isa *as_isa_at(int index);
+int as_isa_built(int index);
+int as_isa_supported(int index); /* built, and this CPU (and its system) can run it */
+
+/* ---- a convolution: x (N, C, H, W) -> out (N, K, P, Q), float32, contiguous ---- */
+
+typedef struct {
+    int64_t channels, height, width;
+    int64_t out_channels, out_height, out_width;
+    int64_t kernel_h, kernel_w;
+    int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int64_t groups;
+} as_shape;
+
+/* ---- the threads of a run (team.c) ----
+ *
+ * threads / per_image groups of per_image threads; left-over threads idle. Group g of G takes the
+ * images g, g + G, g + 2G, ... In each the ranks of the group fill the input buffer together, wait
+ * for one another, and then make their units of output: [part_ptr[rank], part_ptr[rank + 1]).
+ */
+typedef struct {
+    int threads, per_image;
+    const int64_t *part_ptr; /* per_image + 1 values */
+    struct as_team_state *state;
+} as_team;
+
+int as_team_init(as_team *team, int threads, int per_image, const int64_t *part_ptr);
+void as_team_free(as_team *team);
+
+/* Seconds in each phase, the largest of any thread; waiting for others is not counted. */
+typedef struct {
+    double input, products, output;
+} as_seconds;
+
+/* ---- direct sparse convolution, row schedule (run_direct_row.c) ----
+ *
+ * Padded input of one image. Rows are row_pitch >= width + pad_w floats apart: what follows a row,
+ * the left pad of the next one included, is its right pad. A channel has height + pad_h rows, its
+ * bottom pad is the top pad of the next channel; pad_h rows end the image. Element (c, y, x) is at
+ *     (c * (height + pad_h) + y + pad_h) * row_pitch + pad_w + x.
+ * Only those are written in a run, all else stays 0 from as_alloc on.
+ *
+ * The reads that count end at (last row, column width + 2 * pad_w - 1), at most pad_w floats into a
+ * row that is not there; the last vector of a row of outputs reads up to lanes - 1 floats further:
+ *     padded_size = (channels * (height + pad_h) + pad_h) * row_pitch + pad_w + lanes - 1.
+ *
+ * Weights: list (block, b, i) holds the nonzeros of output channel i of an output-channel block in
+ * column block b; it is [ptr[l], ptr[l + 1]) of off and val, with
+ *     l = (block * column_blocks + b) * oc_block + i.
+ * Blocks count through all groups, ceil(out_channels / groups / oc_block) in each; the lists of
+ * channels that the last block of a group lacks are empty and not visited. The offset of weight
+ * (c, r, s), c within its group, is
+ *     (c * (height + pad_h) + r * dilation_h) * row_pitch + s * dilation_w.
+ * Unit of part_ptr: an output-channel block.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t oc_block, column_blocks, reg_rows, reg_vectors, row_pitch;
+    int spill_to_output; /* partial sums between column blocks stay in the output, not in scratch */
+    int vectorised;      /* 0: pixel by pixel; needed when a stride is above 1 */
+    int relu;
+    const int64_t *ptr;
+    const int32_t *off;
+    const float *val;
+    const float *bias;     /* one of each output channel */
+    float *const *padded;  /* one of each group of threads */
+    float *const *scratch; /* one of each thread: oc_block * out_height * roundup(out_width, 16) */
+} as_direct_row;
+
+int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t images,
+                      as_seconds *seconds);
+
+/* ---- lowering (im2col.c) ----
+ *
+ * Row (c * kernel_h + r) * kernel_w + s of the lowered matrix holds what weight (c, r, s) meets at
+ * each output pixel. Rows are `pitch` floats apart; behind out_height * out_width nothing is
+ * written. This makes the rows [first_row, last_row).
+ */
+void as_im2col(const as_shape *shape, const float *image, float *lowered, int64_t pitch,
+               int64_t first_row, int64_t last_row);
+
+/* ---- lowered sparse convolution (run_lowered.c) ----
+ *
+ * pitch is a multiple of 16: every row is aligned for every set and padded to whole vectors. The
+ * nonzeros of output channel k are [ptr[k], ptr[k + 1]); an offset is (row in the group) * pitch.
+ * Unit of part_ptr: an output channel.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t pixel_vectors, pitch;
+    int relu;
+    const int64_t *ptr;
+    const int32_t *off;
+    const float *val;
+    const float *bias;
+    float *const *lowered; /* one of each group of threads */
+} as_lowered;
+
+int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,
+                   as_seconds *seconds);
+
+/* ---- dense matrix product (run_dense.c) ----
+ *
+ * sgemm is the Fortran BLAS function; it must be safe to call from several threads at once. Unit of
+ * part_ptr: an output channel.
+ *
+ * fully_connected (height = width = kernel = 1, no pad): one product over the whole batch. The team
+ * is then one group of all threads, and the batch its only turn.
+ */
+typedef void (*as_sgemm_fn)(char *trans_a, char *trans_b, int *m, int *n, int *k, float *alpha,
+                            float *a, int *lda, float *b, int *ldb, float *beta, float *c,
+                            int *ldc);
+
+typedef struct {
+    as_shape shape;
+    as_team team;
+    as_sgemm_fn sgemm;
+    int fully_connected;
+    int64_t pitch; /* of the lowered matrix */
+    int relu;
+    const float *weights;  /* (K, C / groups, R, S) */
+    const float *bias;     /* NULL: none */
+    float *const *lowered; /* one of each group of threads; NULL: the image is the lowered matrix */
+} as_dense;
+
+int as_dense_run(as_dense *layer, const float *x, float *out, int64_t images, as_seconds *seconds);
+
+/* ---- the pool (pool.c) ---- */
+int as_pool_workers(void);
+
+#endif

@@ -1,0 +1,129 @@
+#include "team.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool.h"
+
+typedef struct {
+    _Alignas(AS_CACHE_LINE) as_seconds of_last_run;
+} as_clock;
+
+struct as_team_state {
+    as_barrier *barriers; /* one of each group */
+    as_clock *clocks;     /* one of each thread */
+};
+
+void *as_alloc(size_t size_bytes)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, AS_CACHE_LINE, size_bytes) != 0)
+        return NULL;
+    return memset(memory, 0, size_bytes);
+}
+
+void as_free(void *memory)
+{
+    free(memory);
+}
+
+int as_team_init(as_team *team, int threads, int per_image, const int64_t *part_ptr)
+{
+    *team = (as_team){threads, per_image, part_ptr, NULL};
+    struct as_team_state *state = team->state = as_alloc(sizeof *state);
+    if (state == NULL)
+        return AS_ERR_MEMORY;
+    const int groups = threads / per_image;
+    state->barriers = as_alloc((size_t)groups * sizeof *state->barriers);
+    state->clocks = as_alloc((size_t)threads * sizeof *state->clocks);
+    if (state->barriers == NULL || state->clocks == NULL) {
+        as_team_free(team);
+        return AS_ERR_MEMORY;
+    }
+    for (int g = 0; g < groups; ++g) state->barriers[g].size = per_image;
+    return AS_OK;
+}
+
+void as_team_free(as_team *team)
+{
+    if (team->state == NULL)
+        return;
+    as_free(team->state->barriers);
+    as_free(team->state->clocks);
+    as_free(team->state);
+    team->state = NULL;
+}
+
+typedef struct {
+    const as_team *team;
+    const as_method *method;
+    void *layer;
+    const float *x;
+    float *out;
+    int64_t images, turns;
+    int groups; /* that have a turn */
+} as_run;
+
+static void timed(as_phase phase, void *layer, const as_turn *turn, double *seconds)
+{
+    if (phase == NULL)
+        return;
+    const double start = as_now();
+    phase(layer, turn);
+    *seconds += as_now() - start;
+}
+
+static void run_thread(void *arg, int thread)
+{
+    const as_run *run = arg;
+    const as_team *team = run->team;
+    const as_method *method = run->method;
+    as_turn turn = {.x = run->x,
+                    .out = run->out,
+                    .images = run->images,
+                    .thread = thread,
+                    .group = thread / team->per_image,
+                    .rank = thread % team->per_image,
+                    .ranks = team->per_image};
+    turn.first_unit = team->part_ptr[turn.rank];
+    turn.last_unit = team->part_ptr[turn.rank + 1];
+    as_barrier *barrier = &team->state->barriers[turn.group];
+    const int shared = turn.ranks > 1 && method->input != NULL; /* the input buffer is */
+    as_seconds seconds = {0.0, 0.0, 0.0};
+
+    for (turn.image = turn.group; turn.image < run->turns; turn.image += run->groups) {
+        /* Nobody may overwrite the input buffer while a colleague still reads the last image. */
+        if (shared && turn.image != turn.group)
+            as_barrier_wait(barrier);
+        timed(method->input, run->layer, &turn, &seconds.input);
+        if (shared)
+            as_barrier_wait(barrier);
+        timed(method->begin, run->layer, &turn, &seconds.output);
+        timed(method->products, run->layer, &turn, &seconds.products);
+        timed(method->end, run->layer, &turn, &seconds.output);
+    }
+    team->state->clocks[thread].of_last_run = seconds;
+}
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+int as_team_run(const as_team *team, const as_method *method, void *layer, const float *x,
+                float *out, int64_t images, as_seconds *seconds)
+{
+    const int64_t turns = method->whole_batch ? 1 : images;
+    const int groups = (int)as_min(team->threads / team->per_image, turns);
+    const int threads = groups * team->per_image;
+    as_run run = {team, method, layer, x, out, images, turns, groups};
+    const int status = as_pool_run(threads, run_thread, &run);
+    *seconds = (as_seconds){0.0, 0.0, 0.0};
+    for (int i = 0; i < threads && status == AS_OK; ++i) {
+        const as_seconds s = team->state->clocks[i].of_last_run;
+        seconds->input = larger(seconds->input, s.input);
+        seconds->products = larger(seconds->products, s.products);
+        seconds->output = larger(seconds->output, s.output);
+    }
+    return status;
+}

@@ -1,0 +1,46 @@
+/* How the three methods walk images; see as_team in archsim_native.h. */
+#ifndef ARCHSIM_TEAM_H
+#define ARCHSIM_TEAM_H
+
+#include <stdint.h>
+
+#include "archsim_native.h"
+
+/* What one thread does now. */
+typedef struct {
+    const float *x; /* all images */
+    float *out;
+    int64_t image, images; /* which one, of how many */
+    int group, rank, ranks, thread;
+    int64_t first_unit, last_unit; /* of the output */
+} as_turn;
+
+typedef void (*as_phase)(void *layer, const as_turn *turn);
+
+/* The phases of an image, in this order; NULL: nothing to do. `begin` and `end` count as output. */
+typedef struct {
+    as_phase input, begin, products, end;
+    int whole_batch; /* all images are one turn */
+} as_method;
+
+int as_team_run(const as_team *team, const as_method *method, void *layer, const float *x,
+                float *out, int64_t images, as_seconds *seconds);
+
+/* This rank's even share of n pieces: [first, last). */
+static inline void as_share(const as_turn *turn, int64_t n, int64_t *first, int64_t *last)
+{
+    *first = n * turn->rank / turn->ranks;
+    *last = n * (turn->rank + 1) / turn->ranks;
+}
+
+static inline int64_t as_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t as_div_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+#endif

@@ -1,0 +1,125 @@
+"""Dense convolution by lowering and BLAS: what the sparse methods are compared to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archsim.kernels import _native, blas
+from archsim.kernels.checks import FloatArray, check_blocking, check_shape, check_values
+from archsim.kernels.packed import PackedLayer
+from archsim.kernels.shapes import ConvShape
+
+_LARGEST_INT = 2**31 - 1
+
+
+class DenseGemm(PackedLayer):
+    """Dense convolution: im2col and single-precision matrix products by the BLAS that SciPy brings.
+
+    Where the kernel is 1x1 with stride 1 and no padding, BLAS reads the image itself. A fully
+    connected layer (height = width = kernel = 1, no padding) is one product over the whole batch,
+    shared by all threads. Threads are ours: each makes its part of the output channels with a BLAS
+    that is limited to one thread.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (K, C / groups, R, S), float32
+        Finite. Zeros are multiplied like any other weight.
+    shape : ConvShape
+    blocking : mapping
+        threads_per_image : threads that share an image; for a fully connected layer all of them
+    part_ptr : sequence of int
+        Output channels: rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
+    threads, bias, relu
+        As in `DirectSparseRow`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For any argument that is not as said here, and for sizes beyond the 32-bit integers of BLAS.
+    """
+
+    def __init__(
+        self,
+        weights: FloatArray,
+        shape: ConvShape,
+        *,
+        blocking: Mapping[str, int | str],
+        part_ptr: Sequence[int],
+        threads: int = 1,
+        bias: FloatArray | None = None,
+        relu: bool = False,
+    ) -> None:
+        check_shape(shape)
+        clean = check_blocking(blocking, {"threads_per_image": 1})
+        weights = check_values("weights", weights, shape.weight_shape)
+        super().__init__(
+            weights,
+            shape,
+            blocking=clean,
+            part_ptr=part_ptr,
+            units=shape.out_channels,
+            threads=threads,
+            isa="blas",
+            bias=bias,
+            relu=relu,
+        )
+        connected = _is_fully_connected(shape)
+        if connected and clean["threads_per_image"] != self.threads:
+            raise ValueError(
+                f"blocking['threads_per_image']: must be threads ({self.threads}) for a fully "
+                f"connected layer; got {clean['threads_per_image']}"
+            )
+        depth = shape.group_channels * shape.kernel_h * shape.kernel_w
+        pitch = -(-shape.out_h * shape.out_w // 16) * 16
+        _check_blas_sizes(depth, pitch, shape.channels, shape.out_channels)
+        self._weights = weights.copy()
+        self._weights.flags.writeable = False
+        self._single_thread = blas.single_thread()
+        self._native = _native.Dense(
+            shape,
+            self._team,
+            self._weights,
+            self.bias,
+            blas.load_sgemm(),
+            pitch,
+            0 if connected or _is_pointwise(shape) else depth * shape.groups * pitch,
+            connected,
+            self.relu,
+        )
+
+    @property
+    def weights(self) -> FloatArray:
+        """The weights, (K, C / groups, R, S), read-only."""
+        return self._weights
+
+    def run(self, x: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return the convolution of a batch; see `PackedLayer.run`."""
+        with self._single_thread:
+            return super().run(x, out)
+
+    def _check_x(self, x: FloatArray) -> None:
+        super()._check_x(x)
+        _check_blas_sizes(x.shape[0])
+
+    def _keywords(self) -> dict[str, Any]:
+        keywords = super()._keywords()
+        del keywords["isa"]
+        return keywords
+
+
+def _is_pointwise(shape: ConvShape) -> bool:
+    return (shape.kernel_h, shape.kernel_w, shape.stride, shape.pad) == (1, 1, (1, 1), (0, 0))
+
+
+def _is_fully_connected(shape: ConvShape) -> bool:
+    sizes = (shape.height, shape.width, shape.kernel_h, shape.kernel_w, shape.pad)
+    return sizes == (1, 1, 1, 1, (0, 0))
+
+
+def _check_blas_sizes(*sizes: int) -> None:
+    if max(sizes) > _LARGEST_INT:
+        raise ValueError(
+            f"a matrix of this layer has {max(sizes)} rows or columns; "
+            f"BLAS takes at most {_LARGEST_INT}"
+        )

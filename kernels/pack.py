@@ -1,0 +1,114 @@
+"""Weights to the streams of nonzeros that the kernels read.
+
+A stream is `off` (int32: where in the input buffer the weight's first input stands, in floats) and
+`val` (float32), cut into lists by `ptr` (int64): list l is [ptr[l], ptr[l + 1]).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.kernels.shapes import ConvShape
+
+_LARGEST_OFFSET = 2**31 - 1
+
+Weights = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedStreams:
+    """Nonzeros in lists."""
+
+    ptr: npt.NDArray[np.int64]
+    off: npt.NDArray[np.int32]
+    val: npt.NDArray[np.float32]
+    last_offset: int
+    """Largest offset that any weight of this layer could have."""
+
+    @property
+    def lists(self) -> int:
+        """How many lists there are, empty ones included."""
+        return len(self.ptr) - 1
+
+
+def pack_direct_row(
+    weights: Weights, shape: ConvShape, *, oc_block: int, channel_block: int, row_pitch: int
+) -> PackedStreams:
+    """Order the nonzeros for the row schedule: group, output-channel block, column block, channel.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (K, C / groups, R, S), float32
+    shape : ConvShape
+    oc_block : int
+        Output channels in a block. Blocks begin anew in each group.
+    channel_block : int
+        Input channels of a group in a column block; the last block has what is left.
+    row_pitch : int, floats
+        From a row of the padded image to the next.
+
+    Returns
+    -------
+    PackedStreams
+        List (block * column_blocks + b) * oc_block + i is output channel i of *block* in column
+        block b; its nonzeros are in the order (c, r, s). Offsets count from the group's first
+        channel:
+        ((c * (H + pad_h)) + r * dilation_h) * row_pitch + s * dilation_w.
+    """
+    k, c, r, s = np.nonzero(weights)  # already in the order (k, c, r, s)
+    column_blocks = -(-shape.group_channels // channel_block)
+    blocks_in_group = -(-shape.group_out_channels // oc_block)
+
+    group, k_in_group = np.divmod(k, shape.group_out_channels)
+    block = group * blocks_in_group + k_in_group // oc_block
+    lists = (block * column_blocks + c // channel_block) * oc_block + k_in_group % oc_block
+    order = np.argsort(lists, kind="stable")
+
+    channel_rows = shape.height + shape.pad[0]
+    off = (c * channel_rows + r * shape.dilation[0]) * row_pitch + s * shape.dilation[1]
+    last = _offset_limit(
+        ((shape.group_channels - 1) * channel_rows + (shape.kernel_h - 1) * shape.dilation[0])
+        * row_pitch
+        + (shape.kernel_w - 1) * shape.dilation[1]
+    )
+    return PackedStreams(
+        ptr=_list_ptr(lists, shape.groups * blocks_in_group * column_blocks * oc_block),
+        off=off[order].astype(np.int32),
+        val=weights[k, c, r, s][order],
+        last_offset=last,
+    )
+
+
+def pack_lowered(weights: Weights, shape: ConvShape, *, pitch: int) -> PackedStreams:
+    """Order the nonzeros as rows of a sparse matrix, one list for each output channel.
+
+    The offset of weight (c, r, s) is its row of the group's part of the lowered matrix, times
+    *pitch*.
+    """
+    rows = weights.reshape(shape.out_channels, -1)
+    last = _offset_limit((rows.shape[1] - 1) * pitch)
+    k, row = np.nonzero(rows)
+    return PackedStreams(
+        ptr=_list_ptr(k, shape.out_channels),
+        off=(row * pitch).astype(np.int32),
+        val=rows[k, row],
+        last_offset=last,
+    )
+
+
+def _list_ptr(lists: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.int64]:
+    ptr = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(lists, minlength=count), out=ptr[1:])
+    return ptr
+
+
+def _offset_limit(last: int) -> int:
+    if last > _LARGEST_OFFSET:
+        raise ValueError(
+            f"this layer needs offsets up to {last} floats; "
+            f"they are 32-bit, at most {_LARGEST_OFFSET}"
+        )
+    return last

@@ -1,0 +1,13 @@
+"""Test the installed package, never the bare source folder (it has no compiled parts).
+
+``python -m pytest`` puts the repository root first on ``sys.path``; a plain
+``pip install .`` would then be shadowed by ./archsim.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != _ROOT]

@@ -1,0 +1,56 @@
+"""LoweredSparse computes the convolution, for every shape, blocking and instruction set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from archsim.kernels import ConvShape, isa_table
+
+
+def test_every_edge(kit: Any, edge_shape: ConvShape, isa: str) -> None:
+    case = kit.case(edge_shape, batch=2)
+    case.assert_right(kit.pack("lowered", case, isa=isa).run(case.x))
+
+
+def test_every_edge_with_bias_and_relu(kit: Any, edge_shape: ConvShape, isa: str) -> None:
+    case = kit.case(edge_shape)
+    layer = kit.pack("lowered", case, isa=isa, bias=True, relu=True, pixel_vectors=1)
+    case.assert_right(layer.run(case.x), bias=True, relu=True)
+
+
+def test_every_register_block(kit: Any, isa: str) -> None:
+    """One block exactly, one pixel less, and a second block of one pixel."""
+    info = next(i for i in isa_table() if i.name == isa)
+    for vectors in range(1, info.accumulators + 1):
+        for pixels in (vectors * info.lanes + d for d in (-1, 0, 1)):
+            case = kit.case(ConvShape(2, 1, pixels, 2, 1, 1), density=0.8)
+            layer = kit.pack("lowered", case, isa=isa, bias=True, pixel_vectors=vectors)
+            case.assert_right(layer.run(case.x), bias=True)
+
+
+def test_wider_pitch(kit: Any, isa: str) -> None:
+    case = kit.case(ConvShape(4, 9, 7, 5, 3, 3, pad=(1, 1)))
+    for pitch in (64, 80, 128):
+        case.assert_right(kit.pack("lowered", case, isa=isa, pitch=pitch).run(case.x))
+
+
+@pytest.mark.parametrize(("threads", "per_image"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)])
+def test_threads_do_not_change_a_bit(kit: Any, threads: int, per_image: int) -> None:
+    case = kit.case(ConvShape(6, 9, 9, 20, 3, 3, pad=(1, 1), groups=2), batch=5)
+    alone = kit.pack("lowered", case, bias=True).run(case.x)
+    layer = kit.pack("lowered", case, bias=True, threads=threads, threads_per_image=per_image)
+    for _ in range(3):
+        np.testing.assert_array_equal(layer.run(case.x), alone)
+
+
+def test_nan_reaches_what_it_must_and_no_more(kit: Any, isa: str) -> None:
+    case = kit.case(ConvShape(3, 6, 11, 4, 3, 3, pad=(1, 1)), density=1.0)
+    case.x[0, 1, 2, 0] = np.nan
+    out = kit.pack("lowered", case, isa=isa, relu=True).run(case.x)
+    hurt = np.zeros(out.shape[2:], dtype=bool)
+    hurt[1:4, 0:2] = True
+    assert np.isnan(out[..., hurt]).all()
+    assert np.isfinite(out[..., ~hurt]).all()

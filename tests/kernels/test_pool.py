@@ -1,0 +1,140 @@
+"""Threads: nested in nothing, at home in forks and spawns, and safe for several callers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from archsim.kernels import ConvShape, _native
+
+SHAPE = ConvShape(6, 9, 9, 20, 3, 3, pad=(1, 1))
+TIMEOUT_SECONDS = 60
+
+
+def test_a_single_thread_needs_no_worker() -> None:
+    code = """
+import numpy as np
+from archsim.kernels import ConvShape, DenseGemm, _native
+one = np.ones((1, 1, 1, 1), dtype=np.float32)
+shape = ConvShape(1, 1, 1, 1, 1, 1)
+DenseGemm(one, shape, blocking={"threads_per_image": 1}, part_ptr=[0, 1]).run(one)
+print(_native.pool_workers())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert run.stdout == b"0\n"
+
+
+def test_the_pool_grows_to_what_is_asked(kit: Any) -> None:
+    case = kit.case(SHAPE, batch=6)
+    for threads in (2, 5, 3):
+        case.assert_right(kit.pack("direct", case, threads=threads).run(case.x))
+    assert _native.pool_workers() >= 4
+
+
+def test_more_threads_than_images_or_cpus(kit: Any, method: str) -> None:
+    case = kit.case(SHAPE, batch=2)
+    for per_image in (1, 4, 7):
+        layer = kit.pack(method, case, threads=16, threads_per_image=per_image)
+        case.assert_right(layer.run(case.x))
+
+
+def test_workers_wake_from_sleep(kit: Any) -> None:
+    """Long enough between runs that they stopped spinning."""
+    case = kit.case(SHAPE, batch=2)
+    layer = kit.pack("direct", case, threads=2)
+    for _ in range(5):
+        case.assert_right(layer.run(case.x))
+        time.sleep(0.005)
+
+
+def test_many_runs_on_sharing_threads(kit: Any) -> None:
+    case = kit.case(SHAPE, batch=3)
+    layer = kit.pack("direct", case, threads=2, threads_per_image=2)
+    right = layer.run(case.x)
+    for _ in range(200):
+        np.testing.assert_array_equal(layer.run(case.x), right)
+
+
+# Python 3.12 and later warn about forks of a process with threads; the pool is made for them.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe elsewhere")
+def test_fork(kit: Any, method: str) -> None:
+    """The child of a process that has workers makes its own."""
+    case = kit.case(SHAPE, batch=4)
+    layer = kit.pack(method, case, threads=2)
+    here = layer.run(case.x)
+    with multiprocessing.get_context("fork").Pool(2) as children:
+        there = children.apply_async(layer.run, (case.x,)).get(TIMEOUT_SECONDS)
+        workers = children.apply_async(_native.pool_workers).get(TIMEOUT_SECONDS)
+    np.testing.assert_array_equal(there, here)
+    assert workers in (0, 1)  # as the first child or the second answers
+    np.testing.assert_array_equal(layer.run(case.x), here)
+
+
+def test_spawn(kit: Any) -> None:
+    case = kit.case(SHAPE, batch=4)
+    layer = kit.pack("direct", case, threads=2)
+    with multiprocessing.get_context("spawn").Pool(1) as children:
+        there = children.apply_async(layer.run, (case.x,)).get(TIMEOUT_SECONDS)
+    np.testing.assert_array_equal(there, layer.run(case.x))
+
+
+def test_four_callers_with_an_object_each(kit: Any, method: str) -> None:
+    cases = [kit.case(SHAPE, batch=3, seed=seed) for seed in range(4)]
+    layers = [kit.pack(method, case, threads=2) for case in cases]
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            cases[i].assert_right(layers[i].run(cases[i].x))
+
+    with ThreadPoolExecutor(4) as callers:
+        list(callers.map(work, range(4)))
+
+
+def test_four_callers_of_one_object(kit: Any, method: str) -> None:
+    layer = kit.pack(method, kit.case(SHAPE), threads=2, threads_per_image=2)
+    xs = [kit.case(SHAPE, batch=2, seed=seed).x for seed in range(4)]
+    right = [layer.run(x) for x in xs]
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            np.testing.assert_array_equal(layer.run(xs[i]), right[i])
+
+    with ThreadPoolExecutor(4) as callers:
+        list(callers.map(work, range(4)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are kept on Linux")
+def test_a_system_that_refuses_threads_is_an_error_not_a_hang() -> None:
+    code = """
+import resource
+import numpy as np
+from archsim.kernels import ConvShape, LoweredSparse, isa_table, supported_isas
+lanes = next(i.lanes for i in isa_table() if i.name == supported_isas()[0])
+x = np.ones((1000, 1, 1, 1), dtype=np.float32)
+layer = LoweredSparse(
+    x[:1], ConvShape(1, 1, 1, 1, 1, 1), isa=supported_isas()[0], threads=1000, part_ptr=[0, 1],
+    blocking={"lanes": lanes, "pixel_vectors": 1, "pitch": 16, "threads_per_image": 1})
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+for _ in range(2):
+    try:
+        layer.run(x)
+    except RuntimeError as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(layer.run(x).sum())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert run.returncode == 0, run.stderr
+    refusal = "the system refused to start the threads of this run; nothing was computed"
+    assert run.stdout.splitlines() == [refusal, refusal, "1000.0"]

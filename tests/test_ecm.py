@@ -1,0 +1,235 @@
+"""The closed form: hand-worked cases, limits, and laws that must hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.analytic import ecm
+from archsim.api import make_plan, predict
+from archsim.incore import incore
+from archsim.machine import Machine
+from archsim.machinefile import load_machine, machine_names
+from archsim.network import Layer, load_network
+from archsim.plan import Work
+
+CONV3 = load_network("alexnet")["conv3"]
+XEON = load_machine("xeon-e5-2697v4-2s")
+ATOM = load_machine("atom-c2750")
+MACHINES = [load_machine(name) for name in machine_names()]
+
+
+def changed(machine: Machine, **paths: Any) -> Machine:
+    """Return a copy with fields replaced; ``core__issue_width=8`` reaches inside."""
+    for path, value in paths.items():
+        machine = _replace(machine, path.split("__"), value)
+    return machine
+
+
+def _replace(part: Any, path: list[str], value: Any) -> Any:
+    if len(path) == 1:
+        return part.model_copy(update={path[0]: value})
+    inside = getattr(part, path[0])
+    if isinstance(inside, tuple):
+        place = int(path[1])
+        entries = list(inside)
+        entries[place] = _replace(entries[place], path[2:], value)
+        return part.model_copy(update={path[0]: tuple(entries)})
+    if isinstance(inside, dict):
+        entry = _replace(inside[path[1]], path[2:], value)
+        return part.model_copy(update={path[0]: {**inside, path[1]: entry}})
+    return part.model_copy(update={path[0]: _replace(inside, path[1:], value)})
+
+
+def test_incore_of_the_published_avx2_loop() -> None:
+    """14 accumulators on Broadwell: 14 loads, a broadcast, an index, 14 multiply-adds."""
+    work = Work.of(
+        multiply_adds=14, loads_unaligned=14, loads_folded=14, loads_line_crossing=14 * 0.4375,
+        broadcasts=1, scalar_loads=1, scalar_ops=2, branches=1, chain_multiply_adds=1,
+    )  # fmt: skip
+    found = incore(work, XEON, "avx2")
+    assert found.arithmetic[0] == pytest.approx(7.0)
+    crossing = XEON.core.isa["avx2"].line_crossing_cycles
+    assert found.load[0] == pytest.approx((14 * 0.5625 + 2) / 2 + 14 * 0.4375 * crossing)
+    assert found.issue[0] == pytest.approx((14 + 1 + 1 + 2 + 1) / 4)
+    assert found.cycles[0] == pytest.approx(found.load[0])
+
+
+def test_incore_of_the_published_sse_loop() -> None:
+    """Silvermont multiplies every second cycle and adds on a port of its own."""
+    work = Work.of(multiply_adds=12, loads_unaligned=12, loads_folded=12, broadcasts=1)
+    found = incore(work, ATOM, "sse42")
+    assert found.arithmetic[0] == pytest.approx(12 * 2 + 1)  # and the shuffle of the broadcast
+    assert found.load[0] == pytest.approx(13.0)
+    assert found.issue[0] == pytest.approx((12 * 2 + 12 + 2) / 2)
+
+
+def test_a_long_chain_costs_latency() -> None:
+    work = Work.of(multiply_adds=10, chain_multiply_adds=10)
+    found = incore(work, XEON, "avx2")
+    assert found.cycles[0] == pytest.approx(10 * XEON.core.isa["avx2"].multiply_latency_cycles)
+
+
+def test_dense_never_beats_the_peak() -> None:
+    for machine in MACHINES:
+        for layer in load_network("alexnet"):
+            found = predict(layer, machine, method="dense_gemm", batch=machine.total_threads)
+            assert found.actual_gflops is not None
+            assert found.actual_gflops * 1e9 <= machine.peak_flops_per_s() * (1 + 1e-9)
+
+
+def test_phases_and_barrier_add_up() -> None:
+    found = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    assert found.seconds is not None
+    join = XEON.barrier_cycles / XEON.clock_for()
+    assert found.seconds == pytest.approx(sum(p.seconds for p in found.phases) + join)
+    assert [p.name for p in found.phases] == ["input", "products"]
+    assert found.bound_by
+    assert list(found.bytes) == ["L1", "L2", "L3", "DDR"]
+
+
+def test_without_memory_only_the_core_counts() -> None:
+    plan = make_plan(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    bare = ecm.estimate(plan, XEON, memory=False)
+    assert bare.seconds < ecm.estimate(plan, XEON).seconds
+    assert set(bare.bytes) == {"L1"}
+
+
+def test_memory_bound_layers_reach_the_bandwidth() -> None:
+    layer = Layer("fc", C=20000, K=20000, type="fc")
+    found = predict(layer, XEON, method="dense_gemm", batch=1)
+    assert found.seconds is not None
+    rate = layer.dense_bytes / found.seconds
+    assert rate <= XEON.memory[0].bandwidth_bytes_per_s * XEON.sockets * (1 + 1e-9)
+    assert found.bound_by[0] == "DDR"
+
+
+def test_clock_choice() -> None:
+    slow = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    fast = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72, clock="nominal")
+    assert slow.seconds is not None
+    assert fast.seconds is not None
+    assert fast.seconds < slow.seconds
+
+
+def test_same_input_same_answer() -> None:
+    first = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    again = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    assert first.as_dict() == again.as_dict()
+
+
+# what may grow without making anything slower, at a fixed plan
+LAWS = [
+    ("clock", lambda m, f: changed(m, clock_hz=m.clock_hz * f)),
+    ("issue", lambda m, f: changed(m, core__issue_width=m.core.issue_width * f)),
+    ("scalar loads", lambda m, f: changed(m, core__scalar_loads=m.core.scalar_loads * f)),
+    ("vector ports", lambda m, f: _ports(m, f)),
+    ("memory", lambda m, f: changed(
+        m, memory__0__bandwidth_bytes_per_s=m.memory[0].bandwidth_bytes_per_s * f)),
+    ("last cache's size", lambda m, f: _size(m, f, len(m.caches) - 1)),
+    ("first cache's size", lambda m, f: _size(m, f, 0)),
+    ("outstanding misses", lambda m, f: changed(
+        m, **{f"caches__{len(m.caches) - 1}__outstanding": round(m.caches[-1].outstanding * f)})),
+    ("L2 bandwidth", lambda m, f: changed(
+        m, caches__1__bandwidth_bytes_per_cycle=m.caches[1].bandwidth_bytes_per_cycle * f)),
+]  # fmt: skip
+
+
+def _size(machine: Machine, factor: float, level: int) -> Machine:
+    grown = machine.caches[level].size_bytes * factor
+    return changed(machine, **{f"caches__{level}__size_bytes": grown})
+
+
+def _ports(machine: Machine, factor: float) -> Machine:
+    isa = machine.default_isa
+    unit = machine.core.isa[isa]
+    return changed(
+        machine,
+        **{
+            f"core__isa__{isa}__multiply": unit.multiply * factor,
+            f"core__isa__{isa}__add": unit.add * factor,
+            f"core__isa__{isa}__loads": unit.loads * factor,
+        },
+    )
+
+
+@st.composite
+def layers(draw: Any) -> Layer:
+    groups = draw(st.sampled_from([1, 2]))
+    size = draw(st.integers(1, 40))
+    kernel = draw(st.sampled_from([k for k in (1, 3, 5) if k <= size + 2 * (k // 2)]))
+    return Layer(
+        "random",
+        C=groups * draw(st.integers(1, 64)),
+        K=groups * draw(st.integers(1, 64)),
+        H=size,
+        W=draw(st.integers(kernel, 40)),
+        R=kernel,
+        S=kernel,
+        pad=(kernel // 2, kernel // 2),
+        groups=groups,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    layer=layers(),
+    machine=st.sampled_from(MACHINES),
+    method=st.sampled_from(["dense_gemm", "lowered_sparse", "direct_sparse"]),
+    density=st.floats(0.01, 1.0),
+    batch=st.integers(1, 9),
+    law=st.sampled_from(LAWS),
+    factor=st.floats(1.01, 8.0),
+)
+def test_more_is_never_slower(
+    layer: Layer, machine: Machine, method: str, density: float, batch: int, law: Any,
+    factor: float,
+) -> None:  # fmt: skip
+    """At a fixed plan more of anything that the machine has is never slower."""
+    threads = min(8, machine.total_threads)
+    plan = make_plan(layer, machine, method=method, density=density, batch=batch, threads=threads)
+    _, grow = law
+    before, after = ecm.estimate(plan, machine), ecm.estimate(plan, grow(machine, factor))
+    assert after.seconds <= before.seconds * (1 + 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layer=layers(),
+    machine=st.sampled_from(MACHINES),
+    density=st.floats(0.02, 1.0),
+    share=st.floats(0.1, 0.99),
+)
+def test_removing_nonzeros_is_never_slower(
+    layer: Layer, machine: Machine, density: float, share: float
+) -> None:
+    """At fixed blocking (row:fixed32) fewer nonzeros never cost more in the core."""
+    times = []
+    for x in (density, density * share):
+        plan = make_plan(
+            layer, machine, method="direct_sparse", density=x, schedule="row:fixed32", threads=1
+        )
+        times.append(ecm.estimate(plan, machine, memory=False).seconds)
+    assert times[1] <= times[0] * (1 + 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    layer=layers(),
+    machine=st.sampled_from(MACHINES),
+    method=st.sampled_from(["dense_gemm", "lowered_sparse", "direct_sparse"]),
+    density=st.floats(0.0, 1.0),
+)
+def test_predictions_are_finite_and_bytes_shrink_outwards(
+    layer: Layer, machine: Machine, method: str, density: float
+) -> None:
+    found = predict(layer, machine, method=method, density=density, batch=2, threads=2)
+    assert found.seconds is not None
+    assert np.isfinite(found.seconds)
+    assert found.seconds > 0
+    outer = list(found.bytes.values())[1:]
+    assert all(a >= b * (1 - 1e-9) for a, b in zip(outer, outer[1:], strict=False))

@@ -1,0 +1,119 @@
+"""Native runs through the plan: the plan's blocking, right answers, honest times."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import archsim
+from archsim import kernels, native
+from archsim.network import Layer, load_network
+from archsim.sparsity import Sparsity, load_sparsity
+
+HOST = archsim.load_machine("host")
+METHODS = ("dense_gemm", "lowered_sparse", "direct_sparse")
+LAYERS = [
+    Layer("plain", C=20, K=36, H=13, W=13, R=3, S=3, pad=(1, 1)),
+    Layer("grouped", C=6, K=10, H=9, W=17, R=5, S=5, pad=(2, 2), groups=2),
+    Layer("strided", C=3, K=20, H=31, W=29, R=7, S=7, stride=(2, 2), pad=(3, 3)),
+    Layer("pointwise", C=12, K=7, H=8, W=8),
+    Layer("dilated", C=4, K=16, H=20, W=12, R=3, S=3, dilation=(2, 2), pad=(2, 2)),
+    Layer("wide", C=2, K=3, H=5, W=530, R=3, S=3, pad=(1, 1)),
+    Layer("uneven", C=3, K=5, H=11, W=7, R=1, S=3, pad=(0, 1), stride=(2, 1)),
+]
+
+
+@pytest.mark.parametrize("isa", kernels.supported_isas())
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (1, 2), (3, 2)])
+def test_plans_run_and_are_right(
+    layer: Layer, method: str, isa: str, batch: int, threads: int
+) -> None:
+    if threads > HOST.total_threads:
+        pytest.skip("this host has one thread")
+    weights = Sparsity(0.3).draw(layer, seed=1).weights
+    assert weights is not None
+    plan = archsim.make_plan(
+        layer, HOST, method=method, pattern=weights, batch=batch, threads=threads, isa=isa
+    )
+    found = native.run(plan, weights, min_seconds=0.0, check=True)
+    assert found.max_error is not None
+    assert found.max_error < 1e-5
+    assert found.isa == ("blas" if method == "dense_gemm" else isa)
+    assert found.seconds_low <= found.seconds <= found.seconds_high
+    assert {p.name for p in found.phases} <= {"input", "products", "output"}
+
+
+@pytest.mark.parametrize("schedule", ["row:fixed32", "row:fixed32-output", "row:dyn8", "row:dyn32"])
+def test_every_row_variant_runs(schedule: str) -> None:
+    layer = Layer("blocks", C=70, K=33, H=12, W=14, R=3, S=3, pad=(1, 1))
+    weights = Sparsity(0.2).draw(layer).weights
+    assert weights is not None
+    plan = archsim.make_plan(
+        layer, HOST, method="direct_sparse", pattern=weights, schedule=schedule, threads=1
+    )
+    found = native.run(plan, weights, min_seconds=0.0, check=True)
+    assert found.max_error is not None
+    assert found.max_error < 1e-5
+
+
+def test_measure_returns_the_one_result_type() -> None:
+    found = archsim.measure(
+        LAYERS[0], HOST, method="direct_sparse", density=0.2, threads=1, min_seconds=0.0,
+        check=True, seed=4,
+    )  # fmt: skip
+    assert found.model == "native"
+    assert found.machine == "host"
+    assert found.seed == 4
+    assert found.isa == kernels.active_isa()
+    assert found.schedule.startswith("row:")
+    assert found.seconds is not None
+    assert found.max_error is not None
+    assert found.dense_method == "dense_gemm"
+    assert found.speedup_over_dense is not None
+
+
+def test_forcing_an_instruction_set_reaches_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = kernels.supported_isas()[0]
+    before = kernels.active_isa()
+    kernels.set_isa(name)
+    try:
+        found = archsim.measure(LAYERS[0], method="direct_sparse", density=0.2, threads=1,
+                                min_seconds=0.0)  # fmt: skip
+        assert found.isa == name
+    finally:
+        kernels.set_isa(before)
+
+
+def _data() -> Path:
+    folder = os.environ.get("ARCHSIM_DATA")
+    if not folder:
+        pytest.skip("ARCHSIM_DATA does not name the folder with real pruned weights")
+    return Path(folder)
+
+
+@pytest.mark.parametrize("file", ["l1_top1_0.56256.npz", "grouplasso_top1_0.54214.npz"])
+@pytest.mark.parametrize("method", METHODS)
+def test_real_pruned_weights(file: str, method: str) -> None:
+    network = load_network("alexnet")
+    sparsities = load_sparsity(str(_data() / "alexnet_pruned" / file), network)
+    for layer in network:
+        if layer.type == "conv":
+            found = archsim.measure(
+                layer, HOST, method=method, pattern=sparsities[layer.name], threads=1,
+                min_seconds=0.0, check=True,
+            )  # fmt: skip
+            assert found.max_error is not None
+            assert found.max_error < 1e-5, layer.name
+
+
+def test_reference_sees_a_wrong_output() -> None:
+    layer = LAYERS[0]
+    x = np.ones((1, layer.C, layer.H, layer.W), dtype=np.float32)
+    weights = np.ones(layer.weight_shape, dtype=np.float32)
+    wrong = np.zeros((1, layer.K, layer.P, layer.Q), dtype=np.float32)
+    assert native.relative_error(layer, x, weights, wrong) == pytest.approx(1.0)

@@ -1,0 +1,73 @@
+"""The seed of the simulator: it must be the closed form without memory, tile by tile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archsim.analytic import ecm
+from archsim.api import make_plan, predict, simulate
+from archsim.machinefile import load_machine
+from archsim.network import Layer, load_network
+from archsim.simulator.engine import simulate as run
+
+CONV3 = load_network("alexnet")["conv3"]
+ATOM = load_machine("atom-c2750")
+XEON = load_machine("xeon-e5-2697v4-2s")
+
+
+@pytest.mark.parametrize("method", ["direct_sparse", "lowered_sparse"])
+def test_one_core_is_the_sum_of_its_tiles(method: str) -> None:
+    plan = make_plan(CONV3, ATOM, method=method, density=0.1, batch=2, threads=1)
+    found = run(plan, ATOM)
+    closed = ecm.estimate(plan, ATOM, memory=False)
+    assert found.seconds == pytest.approx(closed.seconds, rel=0.02)
+    assert found.core_busy == pytest.approx((1.0,))
+    assert found.tiles == sum(int(phase.tiles.total.sum()) for phase in plan.phases)
+
+
+def test_uniform_tiles_on_all_cores_equal_the_closed_form() -> None:
+    plan = make_plan(CONV3, ATOM, method="direct_sparse", density=0.1, batch=16)
+    found = run(plan, ATOM)
+    closed = ecm.estimate(plan, ATOM, memory=False)
+    join = ATOM.barrier_cycles / ATOM.clock_for()
+    assert found.seconds == pytest.approx(closed.seconds - join, rel=0.02)
+
+
+def test_hardware_threads_share_their_core() -> None:
+    layer = Layer("small", C=16, K=64, H=8, W=8, R=3, S=3, pad=(1, 1))
+    one = make_plan(layer, XEON, method="direct_sparse", density=0.3, batch=36, threads=36)
+    two = make_plan(layer, XEON, method="direct_sparse", density=0.3, batch=72, threads=72)
+    assert run(two, XEON).seconds == pytest.approx(2 * run(one, XEON).seconds, rel=0.01)
+
+
+def test_threads_of_an_image_wait_for_the_slowest() -> None:
+    layer = Layer("two blocks", C=8, K=32, H=8, W=8, R=3, S=3, pad=(1, 1))
+    weights = np.zeros(layer.weight_shape, dtype=np.float32)
+    weights[:16] = 1.0  # all the work is in the first output-channel block
+    plan = make_plan(layer, ATOM, method="direct_sparse", pattern=weights, batch=1, threads=2)
+    alone = make_plan(layer, ATOM, method="direct_sparse", pattern=weights, batch=1, threads=1)
+    found = run(plan, ATOM)
+    assert found.seconds > 0.8 * run(alone, ATOM).seconds
+    assert max(found.core_busy) == pytest.approx(1.0, abs=0.05)
+    assert min(found.core_busy) < 0.5
+
+
+def test_repeats_to_the_bit() -> None:
+    results = [
+        simulate(CONV3, ATOM, method="direct_sparse", density=0.1, batch=3) for _ in range(2)
+    ]
+    assert results[0].as_dict() == results[1].as_dict()
+    assert results[0].model == "simulator"
+
+
+def test_utilisation_is_at_most_one() -> None:
+    plan = make_plan(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    assert max(run(plan, XEON).core_busy) <= 1.0 + 1e-9
+
+
+def test_dense_baseline_is_of_the_same_model() -> None:
+    found = predict(CONV3, ATOM, method="direct_sparse", density=0.1, batch=8, model="simulator")
+    assert found.dense_method == "dense_gemm"
+    assert found.speedup_over_dense is not None
+    assert found.speedup_over_dense > 1
