@@ -145,6 +145,12 @@ def host_machine() -> Machine:
 
 def machine_from_facts(facts: HostFacts) -> Machine:
     """Build the machine of ``facts`` on the generic machine of its architecture."""
+    return machine_from_node(host_node(facts))
+
+
+def host_node(facts: HostFacts | None = None) -> Node:
+    """Return the file that this host would have, as a YAML tree."""
+    facts = facts or read_facts()
     generic = "aarch64" if facts.architecture in ("aarch64", "arm64") else "x86-64"
     with resources.as_file(
         resources.files("archsim") / "machines" / f"generic-{generic}.yaml"
@@ -174,14 +180,19 @@ def machine_from_facts(facts: HostFacts) -> Machine:
         raise input_error("host", "no instruction set of this CPU is known", found=facts.isas)
     value["caches"] = Node(_cache_nodes(facts, value["caches"].value), value["caches"].mark)
     tree.mark = Mark(HOST, 1)
-    return machine_from_node(tree)
+    return tree
 
 
 def _cache_nodes(facts: HostFacts, generic: list[Node]) -> list[Node]:
     """Take sizes from the system and rates from the generic level of the same number."""
-    if not facts.caches:
-        return generic
     per_socket = max(1, facts.cores // facts.sockets)
+    if not facts.caches:  # sizes stay the generic ones; no level is shared by cores not there
+        for node in generic:
+            sharers = node.value["shared_by"].plain() if "shared_by" in node.value else 1
+            if not isinstance(sharers, int):
+                sharers = sharers["value"]
+            node.value["shared_by"] = _node(_known(math.gcd(sharers, per_socket)))
+        return generic
     threads = max(1, len(facts.cpus) // facts.cores)
     nodes = []
     for position, cache in enumerate(sorted(facts.caches, key=lambda c: c.level)):

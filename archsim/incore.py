@@ -54,9 +54,10 @@ def incore(work: Work, machine: Machine, isa: str | None = None) -> InCore:
     core, unit = machine.core, machine.instruction_set(isa)
     vector, scalar = work.multiply_adds, work.scalar_multiply_adds
     both = vector + scalar
-    # a broadcast of several micro-operations is a load and shuffles, which share a port with
-    # the multiplier (movss and shufps on Silvermont: LLVM X86ScheduleSLM.td, FP port 0)
-    shuffles = work.broadcasts * (unit.broadcast_uops - 1)
+    # a broadcast of several micro-operations is a load and shuffles, which take a slot of a
+    # multiplier port (movss and shufps on Silvermont: LLVM X86ScheduleSLM.td, FP port 0), for
+    # one cycle even where a multiply keeps that port longer
+    shuffles = work.broadcasts * (unit.broadcast_uops - 1) / max(1.0, unit.multiply)
     multiply, add = both / unit.multiply + shuffles, both / unit.add
     if unit.fma:
         arithmetic = multiply

@@ -141,7 +141,11 @@ class Cache(Block):
     shared_by: Count = Field(1, description="Cores that share one instance.")
     latency_cycles: Cycles = Field(alias="latency", description="Load to use on a hit here.")
     bandwidth_bytes_per_cycle: BytesPerCycle = Field(
-        alias="bandwidth", description="Rate of a stream of loads from here, for one core."
+        alias="bandwidth",
+        description=(
+            "Rate of the step from here to the level inside, for one core. A measured stream of "
+            "loads from here also pays the levels inside: take the difference of the times."
+        ),
     )
     write_bytes_per_cycle: BytesPerCycle | None = Field(
         None, alias="write_bandwidth", description="Write-back rate from inside (default: as read)."
@@ -167,7 +171,9 @@ class Memory(Block):
         alias="bandwidth", description="Sustained read rate of one socket."
     )
     core_bandwidth_bytes_per_s: Bandwidth | None = Field(
-        None, alias="core_bandwidth", description="Sustained read rate of a single core."
+        None,
+        alias="core_bandwidth",
+        description="Rate of the step from memory to the last cache, for one core.",
     )
     latency_s: Seconds = Field(alias="latency", description="Load to use.")
     write_allocate: bool = Field(

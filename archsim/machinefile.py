@@ -95,8 +95,7 @@ def _find(name: str, where: str, folder: Path | None) -> Path:
     if is_folder or path.suffix.lower() in (".yaml", ".yml"):
         what = "is a folder; a file is due" if is_folder else "no such file"
         raise input_error(where, what, found=str(path))
-    if folder is None:
-        names = [*names, HOST]
+    names = [*names, HOST]
     raise input_error(
         where,
         "no such machine, and no such file",
@@ -120,19 +119,27 @@ def _merge_base(node: Node, path: Path, stack: tuple[Path, ...]) -> _Tree:
     if not isinstance(base_node.value, str):
         raise input_error(where, "the name or file of a machine is due", found=base_node.plain())
     stack = (*stack, path.resolve())
-    base_path = _find(base_node.value, where, path.parent)
-    if base_path.resolve() in stack:
-        chain = " -> ".join(p.name for p in (*stack, base_path.resolve()))
-        raise input_error(where, "base is circular", found=chain)
     if "name" not in node.value:
         raise input_error(str(node.mark), "key 'name' is missing")
-    base_tree = _load_tree(base_path, stack)
+    base_tree = _base_tree(base_node.value, where, path, stack)
     base = _finish(base_tree)
     own = _annotate(node, base_tree.sources)
     written = {key: replace(entry, own=False) for key, entry in base_tree.written.items()}
     theirs = {key: item for key, item in base_tree.node.value.items() if key not in _NOT_INHERITED}
     node = _merge(Node(theirs, base_tree.node.mark), own.node)
     return _Tree(node, written | own.written, own.sources, base)
+
+
+def _base_tree(name: str, where: str, path: Path, stack: tuple[Path, ...]) -> _Tree:
+    if name == HOST:
+        from archsim.host import host_node
+
+        return _merge_base(host_node(), Path(HOST), stack)
+    base_path = _find(name, where, path.parent)
+    if base_path.resolve() in stack:
+        chain = " -> ".join(p.name for p in (*stack, base_path.resolve()))
+        raise input_error(where, "base is circular", found=chain)
+    return _load_tree(base_path, stack)
 
 
 def _annotate(node: Node, base_sources: dict[str, Source]) -> _Tree:
@@ -229,8 +236,11 @@ def _merge(base: Node, own: Node, key: str = "") -> Node:
     if key in _NAMED_LISTS and isinstance(base.value, list) and isinstance(own.value, list):
         entries = list(base.value)
         places = {_name_of(entry): index for index, entry in enumerate(entries)}
-        for item in own.value:
-            index = places.pop(_name_of(item), None)  # a second one of a name is left for _check
+        for number, item in enumerate(own.value):
+            name = _name_of(item)
+            if name and name in map(_name_of, own.value[:number]):
+                raise input_error(f"{item.mark}: {key}", "level names must differ", found=name)
+            index = places.get(name)
             if index is not None:
                 entries[index] = _merge(entries[index], item)
             else:

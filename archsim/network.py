@@ -328,7 +328,7 @@ def _from_csv(path: Path) -> Network:
     try:
         return _from_rows(rows, path)
     except csv.Error as error:
-        raise input_error(f"{path}:{rows.line_num}", f"not a CSV table ({error})") from error
+        raise input_error(f"{path}:{rows.line_num + 1}", f"not a CSV table ({error})") from error
 
 
 def _from_rows(rows: csv.DictReader[str], path: Path) -> Network:

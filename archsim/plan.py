@@ -17,13 +17,23 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from archsim.network import Layer
 from archsim.sparsity import Sparsity
 
 Counts = NDArray[np.float64]
 PHASES: Final = ("input", "products", "output")
+
+
+def spread(value: ArrayLike, kinds: int) -> Counts:
+    """Return ``value`` as floats of shape (kinds,); a scalar holds for every kind."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape == (kinds,):
+        return array
+    filled = np.empty(kinds)
+    filled[:] = array  # raises where the shapes do not fit
+    return filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +96,15 @@ class Work:
     @classmethod
     def of(cls, kinds: int = 1, **counts: Any) -> Work:
         """Build from the counts that are not zero; scalars are spread over the kinds."""
-        unknown = set(counts) - {f.name for f in fields(cls)}
+        unknown = counts.keys() - _OPERATIONS
         if unknown:
             raise TypeError(f"no such operation: {', '.join(sorted(unknown))}")
-        return cls(
-            **{
-                f.name: np.broadcast_to(
-                    np.asarray(counts.get(f.name, 0.0), dtype=np.float64), (kinds,)
-                )
-                for f in fields(cls)
-            }
-        )
+        nothing = np.zeros(kinds)
+        given = {name: spread(value, kinds) for name, value in counts.items()}
+        return cls(*(given.get(name, nothing) for name in _OPERATIONS))
+
+
+_OPERATIONS: Final = dict.fromkeys(f.name for f in fields(Work))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +171,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         kinds = self.tiles.count.shape[1]
-        for counts in (getattr(self.work, f.name) for f in fields(self.work)):
+        for counts in (getattr(self.work, name) for name in _OPERATIONS):
             if counts.shape != (kinds,):
                 raise ValueError(f"phase {self.name}: work has {counts.shape}, kinds is {kinds}")
         for stream in self.streams:

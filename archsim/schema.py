@@ -89,6 +89,10 @@ def _translate(model: type[BaseModel], node: Node, item: Any) -> tuple[tuple[int
         place = f"{inside}: {dotted(path[:-1])}" if path[:-1] else str(inside)
         what = "entry" if isinstance(path[-1], int) else "key"
         return (2, mark.line), input_error(place, f"{what} {path[-1]!r} is missing")
+    if kind == "too_short":  # also reported, beside the entry, when an entry is wrong
+        least = item["ctx"]["min_length"]
+        error = input_error(where, f"at least {least} is due", found=item["input"])
+        return (3, mark.line), error
     if kind in _TYPES:
         what = "is empty" if item["input"] is None else "wrong type"
         error = input_error(where, what, found=item["input"], allowed=_TYPES[kind])

@@ -42,11 +42,13 @@ def format_quantity(value: float, kind: str) -> str:
     ('2.4 GHz', '32 KiB')
     """
     table = UNITS[kind]
-    if kind == "size":  # binary prefixes where they are exact: capacities are powers of two
-        fits = [u for u, f in table.items() if "i" in u and value >= f and (value / f * 8) % 1 == 0]
-        fits = fits or [u for u, f in table.items() if "i" not in u and value >= f]
-    else:
-        fits = [u for u, f in table.items() if "i" not in u and abs(value) >= f]
+    if kind == "size":  # binary or decimal, whichever is exact and shorter
+        texts = {u: f"{value / f:.6g}" for u, f in table.items() if value >= f}
+        exact = [u for u, text in texts.items() if float(text) * table[u] == value]
+        if exact:
+            unit = min(exact, key=lambda u: (len(texts[u]), -table[u]))
+            return f"{texts[unit]} {unit}"
+    fits = [u for u, f in table.items() if "i" not in u and abs(value) >= f]
     unit = max(fits, key=table.__getitem__) if fits else min(table, key=table.__getitem__)
     if kind == "cycles" or not fits:
         unit = next(iter(table)) if kind != "time" else unit

@@ -160,8 +160,7 @@ class _Builder:
                     event, f"duplicate key (first on line {items[name].mark.line})", name
                 )
             items[name] = self._node(next(events), events, depth + 1)
-            if not isinstance(items[name].value, (dict, list)):
-                items[name].mark = key.mark
+            items[name].mark = key.mark
         return items
 
     def _error(self, event: Any, what: str, found: object = None) -> InputError:

@@ -36,6 +36,7 @@ from archsim.kernels._capi cimport (
 )
 
 MOST_THREADS = AS_MOST_THREADS
+MOST_FLOATS = 2**48  # of one buffer: beyond any machine's address space, far from overflow
 
 # What C gets for a stream without entries: it is never read, but it is not NULL either.
 cdef int32_t NO_OFFSET = 0
@@ -63,15 +64,17 @@ cdef class Buffers:
     cdef float **items
     cdef int count
 
-    def __cinit__(self, int count, size_t floats):
+    def __cinit__(self, int count, floats):
+        if floats > MOST_FLOATS:
+            raise MemoryError(f"no memory for a buffer of {floats} floats")
         self.items = <float **> as_alloc(count * sizeof(float *))
         if self.items == NULL:
             raise MemoryError(f"no memory for {count} buffers")
         self.count = count
         for i in range(count):
-            self.items[i] = <float *> as_alloc(floats * sizeof(float))
+            self.items[i] = <float *> as_alloc(<size_t> floats * sizeof(float))
             if self.items[i] == NULL:
-                raise MemoryError(f"no memory for {count} buffers of {4 * floats} bytes")
+                raise MemoryError(f"no memory for {count} buffers of {floats} floats")
 
     def __dealloc__(self):
         if self.items != NULL:
@@ -308,7 +311,7 @@ cdef class Dense:
         const float[::1] bias,              # IN, out_channels; or None
         sgemm,
         int64_t pitch,
-        size_t lowered_size,
+        lowered_size,
         bint fully_connected,
         bint relu,
     ):

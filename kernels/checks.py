@@ -12,6 +12,8 @@ from archsim.kernels import _native
 from archsim.kernels.isa import IsaInfo
 from archsim.kernels.shapes import ConvShape
 
+_MOST = 2**31 - 1  # so that C's 64-bit products of sizes cannot overflow
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -34,15 +36,14 @@ def check_values(name: str, array: object, shape: tuple[int, ...]) -> FloatArray
     return np.require(array, requirements=["C", "A"])
 
 
-def check_integer(name: str, value: object, least: int, most: int | None = None) -> int:
+def check_integer(name: str, value: object, least: int, most: int) -> int:
     """Return *value* as an int if it is an integer in the range."""
     try:
         number = index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name}: must be an integer; got {value!r}") from None
-    if number < least or (most is not None and number > most):
-        allowed = f"at least {least}" if most is None else f"{least} to {most}"
-        raise ValueError(f"{name}: must be {allowed}; got {number}")
+    if not least <= number <= most:
+        raise ValueError(f"{name}: must be {least} to {most}; got {number}")
     return number
 
 
@@ -65,7 +66,7 @@ def check_blocking(
     for name in names:
         value = blocking[name]
         if name in least:
-            clean[name] = check_integer(f"blocking[{name!r}]", value, least[name])
+            clean[name] = check_integer(f"blocking[{name!r}]", value, least[name], _MOST)
         elif value in words[name]:
             clean[name] = value
         else:

@@ -89,6 +89,7 @@ class DirectSparseRow(PackedSparseLayer):
         number = {name: int(clean[name]) for name in _LEAST}
         _check_plan(number, shape, info)
         weights = check_values("weights", weights, shape.weight_shape)
+        number["oc_block"] = min(number["oc_block"], shape.group_out_channels)
         blocks = shape.groups * -(-shape.group_out_channels // number["oc_block"])
         super().__init__(
             weights,
@@ -114,7 +115,7 @@ class DirectSparseRow(PackedSparseLayer):
             _native.Streams(packed.ptr, packed.off, packed.val, packed.lists, packed.last_offset),
             self._bias_or_zeros(),
             isa_index(info),
-            clean | _sizes(number, str(clean["spill"]), shape),
+            clean | number | _sizes(number, str(clean["spill"]), shape),
             self.relu,
         )
 

@@ -39,11 +39,14 @@ def conv2d(
     matrix = np.asarray(weights, dtype=np.float64).reshape(
         shape.groups, shape.group_out_channels, -1
     )
-    out = np.matmul(matrix, lowered)  # (N, groups, K / groups, P * Q)
+    # (N, groups, K / groups, P * Q)
+    out: npt.NDArray[np.float64] = np.matmul(matrix, lowered)
     out = out.reshape(len(lowered), shape.out_channels, shape.out_h, shape.out_w)
     if bias is not None:
         out = out + np.asarray(bias, dtype=np.float64).reshape(-1, 1, 1)
-    return np.maximum(out, 0.0) if relu else out
+    if relu:
+        out = np.maximum(out, 0.0)
+    return out
 
 
 def im2col(x: npt.NDArray[np.float64], shape: ConvShape) -> npt.NDArray[np.float64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from operator import index
 
 _PAIRS = ("stride", "pad", "dilation")
+_MOST = 2**31 - 1  # so that C's 64-bit products of sizes cannot overflow
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def _integer(name: str, value: object, least: int) -> int:
         raise TypeError(f"{name}: must be an integer; got {value!r}") from None
     if number < least:
         raise ValueError(f"{name}: must be at least {least}; got {number}")
+    if number > _MOST:
+        raise ValueError(f"{name}: must be at most {_MOST}; got {number}")
     return number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -232,4 +233,4 @@ def test_predictions_are_finite_and_bytes_shrink_outwards(
     assert np.isfinite(found.seconds)
     assert found.seconds > 0
     outer = list(found.bytes.values())[1:]
-    assert all(a >= b * (1 - 1e-9) for a, b in zip(outer, outer[1:], strict=False))
+    assert all(a >= b * (1 - 1e-9) for a, b in pairwise(outer))

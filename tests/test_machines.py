@@ -15,8 +15,13 @@ from pydantic import BaseModel
 from archsim.errors import InputError
 from archsim.machine import Machine
 from archsim.machinefile import (
-    load_machine, machine_names, machine_schema, show_value, skeleton, value_at,
-)  # fmt: skip
+    load_machine,
+    machine_names,
+    machine_schema,
+    show_value,
+    skeleton,
+    value_at,
+)
 from archsim.yamlfile import read_yaml
 
 NAMES = machine_names()
@@ -214,7 +219,8 @@ def test_a_changed_clock_scales_the_vector_clock_and_its_range(tmp_path: Path) -
     assert machine.clock_for() == pytest.approx(4.0e9)
     entry = machine.provenance["core.isa.avx2.vector_clock"]
     assert (entry.kind, entry.key) == ("derived", None)
-    assert (entry.low, entry.high) == (pytest.approx(3.74e9), pytest.approx(4.6e9))
+    assert entry.low == pytest.approx(3.74e9)
+    assert entry.high == pytest.approx(4.6e9)
     unchanged = child(tmp_path, "sockets: 1\n").provenance["core.isa.avx2.vector_clock"]
     assert unchanged.kind == "assumed"
 
@@ -381,12 +387,10 @@ def test_a_skeleton_loads_as_it_is_and_with_its_lines_in_use(tmp_path: Path, nam
 
 def test_values_are_shown_as_files_write_them() -> None:
     machine = load_machine(XEON)
-    shown = {path: show_value(machine, path) for path in
-             ("clock", "cores", "caches.L3.size", "memory.DDR.latency", "core.isa.avx2.fma",
-              "core.isa.avx2.loads", "caches.L1.overlap", "rates.sgemm", "rates.alpha")}  # fmt: skip
-    assert shown == {
+    written = {
         "clock": "2.3 GHz", "cores": "18", "caches.L3.size": "45 MiB",
         "memory.DDR.latency": "95 ns", "core.isa.avx2.fma": "true",
         "core.isa.avx2.loads": "2 /cycle", "caches.L1.overlap": "serial",
         "rates.sgemm": "2.15 TFLOP/s", "rates.alpha": "3.0",
     }  # fmt: skip
+    assert {path: show_value(machine, path) for path in written} == written

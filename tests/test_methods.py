@@ -83,6 +83,7 @@ def test_uniform_counts_are_the_mean_of_drawn_ones() -> None:
     uniform = make_plan(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
     drawn = Sparsity(0.1).draw(CONV3, seed=3)
     real = make_plan(CONV3, XEON, method="direct_sparse", pattern=drawn, batch=72)
+    assert drawn.weights is not None
     assert real.nonzeros == np.count_nonzero(drawn.weights)
     for name in ("multiply_adds", "broadcasts", "stores", "mispredicts", "loads_line_crossing"):
         assert _total(real, name) == pytest.approx(_total(uniform, name), rel=0.01), name
@@ -102,7 +103,7 @@ def test_plan_of_a_pattern_counts_every_block() -> None:
     passes = ceil(layer.P / rows)
     loads = broadcasts = rounds = 0
     for channel in weights.astype(np.float32):
-        nonzeros = np.count_nonzero(channel)
+        nonzeros = int(np.count_nonzero(channel))
         rounds += passes  # one column block: 6 channels a group are below 32
         for start in range(0, layer.P, rows):
             loads += nonzeros * min(rows, layer.P - start) * vectors

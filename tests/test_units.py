@@ -90,7 +90,7 @@ def test_spaces_and_exponents_are_free(text: str, value: float) -> None:
         (float("nan"), "frequency", ["must be finite", "nan"]),
         (float("inf"), "size", ["must be finite", "inf"]),
         ("1e999 GHz", "frequency", ["must be finite"]),
-        ("1e300 TiB", "size", []),
+        ("1e300 TiB", "size", ["must be finite"]),
         ("1e308 THz", "frequency", ["must be finite", "1e308 THz"]),
         (True, "cycles", ["a number and a unit", "True"]),
         (None, "cycles", ["None"]),
@@ -101,9 +101,6 @@ def test_spaces_and_exponents_are_free(text: str, value: float) -> None:
 def test_refusals_say_what_was_found_and_what_is_allowed(
     text: object, kind: str, fragments: list[str]
 ) -> None:
-    if text == "1e300 TiB":  # large, but a number
-        assert parse_quantity(text, kind) == pytest.approx(1e300 * 2.0**40)
-        return
     with pytest.raises(ValueError, match=kind) as caught:
         parse_quantity(text, kind)
     for fragment in fragments:
@@ -130,6 +127,9 @@ def test_signs_are_a_field_s_own_rule() -> None:
         (38.5 * 2.0**20, "size", "38.5 MiB"),
         (64.0, "size", "64 B"),
         (16e9, "size", "16 GB"),
+        (64e3, "size", "64 kB"),
+        (1.5 * 2.0**20, "size", "1.5 MiB"),
+        (33554431.0, "size", "33.5544 MB"),
         (122e9, "bandwidth", "122 GB/s"),
         (12.5, "bandwidth per cycle", "12.5 B/cycle"),
         (1.0, "cycles", "1 cycles"),
@@ -141,7 +141,7 @@ def test_signs_are_a_field_s_own_rule() -> None:
 )
 def test_quantities_are_written_readably(value: float, kind: str, text: str) -> None:
     assert format_quantity(value, kind) == text
-    assert parse_quantity(text, kind) == pytest.approx(value)
+    assert parse_quantity(text, kind) == pytest.approx(value, rel=1e-5)
 
 
 @given(st.sampled_from(sorted(UNITS)), st.floats(1e-6, 1e15))

@@ -66,7 +66,7 @@ def test_every_value_knows_its_line() -> None:
         for path in [("a",), ("b", 0), ("b", 1, "y"), ("c",), ("b", 1, "z"), ("b", 7)]
     }
     assert lines == {
-        ("a",): 1, ("b", 0): 4, ("b", 1, "y"): 6, ("c",): 7, ("b", 1, "z"): 6, ("b", 7): 4,
+        ("a",): 1, ("b", 0): 4, ("b", 1, "y"): 6, ("c",): 7, ("b", 1, "z"): 6, ("b", 7): 3,
     }  # fmt: skip
     assert str(node.mark_at(("a",))) == "f.yaml:1"
     assert node.plain()["c"] == "folded text"
@@ -160,9 +160,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 @given(st.text(alphabet=list("ab:-[]{}&*!|>'\"#?,%@ \n\t0.~é\x00"), max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever stands in a file, the answer is a tree or one InputError on one line."""
+    error = ""
     try:
-        node = parse_yaml(text)
-    except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert isinstance(node, Node)
+        assert isinstance(parse_yaml(text), Node)
+    except InputError as refusal:
+        error = str(refusal)
+    assert "\n" not in error

@@ -213,12 +213,7 @@ class _CoreSums:
 def _transfer_cycles(
     index: int, read: Counts, written: Counts, machine: Machine, home: Memory, hertz: float
 ) -> Counts:
-    """Cycles per tile to bring lines over boundary ``index`` and to write back.
-
-    The rates of a machine file are those of a stream of loads from a level, as benchmarks
-    measure them; where transfers are serial such a stream also pays the levels inside, so the
-    step itself costs the difference.
-    """
+    """Cycles per tile to bring lines over boundary ``index`` and to write back."""
     inner = machine.caches[index]
     if index + 1 < len(machine.caches):
         outer = machine.caches[index + 1]
@@ -233,10 +228,7 @@ def _transfer_cycles(
     if inner.overlap == "latency":
         cycles: Counts = read / inner.line_bytes * (latency - inner.latency_cycles)
         return cycles + written / write_rate
-    inside = 1.0 / inner.bandwidth_bytes_per_cycle if inner.overlap == "serial" else 0.0
-    step = max(1.0 / read_rate - inside, 0.0)
-    back = max(1.0 / write_rate - inside, 0.0)
-    total: Counts = read * step + written * back
+    total: Counts = read / read_rate + written / write_rate
     return total
 
 

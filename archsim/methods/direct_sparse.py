@@ -351,9 +351,9 @@ def _plane_streams(kinds: _Kinds, group: float, window: float, beside: Counts) -
     """
     n = kinds.channels
     p = np.clip(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 0.0, 1.0)
-    for gap in range(1, OC_BLOCK):
-        pairs = np.maximum(n - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1)
-        if not pairs.any():
-            break
-        distance = window * (1.0 - (1.0 - p) ** gap) + gap * beside
-        yield stream("padded input", "read", group * pairs, distance, kinds=len(n), shared=True)
+    gap = np.arange(1.0, OC_BLOCK)[:, None]
+    pairs = np.maximum(n - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
+    distance = window * (1.0 - (1.0 - p) ** gap) + gap * beside
+    for uses, far in zip(pairs, distance, strict=True):
+        if uses.any():
+            yield stream("padded input", "read", group * uses, far, kinds=len(n), shared=True)

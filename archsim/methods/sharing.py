@@ -54,18 +54,20 @@ def share(batch: int, threads: int, threads_per_image: int, parts: NDArray[np.in
         One class per (number of images, rank) that occurs.
     """
     groups = max(1, threads // threads_per_image)
+    fewer, extra = divmod(batch, groups)  # the first `extra` groups take one image more
+    images = [n for n, some in ((fewer + 1, extra > 0), (fewer, fewer > 0)) if some]
+    count = np.concatenate([n * parts for n in images])
+    first_class = np.zeros(groups, dtype=np.int64)
+    if fewer == 0:
+        first_class[extra:] = -1
+    elif extra:
+        first_class[extra:] = threads_per_image
     thread_class = np.full(threads, -1, dtype=np.int64)
-    fewer, extra = divmod(batch, groups)
-    rows: list[NDArray[np.int64]] = []
-    for images, first, last in ((fewer + 1, 0, extra), (fewer, extra, groups)):
-        if images == 0 or first == last:
-            continue
-        base = len(rows)
-        rows += [images * parts[rank] for rank in range(threads_per_image)]
-        for group in range(first, last):
-            start = group * threads_per_image
-            thread_class[start : start + threads_per_image] = base + np.arange(threads_per_image)
-    return Tiles(np.array(rows, dtype=np.int64), thread_class)
+    ranks = np.arange(threads_per_image)
+    thread_class[: groups * threads_per_image] = np.where(
+        first_class[:, None] < 0, -1, first_class[:, None] + ranks
+    ).ravel()
+    return Tiles(count, thread_class)
 
 
 def part_counts(part_ptr: tuple[int, ...], kind_of_unit: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Phase, Stream, Work
+from archsim.plan import Phase, Stream, Work, spread
 
 # A row copy costs the set-up of pointers and a call: about 8 scalar operations and 2 branches,
 # read off the compiled loops (objdump of the copy loops of kernels/csrc).
@@ -28,9 +28,7 @@ def stream(
     shared: bool = False,
 ) -> Stream:
     """Build a stream, scalars spread over the kinds of tiles."""
-    size = np.broadcast_to(np.asarray(moved, dtype=np.float64), (kinds,))
-    far = np.broadcast_to(np.asarray(distance, dtype=np.float64), (kinds,))
-    return Stream(array, access, size, far, shared)
+    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared)
 
 
 def images_per_thread(batch: int, threads: int) -> int:

@@ -8,11 +8,21 @@ from math import log10
 from archsim.report.contents import Row, StudyContents, best, layer_density
 from archsim.report.numbers import number, percent, time_unit
 from archsim.report.panels import (
-    DASHES, MACHINE_COLOURS, Figure, Panels, escape, log_ticks, rounded,
+    DASHES,
+    MACHINE_COLOURS,
+    Figure,
+    Panels,
+    escape,
+    log_ticks,
+    rounded,
 )  # fmt: skip
 
 _TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-_HOVER = "<br>%{customdata[0]}<br>sparsity %{customdata[1]}: %{y:.3g}×<br>%{customdata[2]}"
+_TITLE = 26  # characters of a layer's name that fit over a panel
+_HOVER = (
+    "<br>%{customdata[0]}<br>sparsity %{customdata[1]} %: %{y:.3g}×"
+    "<br>%{customdata[2]} per batch of BATCH%{customdata[3]}<extra></extra>"
+)
 
 
 def speedup_figure(study: StudyContents) -> Figure | None:
@@ -91,7 +101,7 @@ def _sparsity_axis(densities: Sequence[float]) -> Figure:
         "type": "log", "range": [rounded(log10(high * 1.08)), rounded(log10(low / 1.15))],
         "tickvals": [rounded(1.0 - tick) for tick in ticks],
         "ticktext": [f"{100 * tick:.4g}" for tick in ticks],
-        "tickangle": 0, "title": {"text": "sparsity, %"},
+        "tickangle": 0, "title": {"text": "sparsity, %", "standoff": 6},
     }  # fmt: skip
 
 
@@ -102,16 +112,20 @@ def _in_range(density: float, axis: Figure) -> bool:
 
 def _title(study: StudyContents, layer: str) -> str:
     density = layer_density(study.rows, layer)
-    here = "" if density is None else f" · study {percent(1.0 - density)}"
-    return f"<b>{escape(layer)}</b>{here}"
+    here = "" if density is None else f" · {percent(1.0 - density)}"
+    short = layer if len(layer) <= _TITLE else layer[: _TITLE - 1] + "…"
+    return f"<b>{escape(short)}</b>{here}"
 
 
 def _point(row: Row) -> list[str]:
     unit = time_unit([row.seconds])
-    limits = f", bound by {', '.join(row.bound_by[:2])}" if row.bound_by else ""
-    time = f"{unit.text(row.seconds)} {unit.name} per batch of {row.batch}{limits}"
-    sparsity = f"{number(100.0 * row.sparsity)} %"
-    return [escape(row.method), sparsity, escape(time)]
+    limits = f"<br>bound by {escape(', '.join(row.bound_by[:2]))}" if row.bound_by else ""
+    time = f"{unit.text(row.seconds)} {unit.name}"
+    return [escape(row.method), number(100.0 * row.sparsity), time, limits]
+
+
+def _hover(who: str, row: Row) -> str:
+    return escape(who) + _HOVER.replace("BATCH", str(row.batch))
 
 
 def _xy(rows: Sequence[Row]) -> Figure:
@@ -128,11 +142,9 @@ def _add_curve(panels: Panels, panel: int, index: int, machine: str, rows: list[
         "color": MACHINE_COLOURS[index % 4], "width": 2,
         "dash": DASHES[index // 4 % 4],
     }  # fmt: skip
-    trace = {
-        **_xy(rows), "mode": "lines", "line": style,
-        "hovertemplate": f"{escape(machine)}{_HOVER}<extra></extra>",
-    }  # fmt: skip
     if rows:
+        trace = {**_xy(rows), "mode": "lines", "line": style,
+                 "hovertemplate": _hover(machine, rows[0])}  # fmt: skip
         panels.trace(panel, trace, legend=machine)
 
 
@@ -140,7 +152,7 @@ def _add_own(panels: Panels, panel: int, index: int, row: Row) -> None:
     trace = {
         **_xy([row]), "mode": "markers", "legendgroup": escape(row.machine),
         "marker": {"color": MACHINE_COLOURS[index % 4], "size": 8, "symbol": "diamond"},
-        "hovertemplate": f"{escape(row.machine)}, this study{_HOVER}<extra></extra>",
+        "hovertemplate": _hover(f"{row.machine}, this study", row),
     }  # fmt: skip
     panels.trace(panel, trace)
 
@@ -160,7 +172,7 @@ def _add_measured(panels: Panels, panel: int, machines: Sequence[str], rows: Seq
             "type": "data", "symmetric": False, "array": list(high), "arrayminus": list(low),
             "color": colour, "thickness": 1.5, "width": 3,
         },
-        "hovertemplate": f"{escape(rows[0].machine)}, measured{_HOVER}<extra></extra>",
+        "hovertemplate": _hover(f"{rows[0].machine}, measured", rows[0]),
     }  # fmt: skip
     panels.trace(panel, trace, legend=f"measured on {rows[0].machine}")
 

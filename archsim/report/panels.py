@@ -26,7 +26,6 @@ SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 _WIDTH: Final = 1120  # pixels; what the page gives to a figure
 _TOP: Final = 64
-_BOTTOM: Final = 52
 _LEFT: Final = 58
 _RIGHT: Final = 12
 
@@ -43,7 +42,7 @@ def rounded(value: float) -> float:
 
 @dataclass
 class Panels:
-    """A figure of panels, row by row, under one legend; ``axes`` are shared by all of them."""
+    """A figure of panels, row by row, under one legend; axes are alike, but for ``own_axes``."""
 
     titles: Sequence[str]
     columns: int
@@ -51,7 +50,9 @@ class Panels:
     x_axis: Figure
     y_axis: Figure
     gap: tuple[int, int] = (34, 62)  # pixels between columns and between rows
+    bottom: int = 52  # pixels under the last row
     x_each: bool = False  # every panel labels its own x axis
+    own_axes: dict[int, tuple[Figure, Figure]] = field(default_factory=dict)  # x, y by panel
     data: list[Figure] = field(default_factory=list)
     shapes: list[Figure] = field(default_factory=list)
     _in_legend: set[str] = field(default_factory=set)
@@ -85,8 +86,8 @@ class Panels:
         inner_height = rows * self.panel_height + (rows - 1) * self.gap[1]
         width = (inner_width - (columns - 1) * self.gap[0]) / columns
         layout: Figure = {
-            "height": inner_height + _TOP + _BOTTOM,
-            "margin": {"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": _BOTTOM},
+            "height": inner_height + _TOP + self.bottom,
+            "margin": {"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": self.bottom},
             "legend": {
                 "orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 26 / inner_height,
                 "yanchor": "bottom", "tracegroupgap": 0,
@@ -99,12 +100,12 @@ class Panels:
             top = 1 - row * (self.panel_height + self.gap[1]) / inner_height
             domain_x = [left, min(1.0, left + width / inner_width)]
             domain_y = [max(0.0, top - self.panel_height / inner_height), top]
-            lowest = self.x_each or panel + columns >= count
-            layout[f"xaxis{panel + 1}"] = _axis(
-                self.x_axis, domain_x, f"y{panel + 1}", labels=lowest
-            )
+            own = panel in self.own_axes
+            x_axis, y_axis = self.own_axes.get(panel, (self.x_axis, self.y_axis))
+            lowest = own or self.x_each or panel + columns >= count
+            layout[f"xaxis{panel + 1}"] = _axis(x_axis, domain_x, f"y{panel + 1}", labels=lowest)
             layout[f"yaxis{panel + 1}"] = _axis(
-                self.y_axis, domain_y, f"x{panel + 1}", labels=column == 0
+                y_axis, domain_y, f"x{panel + 1}", labels=own or column == 0
             )
             layout["annotations"].append(_title(title, domain_x[0], top))
         return {"data": self.data, "layout": layout}

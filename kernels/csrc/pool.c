@@ -1,3 +1,7 @@
+#if defined(__linux__)
+#define _GNU_SOURCE /* sched_getcpu, cpu_set_t */
+#endif
+
 #include "pool.h"
 
 #include <pthread.h>
@@ -22,6 +26,7 @@ typedef struct {
     atomic_int asleep;
     as_thread_fn fn;
     void *arg;
+    int threads; /* of the run */
     int rank;
     pthread_mutex_t mutex; /* guards falling asleep and waking */
     pthread_cond_t wake;
@@ -32,6 +37,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t run_mutex = PTHREAD_MUTEX_INITIALIZER;
 static worker *workers[AS_MOST_THREADS]; /* [0] unused: rank 0 is the caller */
 static atomic_int worker_count;
+static atomic_int cpu_of[AS_MOST_THREADS]; /* where each rank last began a run, plus 1; 0: unknown */
 
 double as_now(void)
 {
@@ -95,19 +101,55 @@ static void wait_for_job(worker *w, unsigned done)
     pthread_mutex_unlock(&w->mutex);
 }
 
+/* Moves a worker that begins a run on the CPU of a lower rank to one that no rank has.
+ *
+ * Threads that wait yield, and two that yield to each other look content to the scheduler: on
+ * Linux 6.18 they shared a CPU for seconds beside an idle one, at half the speed. A moment's
+ * narrower affinity makes the move; then the worker's affinity is as it was, so nothing is pinned.
+ * Without a free CPU nothing happens. */
+static void leave_shared_cpu(int rank, int threads)
+{
+#if defined(__linux__)
+    const int cpu = sched_getcpu() + 1;
+    int shared = 0;
+    atomic_store_explicit(&cpu_of[rank], cpu, memory_order_relaxed);
+    for (int i = 0; i < rank; ++i)
+        shared |= atomic_load_explicit(&cpu_of[i], memory_order_relaxed) == cpu;
+    if (!shared || cpu == 0)
+        return;
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    cpu_set_t unused = allowed;
+    for (int i = 0; i < threads; ++i) {
+        const int taken = atomic_load_explicit(&cpu_of[i], memory_order_relaxed);
+        if (taken > 0)
+            CPU_CLR(taken - 1, &unused);
+    }
+    if (CPU_COUNT(&unused) == 0 || sched_setaffinity(0, sizeof unused, &unused) != 0)
+        return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+    atomic_store_explicit(&cpu_of[rank], sched_getcpu() + 1, memory_order_relaxed);
+#else
+    (void)rank, (void)threads;
+#endif
+}
+
 static void *worker_main(void *self)
 {
     worker *w = self;
     for (unsigned done = 0;; ++done) {
         wait_for_job(w, done);
+        leave_shared_cpu(w->rank, w->threads);
         w->fn(w->arg, w->rank);
         atomic_store_explicit(&w->finished, done + 1, memory_order_release);
     }
     return NULL;
 }
 
-static void post_job(worker *w, as_thread_fn fn, void *arg)
+static void post_job(worker *w, int threads, as_thread_fn fn, void *arg)
 {
+    w->threads = threads;
     w->fn = fn;
     w->arg = arg;
     atomic_fetch_add(&w->posted, 1);
@@ -199,7 +241,8 @@ int as_pool_run(int threads, as_thread_fn fn, void *arg)
     for (int rank = atomic_load(&worker_count) + 1; rank < threads && status == AS_OK; ++rank)
         status = add_worker(rank);
     if (status == AS_OK) {
-        for (int rank = 1; rank < threads; ++rank) post_job(workers[rank], fn, arg);
+        leave_shared_cpu(0, threads); /* rank 0 never moves; this notes where it is */
+        for (int rank = 1; rank < threads; ++rank) post_job(workers[rank], threads, fn, arg);
         fn(arg, 0);
         for (int rank = 1; rank < threads; ++rank) wait_until_finished(workers[rank]);
     }

@@ -17,6 +17,7 @@ SHAPE = ConvShape(4, 6, 7, 8, 3, 3, pad=(1, 1), groups=2)
     [
         ({"channels": 0}, ValueError, "channels: must be at least 1; got 0"),
         ({"height": -3}, ValueError, "height: must be at least 1; got -3"),
+        ({"pad": (0, 2**31)}, ValueError, "pad: must be at most 2147483647; got 2147483648"),
         ({"width": 2.0}, TypeError, "width: must be an integer; got 2.0"),
         ({"groups": 3}, ValueError, r"groups: got 3; must divide channels \(4\)"),
         ({"out_channels": 7}, ValueError, r"groups: got 2; must divide out_channels \(7\)"),
@@ -158,19 +159,20 @@ def test_falling_part_ptr(kit: Any, method: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "error", "match"),
     [
-        ("direct", {"oc_block": 0}, ValueError, r"\['oc_block'\]: must be at least 1; got 0"),
+        ("direct", {"oc_block": 0}, ValueError, r"\['oc_block'\]: must be 1 to 2147483647; got 0"),
+        ("direct", {"oc_block": 2**31}, ValueError, "must be 1 to 2147483647; got 2147483648"),
         ("direct", {"oc_block": "16"}, TypeError, r"blocking\['oc_block'\]: must be an integer"),
         ("direct", {"channel_block": 3}, ValueError, r"the channels of a group \(2\); got 3"),
         ("direct", {"row_pitch": 7}, ValueError, r"at least width \+ pad \(8\); got 7"),
         ("direct", {"spill": "stack"}, ValueError, r"blocking\['spill'\]: must be one of"),
         ("direct", {"vectorised": 2}, ValueError, r"blocking\['vectorised'\]: must be 0 or 1"),
-        ("direct", {"reg_rows": 0}, ValueError, r"blocking\['reg_rows'\]: must be at least 1"),
+        ("direct", {"reg_rows": 0}, ValueError, r"blocking\['reg_rows'\]: must be 1 to"),
         ("direct", {"extra": 1}, ValueError, "blocking: got the keys"),
         ("direct", {"threads_per_image": 2}, ValueError, r"must be at most threads \(1\); got 2"),
         ("lowered", {"pitch": 41}, ValueError, r"multiple of 16 .* P \* Q \(42\); got 41"),
         ("lowered", {"pitch": 32}, ValueError, r"multiple of 16 .* P \* Q \(42\); got 32"),
-        ("lowered", {"pixel_vectors": 0}, ValueError, "must be at least 1"),
-        ("dense", {"threads_per_image": 0}, ValueError, "must be at least 1"),
+        ("lowered", {"pixel_vectors": 0}, ValueError, "must be 1 to"),
+        ("dense", {"threads_per_image": 0}, ValueError, "must be 1 to"),
     ],
 )
 def test_blocking(
@@ -192,6 +194,17 @@ def test_a_fully_connected_layer_takes_all_threads(kit: Any) -> None:
     case = kit.case(ConvShape(4, 1, 1, 8, 1, 1))
     with pytest.raises(ValueError, match=r"must be threads \(2\) .* got 1"):
         kit.pack("dense", case, threads=2)
+
+
+@pytest.mark.parametrize("kind", ["direct", "lowered"])
+def test_a_layer_that_fits_no_machine(kit: Any, kind: str) -> None:
+    """Two output pixels from a huge padded image; a thousand channels from a huge pitch."""
+    far = 2**31 - 1
+    padded = ConvShape(1, 1, 1, 1, 1, 1, stride=(far, far), pad=(far // 2, far // 2))
+    changes = {"pitch": 2**30} if kind == "lowered" else {"vectorised": 0}
+    shape = padded if kind == "direct" else ConvShape(2**20, 1, 1, 2**20, 1, 1, groups=2**20)
+    with pytest.raises(MemoryError, match="no memory for a buffer of"):
+        kit.pack(kind, kit.case(shape), **changes)
 
 
 def test_the_binding_guards_itself() -> None:

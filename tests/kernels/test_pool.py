@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,27 @@ def test_many_runs_on_sharing_threads(kit: Any) -> None:
     right = layer.run(case.x)
     for _ in range(200):
         np.testing.assert_array_equal(layer.run(case.x), right)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinities here")
+def test_affinity_is_obeyed_and_kept(kit: Any) -> None:
+    """Workers may move away from one another, but only among the CPUs that they were given."""
+    case = kit.case(SHAPE, batch=3)
+    layer = kit.pack("direct", case, threads=3)
+    layer.run(case.x)
+    threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    before = {thread: os.sched_getaffinity(thread) for thread in threads}
+    one = {min(before[threads[0]])}
+    try:
+        for cpus in (one, before[threads[0]]):
+            for thread in threads:
+                os.sched_setaffinity(thread, cpus)
+            for _ in range(20):
+                case.assert_right(layer.run(case.x))
+            assert all(os.sched_getaffinity(thread) == cpus for thread in threads)
+    finally:
+        for thread, cpus in before.items():
+            os.sched_setaffinity(thread, cpus)
 
 
 # Python 3.12 and later warn about forks of a process with threads; the pool is made for them.

@@ -1,0 +1,221 @@
+"""The command line as a user meets it: output, exit status, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archsim.cli import run
+
+ATOM = ["-m", "atom-c2750"]
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = run(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    status, out, _ = call(capsys, *arguments, "--json")
+    assert status == 0
+    return json.loads(out)
+
+
+def test_predict_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "predict", "alexnet", "conv3", *ATOM, "--sparsity", "0.9")
+    assert status == 0
+    assert "direct_sparse" in out
+    assert "conv3" in out
+    assert "error" not in err
+
+
+def test_predict_json_is_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    found = call_json(capsys, "predict", "alexnet", *ATOM, "--sparsity", "gesl", "--batch", "8")
+    assert found["schema"] == 1
+    assert found["archsim"]
+    assert len(found["results"]) == 8 * 3
+    assert found["totals"]["machines"]["atom-c2750"]["images_per_s"] > 0
+    fc = next(r for r in found["results"] if r["layer"] == "fc6" and r["method"] == "direct_sparse")
+    assert fc["seconds"] is None
+    assert "output pixel" in fc["reason"]
+    conv3 = next(r for r in found["results"] if r["layer"] == "conv3")
+    densities = sorted({r["density"] for r in found["results"] if r["layer"] == "conv3"})
+    assert densities == pytest.approx([1 - 0.931, 1.0])
+    assert conv3["machine"] == "atom-c2750"
+
+
+def test_predict_park_with_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    found = call_json(
+        capsys, "predict", "alexnet", "conv5", *ATOM, "--model", "park", "--alpha", "2",
+        "--sgemm", "100 GFLOP/s", "--stream", "1 TB/s", "--sparsity", "0.5",
+        "--methods", "direct_sparse",
+    )  # fmt: skip
+    (result,) = found["results"]
+    assert result["seconds"] == pytest.approx(2 * 0.5 * 149520384 / 100e9)
+    assert result["speedup_over_dense"] == pytest.approx(1.0)
+
+
+def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
+    found = call_json(capsys, "validate", "projections")
+    assert found["suite"] == "projections"
+    assert found["summary"]["points"] == 115
+    status, out, _ = call(capsys, "validate", "projections", "--check")
+    assert status == 0
+    assert "115 scored points, 0 failed" in " ".join(out.split())
+
+
+def test_machines_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = [m["name"] for m in call_json(capsys, "machines", "list")["machines"]]
+    assert {"atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "host"} <= set(names)
+    numbers = call_json(capsys, "machines", "show", "atom-c2750")["numbers"]
+    l2 = next(n for n in numbers if n["key"] == "caches.L2.latency")
+    assert l2["value"] == "14 cycles"
+    assert l2["range"] == "13 cycles .. 19 cycles"
+    file = tmp_path / "mine.yaml"
+    assert (
+        call(capsys, "machines", "new", "mine", "--base", "xeon-phi-7250", "-o", str(file))[0] == 0
+    )
+    assert call(capsys, "machines", "check", str(file))[:2] == (
+        0, f"{file}: ok, mine ({_kinds(capsys, file)})\n",
+    )  # fmt: skip
+    again = call(capsys, "machines", "new", "mine", "--base", "xeon-phi-7250", "-o", str(file))
+    assert again[0] == 2
+    assert "exists already" in again[2]
+    differences = call_json(
+        capsys, "machines", "diff", "xeon-e5-2697v4-2s", "xeon-e5-2697v4-2s-hbm"
+    )["differences"]
+    assert any(d["key"].startswith("memory.") for d in differences)
+    schema = json.loads(call(capsys, "machines", "schema")[1])
+    assert schema["properties"]["clock"]["description"]
+
+
+def _kinds(capsys: pytest.CaptureFixture[str], file: Path) -> str:
+    (checked,) = call_json(capsys, "machines", "check", str(file))["checked"]
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(checked["numbers"].items()))
+
+
+def test_networks_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [n["name"] for n in call_json(capsys, "networks", "list")["networks"]]
+    assert names == sorted(
+        [
+            "alexnet",
+            "googlenet",
+            "vgg16",
+            "resnet50",
+            "squeezenet",
+            "resnet20",
+            "resnet56",
+            "lenet5",
+        ]
+    )
+    shown = call_json(capsys, "networks", "show", "alexnet")
+    assert shown["sparsities"]["gesl"]["layers"]["conv3"] == pytest.approx(0.931)
+    status, out, _ = call(capsys, "networks", "show", "lenet5")
+    assert status == 0
+    assert "ip1" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "alexnett"], "did you mean 'alexnet'"),
+        (["predict", "alexnet", "conv9", *ATOM], "unknown layer"),
+        (["predict", "alexnet", "-m", "atom"], "no such machine"),
+        (["predict", "alexnet", *ATOM, "--sparsity", "1.2"], "0..1"),
+        (["predict", "alexnet", *ATOM, "--sparsity", "gessl"], "did you mean 'gesl'"),
+        (["predict", "alexnet", *ATOM, "--methods", "direct"], "unknown method"),
+        (["predict", "alexnet", *ATOM, "--batch", "0"], "--batch"),
+        (["predict", "alexnet", *ATOM, "--model", "park", "--sgemm", "62"], "write '62 FLOP/s'"),
+        (["measure", "alexnet", *ATOM], "is not this host"),
+        (["validate", "nothing"], "unknown suite"),
+        (["report", "no-such-file.json"], "cannot be read"),
+        (["machines", "check", "no-such.yaml"], "no such file"),
+        (["machines", "show"], "Missing argument"),
+        (["studdy"], "did you mean 'study'"),
+        (["predict", "alexnet", "--machin", "x"], "No such option"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_errors_are_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    status, out, err = call(capsys, *arguments)
+    assert status == (1 if "measure" in arguments else 2)
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_study_writes_and_report_redraws(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    status, out, err = call(
+        capsys, "study", "alexnet", "conv3", "fc8", *ATOM, "-m", "xeon-e5-2697v4-2s",
+        "--sparsity", "0.9", "-o", str(folder),
+    )  # fmt: skip
+    assert status == 0, err
+    assert "atom-c2750" in out
+    document = json.loads((folder / "results.json").read_text())
+    assert document["totals"]["machines"]["atom-c2750"]["ecm"]["speedup_over_dense"] > 1
+    assert {r["model"] for r in document["results"]} == {"ecm", "park"}
+    assert (folder / "results.csv").read_text().startswith("network,layer,method")
+    pytest.importorskip("plotly")
+    page = (folder / "report.html").read_text()
+    assert "conv3" in page
+    (folder / "report.html").unlink()
+    assert call(capsys, "report", str(folder / "results.json"))[0] == 0
+    assert (folder / "report.html").exists()
+
+
+def test_study_measures_the_host(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = call_json(
+        capsys, "study", "lenet5", "conv2", "-m", "host", "--sparsity", "0.8", "--no-curves",
+        "-o", str(tmp_path),
+    )  # fmt: skip
+    native = [r for r in found["results"] if r["model"] == "native"]
+    assert {r["method"] for r in native} == {"dense_gemm", "lowered_sparse", "direct_sparse"}
+    assert max(found["totals"]["native_max_error"].values()) < 1e-5
+    assert all(r["speedup_over_dense"] for r in native)
+
+
+def test_measure_json_and_check(capsys: pytest.CaptureFixture[str]) -> None:
+    found = call_json(
+        capsys, "measure", "lenet5", "conv1", "--sparsity", "0.5", "--threads", "1",
+        "--min-seconds", "0", "--check",
+    )  # fmt: skip
+    assert [r["model"] for r in found["results"]] == ["native"] * 3
+    assert all(r["seconds_low"] <= r["seconds"] <= r["seconds_high"] for r in found["results"])
+
+
+def test_module_and_help_from_a_shell(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from archsim.cli import main; main(['--help'])"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    for command in ("study", "predict", "measure", "validate", "report", "machines", "networks"):
+        assert command in done.stdout
+
+
+def test_import_is_light(tmp_path: Path) -> None:
+    """``import archsim`` and ``--help`` load none of the heavy libraries."""
+    heavy = ["torch", "onnx", "plotly", "pandas", "scipy", "simpy", "pydantic", "numpy"]
+    code = (
+        "import sys, archsim\n"
+        f"print([n for n in {heavy} if n in sys.modules])\n"
+        "from archsim.cli import run\n"
+        "run(['--help'])\n"
+        f"print([n for n in {heavy} if n in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.startswith("[]\n")
+    assert done.stderr == "[]\n"
