@@ -8,26 +8,20 @@ block around it in the same file.
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from archsim.errors import InputError, input_error
 from archsim.machine import Machine, Provenance, Source
+from archsim.machinepath import NAMED_LISTS, TEXT_KEYS, unit_at, value_at
 from archsim.schema import dotted as _dotted
-from archsim.schema import keys_of, model_at, validate
-from archsim.units import Unit, format_quantity, parse_quantity
+from archsim.schema import validate
+from archsim.units import format_quantity, parse_quantity
 from archsim.yamlfile import Mark, Node, read_yaml
 
-_TEXT_KEYS: Final = frozenset(
-    {"name", "description", "base", "source", "note", "format", "identity"}
-)
 _LEAF_KEYS: Final = frozenset({"value", "range", "source", "note"})
-_NAMED_LISTS: Final = ("caches", "memory")
 _NOT_INHERITED: Final = frozenset({"description", "note", "identity"})  # true of the base alone
 HOST: Final = "host"
 
@@ -168,12 +162,12 @@ def _strip(node: Node, path: tuple[str, ...], block_source: str | None, tree: _T
             block_source = _known_source(named, path, tree)
         items = {}
         for key, item in value.items():
-            if key in _TEXT_KEYS or (not path and key == "sources"):
+            if key in TEXT_KEYS or (not path and key == "sources"):
                 items[key] = item
             else:
                 items[key] = _strip(item, (*path, key), block_source, tree)
         return Node(items, node.mark)
-    if isinstance(value, list) and path and path[-1] in _NAMED_LISTS:
+    if isinstance(value, list) and path and path[-1] in NAMED_LISTS:
         entries: list[Node] = []
         for item in value:
             name = item.value.get("name") if isinstance(item.value, dict) else None
@@ -233,7 +227,7 @@ def _merge(base: Node, own: Node, key: str = "") -> Node:
         for name, item in own.value.items():
             merged[name] = _merge(merged[name], item, name) if name in merged else item
         return Node(merged, own.mark)
-    if key in _NAMED_LISTS and isinstance(base.value, list) and isinstance(own.value, list):
+    if key in NAMED_LISTS and isinstance(base.value, list) and isinstance(own.value, list):
         entries = list(base.value)
         places = {_name_of(entry): index for index, entry in enumerate(entries)}
         for number, item in enumerate(own.value):
@@ -272,7 +266,7 @@ def _provenance(path: str, written: _Written, machine: Machine) -> Provenance:
         value, where = value_at(machine, path), f"{written.mark}: {path}.range"
         if isinstance(value, (bool, str)) or value is None:
             raise input_error(where, "only a number can have one", found=value)
-        unit = _unit_at(path, machine)
+        unit = unit_at(path, machine)
         try:
             low, high = (unit.parse(b) if unit else _number(b) for b in written.bounds)
         except ValueError as error:
@@ -365,135 +359,3 @@ def _copy_maps(node: Node) -> Node:
     if isinstance(node.value, dict):
         return Node({key: _copy_maps(item) for key, item in node.value.items()}, node.mark)
     return node
-
-
-def _index_path(path: str, machine: Machine) -> tuple[str | int, ...]:
-    """Turn ``caches.L1.size`` into ("caches", 0, "size")."""
-    steps: list[str | int] = list(path.split("."))
-    if steps[0] in _NAMED_LISTS:
-        names = [entry.name for entry in getattr(machine, str(steps[0]))]
-        steps[1] = names.index(str(steps[1]))
-    return tuple(steps)
-
-
-def _unit_at(path: str, machine: Machine) -> Unit | None:
-    steps = _index_path(path, machine)
-    model = model_at(Machine, steps[:-1])
-    if model is None:
-        return None
-    for name, info in model.model_fields.items():
-        if (info.alias or name) == steps[-1]:
-            found = [item for item in info.metadata if isinstance(item, Unit)]
-            for argument in typing.get_args(info.annotation):
-                found += [a for a in typing.get_args(argument) if isinstance(a, Unit)]
-            return found[0] if found else None
-    return None
-
-
-def value_at(machine: Machine, path: str) -> Any:
-    """Return the value at a dotted path of the file, in base units."""
-    value: Any = machine
-    for step in _index_path(path, machine):
-        if isinstance(value, BaseModel):
-            names = {info.alias or name: name for name, info in type(value).model_fields.items()}
-            value = getattr(value, names[str(step)])
-        else:
-            value = value[step]
-    return value
-
-
-def show_value(machine: Machine, path: str) -> str:
-    """Return the value at a dotted path as a file would write it."""
-    value, unit = value_at(machine, path), _unit_at(path, machine)
-    if unit is not None and isinstance(value, float):
-        return format_quantity(value, unit.kind)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def show_bound(machine: Machine, path: str, bound: float) -> str:
-    """Return an end of a number's range as a file would write it."""
-    unit = _unit_at(path, machine)
-    return format_quantity(bound, unit.kind) if unit is not None else f"{bound:g}"
-
-
-def machine_schema() -> dict[str, Any]:
-    """Return the JSON Schema of machine files, for editors.
-
-    A file with ``base`` may leave out anything, so nothing inside is required.
-    """
-    schema = Machine.model_json_schema(by_alias=True)
-    required = schema.pop("required", [])
-    for block in (schema, *schema["$defs"].values()):
-        if "kind" in block["properties"]:  # a source: plain text
-            continue
-        block.pop("required", None)
-        for key, entry in block["properties"].items():
-            if key not in _TEXT_KEYS and not _holds_blocks(entry):
-                block["properties"][key] = _or_with_source(entry)
-    schema["anyOf"] = [{"required": ["base", "name"]}, {"required": required}]
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "archsim machine, format 1"
-    return schema
-
-
-def _holds_blocks(entry: dict[str, Any]) -> bool:
-    return "$ref" in entry or entry.get("type") in ("object", "array")
-
-
-def _or_with_source(entry: dict[str, Any]) -> dict[str, Any]:
-    """Allow ``{value, range, source, note}`` beside the plain value."""
-    about = {key: entry.pop(key) for key in ("title", "description", "default") if key in entry}
-    text = {"type": "string"}
-    pair = {"type": "array", "items": entry, "minItems": 2, "maxItems": 2}
-    mapping = {
-        "type": "object",
-        "properties": {"value": entry, "range": pair, "source": text, "note": text},
-        "required": ["value"],
-        "additionalProperties": False,
-    }
-    return about | {"anyOf": [entry, mapping]}
-
-
-def skeleton(name: str, base: str) -> str:
-    """Return the text of a new machine file that starts from ``base``."""
-    machine = load_machine(base)
-    isa = machine.default_isa
-    cache = machine.caches[-1].name
-    memory = machine.memory[0].name
-
-    def now(path: str) -> str:
-        return show_value(machine, path)
-
-    return f"""\
-# {name}: starts from {base}; write only what differs, each number with its unit.
-# Keys and rules: archsim machines schema; the base: archsim machines show {base}
-format: 1
-name: {name}
-base: {base}
-description: What this machine is.
-source: mine
-sources:
-  mine:
-    kind: assumed            # datasheet | measured | published | assumed | derived
-    text: Why these numbers.
-# Take the comment sign off what you want to change (the base's values are shown):
-# clock: {now("clock")}
-# sockets: {machine.sockets}
-# cores: {machine.cores}
-# core:
-#   isa:
-#     {isa}:
-#       lanes: {machine.core.isa[isa].lanes}
-# caches:
-#   - name: {cache}
-#     size: {now(f"caches.{cache}.size")}
-# memory:
-#   - name: {memory}
-#     bandwidth: {{value: {now(f"memory.{memory}.bandwidth")}, source: mine}}
-"""
-
-
-__all__ = [
-    "HOST", "keys_of", "load_machine", "machine_from_node", "machine_names", "machine_schema",
-    "show_bound", "show_value", "skeleton", "value_at",
-]  # fmt: skip

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RANK = {
     "kernels": 0,
     "errors": 0, "units": 1, "yamlfile": 1, "schema": 2, "network": 3, "sparsity": 4, "plan": 5,
-    "machine": 6, "machinefile": 7, "host": 8, "result": 5,
+    "machine": 6, "machinepath": 7, "machinefile": 8, "machineview": 9, "host": 9, "result": 5,
     "methods": 8,
-    "incore": 9, "native": 9, "request": 9,
+    "incore": 9, "native": 9, "request": 10,
     "analytic": 10, "simulator": 10,
     "predictors": 11,
     "api": 12,

@@ -14,14 +14,9 @@ from pydantic import BaseModel
 
 from archsim.errors import InputError
 from archsim.machine import Machine
-from archsim.machinefile import (
-    load_machine,
-    machine_names,
-    machine_schema,
-    show_value,
-    skeleton,
-    value_at,
-)
+from archsim.machinefile import load_machine, machine_names
+from archsim.machinepath import value_at
+from archsim.machineview import machine_schema, show_value, skeleton
 from archsim.yamlfile import read_yaml
 
 NAMES = machine_names()

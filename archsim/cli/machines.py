@@ -82,7 +82,7 @@ def show_machine(name: str, as_json: bool) -> None:
 
 
 def _numbers(machine: Machine) -> list[dict[str, Any]]:
-    from archsim.machinefile import show_bound, show_value
+    from archsim.machineview import show_bound, show_value
 
     rows: list[dict[str, Any]] = []
     for path, where in machine.provenance.items():
@@ -131,7 +131,8 @@ def check_machines(files: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def diff_machines(first: str, second: str, as_json: bool) -> None:
     """Show the numbers in which two machines differ."""
-    from archsim.machinefile import load_machine, show_value
+    from archsim.machinefile import load_machine
+    from archsim.machineview import show_value
 
     one, two = load_machine(first), load_machine(second)
     rows: list[dict[str, Any]] = []
@@ -163,7 +164,7 @@ def diff_machines(first: str, second: str, as_json: bool) -> None:
 def new_machine(name: str, base: str, output: Path | None) -> None:
     """Write the file of a new machine that starts from another one."""
     from archsim.errors import input_error
-    from archsim.machinefile import skeleton
+    from archsim.machineview import skeleton
 
     path = output or Path(f"{name}.yaml")
     text = skeleton(name, base)
@@ -180,6 +181,6 @@ def new_machine(name: str, base: str, output: Path | None) -> None:
 @machines_command.command("schema")
 def schema() -> None:
     """Print the JSON Schema of machine files, for editors."""
-    from archsim.machinefile import machine_schema
+    from archsim.machineview import machine_schema
 
     print_json(machine_schema())

@@ -49,7 +49,11 @@ def time_figure(study: StudyContents) -> Figure | None:
     unit = time_unit(seconds)
     few = len(study.layers) <= _FEW
     # bars must be seen: the shortest one stands well above the floor
-    y_axis = log_ticks(value * unit.per_second for value in (*seconds, min(seconds) / 2))
+    highest = max(
+        (r.seconds_high or 0) / r.batch for f in series.values() for one in f for r in one.rows
+    )
+    ends = (*seconds, min(seconds) / 2, highest)
+    y_axis = log_ticks(value * unit.per_second for value in ends)
     panels = Panels(
         titles=[_title(name, found) for name, found in series.items()],
         columns=2 if few else 1,

@@ -17,9 +17,9 @@ from archsim.report.roofline import roofline_figure
 
 #: what the models are, in a few words
 MODEL_NAMES: Final[Mapping[str, str]] = {
-    "ecm": "predicted (ecm, white box)",
-    "simulator": "simulated",
-    "park": "published model (park)",
+    "ecm": "ecm (white box)",
+    "simulator": "simulator",
+    "park": "park (published)",
     "native": "measured",
 }
 
@@ -31,7 +31,7 @@ class _Card:
     machine: MachineFacts
     hardware: str
     headline: Totals | None
-    headline_model: str
+    how: str  # the headline is known
     totals: list[tuple[str, Totals]]
 
 
@@ -113,13 +113,13 @@ def _card(study: StudyContents, machine: MachineFacts) -> _Card:
         machine=machine,
         hardware=_hardware(machine),
         headline=totals[headline] if headline else None,
-        headline_model=model_name(headline) if headline else "",
+        how="measured" if headline == "native" else f"predicted by {model_name(headline or '')}",
         totals=[(model_name(model), totals[model]) for model in totals],
     )
 
 
 def _hardware(machine: MachineFacts) -> str:
-    """Return one sentence on cores, instruction set and roofs."""
+    """Return a sentence or two: description, cores, instruction set and roofs."""
     parts = []
     if machine.cores:
         parts.append(f"{machine.cores:.0f} cores")
@@ -131,7 +131,10 @@ def _hardware(machine: MachineFacts) -> str:
         parts.append(f"peak {number(machine.peak_gflops)} GFLOP/s")
     if machine.memory_gb_per_s:
         parts.append(f"{machine.memory or 'memory'} {number(machine.memory_gb_per_s)} GB/s")
-    return ", ".join(parts)
+    description = machine.description.strip()
+    if description and not description.endswith("."):
+        description += "."
+    return f"{description} {', '.join(parts)}{'.' if parts else ''}".strip()
 
 
 def _total_seconds(study: StudyContents) -> list[float | None]:

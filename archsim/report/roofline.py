@@ -12,6 +12,7 @@ from archsim.report.numbers import number, time_unit
 from archsim.report.panels import NEUTRAL, SYMBOLS, Figure, Panels, escape, log_ticks, rounded
 
 _PANEL: Final = (490.0, 300.0)  # width and height, pixels
+_CACHED: Final = 5.0  # times right of everything else stand results without memory traffic
 _Point = tuple[float, Row]  # FLOP per byte of memory traffic, result
 
 
@@ -49,17 +50,28 @@ def roofline_figure(study: StudyContents) -> Figure | None:
 
 
 def _points(study: StudyContents, machine: MachineFacts) -> list[_Point]:
-    """Return FLOP per byte and result; a measurement takes the traffic that was predicted."""
+    """Return FLOP per byte and result; a measurement takes the traffic that was predicted.
+
+    Results that move nothing from and to memory stand at the right edge.
+    """
     leading = study.leading_model(machine.name)
     predicted = [r for r in study.select(machine.name, leading) if r.seconds]
     traffic = {(r.layer, r.method): _memory_bytes(r, machine) for r in predicted}
     measured = study.select(machine.name, "native") if leading != "native" else []
-    found = []
+    found: list[tuple[float | None, Row]] = []
     for row in [*predicted, *measured]:
-        moved = _memory_bytes(row, machine) or traffic.get((row.layer, row.method))
-        if moved and row.seconds and row.actual_gflops:
-            found.append((row.actual_gflops * 1e9 * row.seconds / moved, row))
-    return found
+        moved = _memory_bytes(row, machine)
+        moved = traffic.get((row.layer, row.method)) if moved is None else moved
+        if moved is not None and row.seconds and row.actual_gflops:
+            flop = row.actual_gflops * 1e9 * row.seconds
+            found.append((flop / moved if moved else None, row))
+    edge = _CACHED * max(_ridge(machine), *(x or 0.0 for x, _ in found), 0.0)
+    return [(edge if x is None else x, row) for x, row in found]
+
+
+def _ridge(machine: MachineFacts) -> float:
+    """Return the FLOP per byte at which the two roofs of a machine meet."""
+    return (machine.peak_gflops or 0.0) / (machine.memory_gb_per_s or 1.0)
 
 
 def _memory_bytes(row: Row, machine: MachineFacts) -> float | None:
@@ -72,7 +84,7 @@ def _memory_bytes(row: Row, machine: MachineFacts) -> float | None:
 def _axes(machine: MachineFacts, points: Sequence[_Point]) -> tuple[Figure, Figure]:
     """Return x and y axis of a machine: its points and the edge of its roof are inside."""
     peak = machine.peak_gflops or 0.0
-    intensities = [peak / (machine.memory_gb_per_s or 1.0), *(x for x, _ in points)]
+    intensities = [_ridge(machine), *(x for x, _ in points)]
     rates = [peak, *(r.actual_gflops or 0.0 for _, r in points)]
     x_axis = log_ticks(value for x in intensities for value in (x / 1.3, x * 1.8))
     y_axis = log_ticks(value for y in rates for value in (y / 1.2, y * 1.3))
@@ -85,7 +97,7 @@ def _axes(machine: MachineFacts, points: Sequence[_Point]) -> tuple[Figure, Figu
 def _add_roof(panels: Panels, panel: int, machine: MachineFacts) -> None:
     peak, slope = machine.peak_gflops or 0.0, machine.memory_gb_per_s or 0.0
     low, high = (10.0**end for end in panels.own_axes[panel][0]["range"])
-    ridge = peak / slope
+    ridge = _ridge(machine)
     left, right = min(low, ridge), max(high, ridge)
     trace = {
         "type": "scatter", "mode": "lines", "hoverinfo": "skip",

@@ -198,7 +198,7 @@ def test_a_fully_connected_layer_takes_all_threads(kit: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["direct", "lowered"])
 def test_a_layer_that_fits_no_machine(kit: Any, kind: str) -> None:
-    """Two output pixels from a huge padded image; a thousand channels from a huge pitch."""
+    """One output pixel of a huge padded image; a million channels with a huge pitch."""
     far = 2**31 - 1
     padded = ConvShape(1, 1, 1, 1, 1, 1, stride=(far, far), pad=(far // 2, far // 2))
     changes = {"pitch": 2**30} if kind == "lowered" else {"vectorised": 0}
