@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 from numpy.typing import NDArray
 
 from archsim.errors import NotApplicableError, input_error
+from archsim.hostfacts import HOST
 from archsim.machine import Machine
-from archsim.machinefile import HOST, load_machine
+from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.network import Layer
 from archsim.plan import Plan, Target

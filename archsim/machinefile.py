@@ -9,11 +9,13 @@ block around it in the same file.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from archsim.errors import InputError, input_error
+from archsim.hostfacts import HOST, host_node
 from archsim.machine import Machine, Provenance, Source
 from archsim.machinepath import NAMED_LISTS, TEXT_KEYS, unit_at, value_at
 from archsim.schema import dotted as _dotted
@@ -23,7 +25,6 @@ from archsim.yamlfile import Mark, Node, read_yaml
 
 _LEAF_KEYS: Final = frozenset({"value", "range", "source", "note"})
 _NOT_INHERITED: Final = frozenset({"description", "note", "identity"})  # true of the base alone
-HOST: Final = "host"
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,13 @@ def load_machine(name_or_path: str | Path) -> Machine:
         Unknown name, or anything wrong in the file: file, line, key, found, allowed.
     """
     if str(name_or_path) == HOST:
-        from archsim.host import host_machine
-
-        return host_machine()
+        return _host()
     return _finish(_load_tree(_find(str(name_or_path), "machine", None), ()))
+
+
+@lru_cache(maxsize=1)
+def _host() -> Machine:
+    return machine_from_node(host_node())
 
 
 def machine_from_node(node: Node) -> Machine:
@@ -126,8 +130,6 @@ def _merge_base(node: Node, path: Path, stack: tuple[Path, ...]) -> _Tree:
 
 def _base_tree(name: str, where: str, path: Path, stack: tuple[Path, ...]) -> _Tree:
     if name == HOST:
-        from archsim.host import host_node
-
         return _merge_base(host_node(), Path(HOST), stack)
     base_path = _find(name, where, path.parent)
     if base_path.resolve() in stack:

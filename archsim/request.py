@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import input_error
+from archsim.hostfacts import HOST
 from archsim.machine import Machine
-from archsim.machinefile import HOST, load_machine
+from archsim.machinefile import load_machine
 from archsim.methods import get_method
 from archsim.network import Layer
 from archsim.plan import Plan

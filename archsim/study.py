@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from archsim.api import PREDICTORS, active_isa, measure, predict
 from archsim.errors import input_error
+from archsim.hostfacts import HOST
 from archsim.machine import Machine
-from archsim.machinefile import HOST, load_machine
+from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.network import Layer, Network, load_network
 from archsim.request import default_threads

@@ -9,15 +9,8 @@ import pytest
 
 import archsim
 from archsim.errors import HostMismatchError, InputError
-from archsim.host import (
-    CacheFacts,
-    HostFacts,
-    cpu_list,
-    identity,
-    machine_from_facts,
-    read_facts,
-    require_host,
-)
+from archsim.host import machine_from_facts, require_host
+from archsim.hostfacts import CacheFacts, HostFacts, cpu_list, identity, read_facts
 
 KIB, MIB = 2**10, 2**20
 FACTS = HostFacts(

@@ -22,7 +22,8 @@ def machines_command() -> None:
 @json_option
 def list_machines(as_json: bool) -> None:
     """List the machines that ship with archsim, and this host."""
-    from archsim.machinefile import HOST, load_machine, machine_names
+    from archsim.hostfacts import HOST
+    from archsim.machinefile import load_machine, machine_names
     from archsim.units import format_quantity
 
     rows: list[dict[str, Any]] = []

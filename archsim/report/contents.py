@@ -162,6 +162,8 @@ def read_study(document: Mapping[str, Any]) -> StudyContents:
     if document.get("schema") != SCHEMA:
         raise input_error(TOP, "unknown schema", found=document.get("schema"),
                           allowed=str(SCHEMA))  # fmt: skip
+    if "machines" not in document:
+        raise input_error(TOP, "has no 'machines'", allowed="what `archsim study` writes")
     totals = top.record("totals", needed=True)
     machines = tuple(_machine(record) for record in top.records("machines", needed=True))
     rows = tuple(_row(record) for record in top.records("results", needed=True))

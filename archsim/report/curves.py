@@ -28,13 +28,11 @@ _HOVER = (
 def speedup_figure(study: StudyContents) -> Figure | None:
     """Return the figure, or None where the study has no curves."""
     curves = {machine.name: _predicted(study, machine.name) for machine in study.machines}
-    layers = [
-        layer for layer in study.layers
-        if any(layer in found for found in curves.values())
-    ]  # fmt: skip
+    measured = _best_points(r for r in study.curves if r.model == "native")
+    drawn = {layer for found in (*curves.values(), measured) for layer in found}
+    layers = [layer for layer in study.layers if layer in drawn]
     if not layers:
         return None
-    measured = _best_points(r for r in study.curves if r.model == "native")
     own = {m.name: _own(study.select(m.name, study.leading_model(m.name))) for m in study.machines}
     everything = [
         point

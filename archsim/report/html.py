@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -54,12 +55,14 @@ def write_html(document: Mapping[str, Any], path: str | Path) -> Path:
     """
     page = render(document)
     path = Path(path)
-    partial = path.with_name(path.name + ".part")
+    partial = path.parent / f"{path.name}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(page, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise input_error(str(path), f"cannot be written ({error.strerror})") from error
     return path
 

@@ -2,15 +2,18 @@
 
 #include "team.h"
 
-/* Columns [first, last) of a lowered row meet pixels of the image, the others its padding: the
- * outputs q with 0 <= q * stride + start < size. */
-static void inside(int64_t start, int64_t stride, int64_t size, int64_t count, int64_t *first,
-                   int64_t *last)
+/* What a row of the lowered matrix takes of each row of the image: output q meets pixel
+ * q * stride + start, which lies inside the image for first <= q < last. */
+typedef struct {
+    int64_t start, first, last;
+} span;
+
+static span span_of(int64_t start, int64_t stride, int64_t size, int64_t count)
 {
     const int64_t begin = start >= 0 ? 0 : as_div_up(-start, stride);
     const int64_t end = start >= size ? 0 : as_div_up(size - start, stride);
-    *first = as_min(begin, count);
-    *last = as_min(end, count) < *first ? *first : as_min(end, count);
+    const int64_t first = as_min(begin, count), last = as_min(end, count);
+    return (span){start, first, last < first ? first : last};
 }
 
 static void zero(float *to, int64_t count)
@@ -20,10 +23,9 @@ static void zero(float *to, int64_t count)
 }
 
 /* One output row of a lowered row. `from` is the row of the image that it meets. */
-static void lower_row(const as_shape *s, const float *from, int64_t start, float *to)
+static void lower_row(const as_shape *s, const span *columns, const float *from, float *to)
 {
-    int64_t first, last;
-    inside(start, s->stride_w, s->width, s->out_width, &first, &last);
+    const int64_t start = columns->start, first = columns->first, last = columns->last;
     zero(to, first);
     if (s->stride_w == 1 && first < last)
         memcpy(to + first, from + first + start, (size_t)(last - first) * sizeof(float));
@@ -39,13 +41,14 @@ void as_im2col(const as_shape *s, const float *image, float *lowered, int64_t pi
         const int64_t c = row / (s->kernel_h * s->kernel_w);
         const int64_t r = row / s->kernel_w % s->kernel_h;
         const int64_t start_w = row % s->kernel_w * s->dilation_w - s->pad_w;
+        const span columns = span_of(start_w, s->stride_w, s->width, s->out_width);
         for (int64_t p = 0; p < s->out_height; ++p) {
             const int64_t y = p * s->stride_h + r * s->dilation_h - s->pad_h;
             float *to = lowered + row * pitch + p * s->out_width;
             if (y < 0 || y >= s->height)
                 zero(to, s->out_width);
             else
-                lower_row(s, image + (c * s->height + y) * s->width, start_w, to);
+                lower_row(s, &columns, image + (c * s->height + y) * s->width, to);
         }
     }
 }
