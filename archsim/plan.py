@@ -109,7 +109,10 @@ _OPERATIONS: Final = dict.fromkeys(f.name for f in fields(Work))
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Bytes of one array that one tile touches, per kind: arrays of shape (kinds,).
+    """Bytes of one array that one tile touches: arrays of shape (distances, kinds).
+
+    Most streams come back at one distance; one that comes back at several (an input plane,
+    after one, two, three output channels) has a row for each.
 
     Attributes
     ----------
@@ -117,7 +120,6 @@ class Stream:
     access : ``read``, ``write`` or ``update`` (read and written back)
     bytes : bytes touched by a tile, every distinct line once per pass over it
     reuse_distance_bytes : bytes that the thread touches between two uses of the same line
-        (``inf``: never used before, it comes from memory or the last phase left it there)
     shared : threads that work on one image read the same copy
     """
 
@@ -175,8 +177,11 @@ class Phase:
             if counts.shape != (kinds,):
                 raise ValueError(f"phase {self.name}: work has {counts.shape}, kinds is {kinds}")
         for stream in self.streams:
-            if stream.bytes.shape != (kinds,) or stream.reuse_distance_bytes.shape != (kinds,):
-                raise ValueError(f"phase {self.name}: stream {stream.array} is not ({kinds},)")
+            shape = stream.bytes.shape
+            if len(shape) != 2 or shape[1] != kinds or stream.reuse_distance_bytes.shape != shape:
+                raise ValueError(
+                    f"phase {self.name}: stream {stream.array} is {shape}, not (distances, {kinds})"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,29 +100,28 @@ def _place(plan: Plan, machine: Machine) -> _Placement:
     return _Placement(cores, per_core, tuple(capacities))
 
 
-def traffic(
-    phase: Phase, plan: Plan, machine: Machine, place: _Placement
-) -> tuple[list[Counts], list[Counts]]:
-    """Return bytes per tile read and written back across each boundary, innermost first.
+def traffic(phase: Phase, plan: Plan, machine: Machine, place: _Placement) -> tuple[Array, Array]:
+    """Return bytes per tile read and written back, each of shape (boundaries, kinds).
 
     Boundary i lies outside cache i: its bytes come from cache i + 1, or from memory.
     """
-    moved = np.stack([stream.bytes for stream in phase.streams])
-    distance = np.stack([stream.reuse_distance_bytes for stream in phase.streams])
+    moved = np.concatenate([stream.bytes for stream in phase.streams])
+    distance = np.concatenate([stream.reuse_distance_bytes for stream in phase.streams])
+    rows = [len(stream.bytes) for stream in phase.streams]
     # one copy serves all threads of the image that live on this cache
     here = min(plan.threads_per_image, place.threads_per_core)
-    copies = np.array([[here if stream.shared else 1] for stream in phase.streams])
-    reads = np.array([stream.access != "write" for stream in phase.streams])
-    writes = np.array([stream.access != "read" for stream in phase.streams])
-    allocates = machine.memory[_home(plan, machine)].write_allocate
-    read, written = [], []
-    for level, capacity in enumerate(place.capacities):
-        missed = np.where(distance > capacity * copies, moved, 0.0)
-        last = level == len(place.capacities) - 1
-        fetched = reads | (writes if allocates or not last else False)
-        read.append(missed[fetched].sum(axis=0))
-        written.append(missed[writes].sum(axis=0))
-    return read, written
+    copies = np.repeat([here if stream.shared else 1 for stream in phase.streams], rows)
+    reads = np.repeat([stream.access != "write" for stream in phase.streams], rows)
+    writes = np.repeat([stream.access != "read" for stream in phase.streams], rows)
+    capacity = np.array(place.capacities)
+    missed = np.where(distance > (capacity[:, None] * copies)[:, :, None], moved, 0.0)
+    fetched = np.ones((len(capacity), 1)) * (reads | writes)
+    if not machine.memory[_home(plan, machine)].write_allocate:
+        fetched[-1] = reads
+    return (
+        np.einsum("lsk,ls->lk", missed, fetched),
+        np.einsum("lsk,s->lk", missed, writes.astype(np.float64)),
+    )
 
 
 def _home(plan: Plan, machine: Machine) -> int:
@@ -145,69 +144,94 @@ def _phase(
     with_memory: bool,
 ) -> tuple[PhaseResult, dict[str, float], dict[str, float]]:
     """Return the phase's result, bytes per level, and seconds per limiting term."""
-    busy = incore(phase.work, machine, isa)
-    cores = _CoreSums(phase, place)
-    hidden = {name: cores.sum(cycles) for name, cycles in busy.overlapped.items()}
-    hidden["latency"] = cores.longest(busy.latency)  # chains of two threads overlap
-    waiting = cores.longest if machine.core.threads_hide_stalls else cores.sum
-    stalls = {"mispredict": waiting(busy.stalls)}
-    serial = {"load": cores.sum(busy.load)}
-    total = phase.tiles.total
-    read, written = traffic(phase, plan, machine, place)
     home = machine.memory[_home(plan, machine)]
     levels = [cache.name for cache in machine.caches[1:]] + [home.name]
+    total = phase.tiles.total
+    read, written = traffic(phase, plan, machine, place)
     moved = {machine.caches[0].name: float(total @ _core_bytes(phase, plan))}
+    terms = _core_terms(phase, machine, isa)
     if with_memory:
+        moved |= dict(zip(levels, ((read + written) @ total).tolist(), strict=True))
         for index, name in enumerate(levels):
-            moved[name] = float(total @ (read[index] + written[index]))
             cycles = _transfer_cycles(index, read[index], written[index], machine, home, hertz)
-            rule = machine.caches[index].overlap
-            into = {"serial": serial, "overlapped": hidden, "latency": stalls}[rule]
-            into[name] = cores.sum(cycles)
-    exposed = np.add.reduce(list(serial.values()))
-    longest_hidden = np.maximum.reduce(list(hidden.values()))
-    core_cycles = np.maximum(longest_hidden, exposed) + np.add.reduce(list(stalls.values()))
-    slowest = int(np.argmax(core_cycles))
-    terms = {name: values[slowest] / hertz for name, values in stalls.items()}
-    if exposed[slowest] >= longest_hidden[slowest]:
-        terms |= {name: values[slowest] / hertz for name, values in serial.items()}
-    else:
-        name = max(hidden, key=lambda key: hidden[key][slowest])
-        terms[name] = hidden[name][slowest] / hertz
-    seconds = float(core_cycles[slowest]) / hertz
-    mean = float(core_cycles.mean()) / hertz
-    if seconds > mean:
-        terms = {name: value * mean / seconds for name, value in terms.items()}
-        terms["imbalance"] = seconds - mean
+            terms.append(_Term(name, machine.caches[index].overlap, cycles))
+    seconds, parts = _combine(terms, phase, place, hertz)
     if with_memory:
         chip = moved[home.name] / (home.bandwidth_bytes_per_s * machine.sockets)
         if chip > seconds:
-            seconds, terms = chip, {home.name: chip}
+            seconds, parts = chip, {home.name: chip}
     barrier = _barrier_seconds(phase, plan, machine, hertz)
-    terms["barrier"] = barrier
-    return PhaseResult(phase.name, seconds + barrier, _ranked(terms)), moved, terms
+    parts["barrier"] = barrier
+    return PhaseResult(phase.name, seconds + barrier, _ranked(parts)), moved, parts
 
 
-class _CoreSums:
-    """Adds up tiles per core: threads that follow each other share a core."""
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """Cycles per tile of one resource, and how they combine with the others.
 
-    def __init__(self, phase: Phase, place: _Placement) -> None:
-        thread_class = phase.tiles.thread_class
-        idle = np.zeros((1, phase.tiles.count.shape[1]), dtype=np.int64)
-        per_thread = np.vstack([phase.tiles.count, idle])[thread_class]
-        missing = -len(per_thread) % place.threads_per_core
-        per_thread = np.vstack([per_thread, np.repeat(idle, missing, axis=0)])
-        self._count = per_thread.reshape(-1, place.threads_per_core, idle.shape[1])
+    ``serial`` terms add up; each ``overlapped`` one runs beside their sum; ``latency`` terms
+    are added to the longer of the two.  Of ``waits`` the threads of a core pay the longest, not
+    the sum: they wait beside each other.
+    """
 
-    def sum(self, cycles: Counts) -> Array:
-        """Cycles per core when its threads take turns."""
-        total: Array = (self._count @ cycles).sum(axis=1)
-        return total
+    name: str
+    rule: str
+    cycles: Counts
+    waits: bool = False
 
-    def longest(self, cycles: Counts) -> Array:
-        """Cycles per core when its threads wait beside each other."""
-        longest: Array = (self._count @ cycles).max(axis=1)
-        return longest
+
+def _core_terms(phase: Phase, machine: Machine, isa: str) -> list[_Term]:
+    busy = incore(phase.work, machine, isa)
+    return [
+        _Term("load", "serial", busy.load),
+        *(
+            _Term(name, "overlapped", cycles, waits=name == "latency")
+            for name, cycles in busy.overlapped.items()
+        ),
+        _Term("mispredict", "latency", busy.stalls, waits=machine.core.threads_hide_stalls),
+    ]
+
+
+def _combine(
+    terms: list[_Term], phase: Phase, place: _Placement, hertz: float
+) -> tuple[float, dict[str, float]]:
+    """Return the seconds of the slowest core, and what they consist of.
+
+    Threads that follow each other share a core, and take turns on its resources.
+    """
+    per_class = np.stack([term.cycles for term in terms]) @ phase.tiles.count.T
+    idle = np.zeros((len(terms), 1))
+    thread_class = phase.tiles.thread_class
+    surplus = -len(thread_class) % place.threads_per_core
+    if surplus:
+        thread_class = np.concatenate([thread_class, np.full(surplus, -1)])
+    per_thread = np.concatenate([per_class, idle], axis=1)[:, thread_class]
+    per_thread = per_thread.reshape(len(terms), -1, place.threads_per_core)
+    core = per_thread.sum(axis=2)
+    for row, term in enumerate(terms):
+        if term.waits:
+            core[row] = per_thread[row].max(axis=1)
+    rules = np.array([term.rule for term in terms])
+    serial = core[rules == "serial"].sum(axis=0)
+    hidden = core[rules == "overlapped"].max(axis=0)
+    cycles = np.maximum(serial, hidden) + core[rules == "latency"].sum(axis=0)
+    slowest = int(np.argmax(cycles))
+    exposed = rules == "latency"
+    if serial[slowest] >= hidden[slowest]:
+        exposed |= rules == "serial"
+    else:
+        overlapped = np.where(rules == "overlapped", core[:, slowest], -1.0)
+        exposed[int(np.argmax(overlapped))] = True
+    seconds, mean = float(cycles[slowest]) / hertz, float(cycles.mean()) / hertz
+    # what every core pays, and what only the slowest one does
+    scale = mean / seconds if seconds > 0 else 0.0
+    parts = {
+        term.name: float(core[row, slowest]) / hertz * scale
+        for row, term in enumerate(terms)
+        if exposed[row]
+    }
+    parts["imbalance"] = seconds - mean
+    return seconds, parts
 
 
 def _transfer_cycles(

@@ -9,7 +9,6 @@ published code falls to a scalar loop (pixel, output channel, nonzero), and so d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -302,7 +301,7 @@ def _products_streams(
     The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
     distances: the padded group comes back once per output-channel block, the partial sums once
     per column block, the plane of an input channel whenever an output channel has a nonzero
-    there (:func:`_plane_streams`).
+    there (:func:`_plane_stream`).
     """
     layer = shape.layer
     count = len(kinds.channels)
@@ -336,11 +335,11 @@ def _products_streams(
         moved = kinds.channels * sums * (blocks - 1.0)
         touched = window * kinds.inputs / group_channels + kinds.channels * sums
         streams.append(stream("partial sums", "update", moved, touched, kinds=count))
-    return (*streams, *_plane_streams(kinds, group, window, sums + per_round))
+    return (*streams, _plane_stream(kinds, group, window, sums + per_round))
 
 
-def _plane_streams(kinds: _Kinds, group: float, window: float, beside: Counts) -> Iterator[Stream]:
-    """Second and later uses of an input channel's plane inside a tile, one stream per gap.
+def _plane_stream(kinds: _Kinds, group: float, window: float, beside: Counts) -> Stream:
+    """Second and later uses of an input channel's plane inside a tile, a row per gap.
 
     Output channels follow each other and each touches a plane with probability p (the share of
     its kernels that are not empty).  A plane comes back after g output channels with
@@ -354,6 +353,4 @@ def _plane_streams(kinds: _Kinds, group: float, window: float, beside: Counts) -
     gap = np.arange(1.0, OC_BLOCK)[:, None]
     pairs = np.maximum(n - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
     distance = window * (1.0 - (1.0 - p) ** gap) + gap * beside
-    for uses, far in zip(pairs, distance, strict=True):
-        if uses.any():
-            yield stream("padded input", "read", group * uses, far, kinds=len(n), shared=True)
+    return Stream("padded input", "read", group * pairs, distance, shared=True)

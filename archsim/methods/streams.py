@@ -27,8 +27,10 @@ def stream(
     kinds: int = 1,
     shared: bool = False,
 ) -> Stream:
-    """Build a stream, scalars spread over the kinds of tiles."""
-    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared)
+    """Build a stream of one distance, scalars spread over the kinds of tiles."""
+    return Stream(
+        array, access, spread(moved, kinds)[None, :], spread(distance, kinds)[None, :], shared
+    )
 
 
 def images_per_thread(batch: int, threads: int) -> int:

@@ -59,7 +59,7 @@ class Panels:
 
     def trace(self, panel: int, trace: Figure, *, legend: str | None = None) -> None:
         """Add a trace to a panel; ``legend`` names what it belongs to, in all panels alike."""
-        axes = {"xaxis": f"x{panel + 1}", "yaxis": f"y{panel + 1}"}
+        axes = {"xaxis": f"x{_suffix(panel)}", "yaxis": f"y{_suffix(panel)}"}
         entry: Figure = {"showlegend": False}
         if legend is not None:
             entry = {
@@ -72,8 +72,8 @@ class Panels:
     def line(self, panel: int, **shape: Any) -> None:
         """Add a straight line to a panel; coordinates default to the panel's edges."""
         domain = {
-            "xref": f"x{panel + 1}" + ("" if "x0" in shape else " domain"), "x0": 0, "x1": 1,
-            "yref": f"y{panel + 1}" + ("" if "y0" in shape else " domain"), "y0": 0, "y1": 1,
+            "xref": f"x{_suffix(panel)}" + ("" if "x0" in shape else " domain"), "x0": 0, "x1": 1,
+            "yref": f"y{_suffix(panel)}" + ("" if "y0" in shape else " domain"), "y0": 0, "y1": 1,
         }  # fmt: skip
         style = {"color": NEUTRAL, "width": 1, **shape.pop("line", {})}
         self.shapes.append({"type": "line", "layer": "below", **domain, **shape, "line": style})
@@ -103,12 +103,16 @@ class Panels:
             own = panel in self.own_axes
             x_axis, y_axis = self.own_axes.get(panel, (self.x_axis, self.y_axis))
             lowest = own or self.x_each or panel + columns >= count
-            layout[f"xaxis{panel + 1}"] = _axis(x_axis, domain_x, f"y{panel + 1}", labels=lowest)
-            layout[f"yaxis{panel + 1}"] = _axis(
-                y_axis, domain_y, f"x{panel + 1}", labels=own or column == 0
-            )
+            axis = _suffix(panel)
+            layout[f"xaxis{axis}"] = _axis(x_axis, domain_x, f"y{axis}", labels=lowest)
+            layout[f"yaxis{axis}"] = _axis(y_axis, domain_y, f"x{axis}", labels=own or column == 0)
             layout["annotations"].append(_title(title, domain_x[0], top))
         return {"data": self.data, "layout": layout}
+
+
+def _suffix(panel: int) -> str:
+    """Return what plotly calls the axes of a panel: x, x2, x3."""
+    return str(panel + 1) if panel else ""
 
 
 def _axis(axis: Figure, domain: Sequence[float], anchor: str, *, labels: bool) -> Figure:

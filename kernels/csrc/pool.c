@@ -37,7 +37,6 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t run_mutex = PTHREAD_MUTEX_INITIALIZER;
 static worker *workers[AS_MOST_THREADS]; /* [0] unused: rank 0 is the caller */
 static atomic_int worker_count;
-static atomic_int cpu_of[AS_MOST_THREADS]; /* where each rank last began a run, plus 1; 0: unknown */
 
 double as_now(void)
 {
@@ -110,6 +109,8 @@ static void wait_for_job(worker *w, unsigned done)
 static void leave_shared_cpu(int rank, int threads)
 {
 #if defined(__linux__)
+    /* Where each rank last began a run, plus 1; 0: unknown. */
+    static atomic_int cpu_of[AS_MOST_THREADS];
     const int cpu = sched_getcpu() + 1;
     int shared = 0;
     atomic_store_explicit(&cpu_of[rank], cpu, memory_order_relaxed);
