@@ -17,6 +17,9 @@ from archsim.result import PhaseResult
 FloatArray = NDArray[np.float32]
 
 _WARM_UP_CALLS: Final = 2
+# Threads of a BLAS library spin for about 2^26 cycles after their last product (OpenBLAS,
+# THREAD_TIMEOUT) and would hold a core that ours need: wait until they sleep.
+_WARM_UP_SECONDS: Final = 0.03
 _MIN_CALLS: Final = 7
 _MAX_CALLS: Final = 500
 
@@ -93,13 +96,25 @@ def run(
         Compare the first image with a float64 reference; ``max_error`` is then the largest
         difference over the largest reference value.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):  # only our own threads may run beside us
+        return _run(plan, weights, seed=seed, min_seconds=min_seconds, check=check)
+
+
+def _run(
+    plan: Plan, weights: FloatArray, *, seed: int, min_seconds: float, check: bool
+) -> Measurement:
     layer = plan.layer
     packed = prepare(plan, weights)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((plan.batch, layer.C, layer.H, layer.W), dtype=np.float32)
     out = np.empty((plan.batch, layer.K, layer.P, layer.Q), dtype=np.float32)
-    for _ in range(_WARM_UP_CALLS):
+    begin, warm = time.perf_counter(), 0
+    quiet = _WARM_UP_SECONDS if plan.threads > 1 and min_seconds > 0 else 0.0
+    while warm < _WARM_UP_CALLS or time.perf_counter() - begin < quiet:
         packed.run(x, out=out)
+        warm += 1
     calls: list[float] = []
     phases: list[dict[str, float]] = []
     begin = time.perf_counter()

@@ -113,7 +113,7 @@ def park_parameters(
                 machine, request.layer, density if 0 < density < 1 else _ALPHA_DENSITY, rate,
                 request.isa, request.clock,
             )  # fmt: skip
-            notes.append(f"alpha {alpha:.3g} derived: in-core model, none published")
+            notes.append("alpha derived: in-core model, none published")
     return park.ParkParameters(sgemm, stream, alpha, given.beta), tuple(notes)
 
 

@@ -84,8 +84,24 @@ class Study:
         """Return the JSON document of schema 1, with the curves and the roofs beside it."""
         found = document(self.results, self.totals())
         found["curves"] = [r.as_dict() for r in self.curves]
-        found["machines"] = [_roofs(machine) for machine in self.machines]
+        found["machines"] = [
+            {**_roofs(machine), "notes": self._notes(machine)} for machine in self.machines
+        ]
         return found
+
+    def _notes(self, machine: Machine) -> list[str]:
+        """Say how sure the machine's numbers are, and which parameters were derived."""
+        kinds: dict[str, int] = {}
+        for where in machine.provenance.values():
+            kinds[where.kind] = kinds.get(where.kind, 0) + 1
+        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        derived = [
+            f"park: {note}"
+            for r in self.results
+            if r.machine == machine.name and r.model == "park"
+            for note in r.notes
+        ]
+        return [f"numbers of the machine file: {counted}", *dict.fromkeys(derived)]
 
     def write(self, folder: str | Path, found: dict[str, Any] | None = None) -> list[Path]:
         """Write ``results.json`` and ``results.csv`` into ``folder``; return their paths."""

@@ -12,10 +12,14 @@ from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Stream, Work, spread
 
-# A row copy costs the set-up of pointers and a call: about 8 scalar operations and 2 branches,
-# read off the compiled loops (objdump of the copy loops of kernels/csrc).
-ROW_COPY_OPS = 8.0
-ROW_COPY_BRANCHES = 2.0
+# A copy of one picture row is a call of memcpy: 50 instructions for 13 numbers, 55 for 27, the
+# vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
+# pictures, 3x3 kernel, no padding).
+ROW_COPY_OPS = 36.0
+ROW_COPY_BRANCHES = 10.0
+# One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
+# pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
+PLANE_COPY_OPS = 90.0
 
 
 def stream(
@@ -47,7 +51,16 @@ def im2col_phase(
     """
     rows = layer.C * layer.R * layer.S
     pixels = float(layer.P * layer.Q)
-    if layer.stride[1] == 1:
+    if layer.stride == (1, 1) and layer.Q == layer.W:  # a shifted plane, its edges cleared
+        vectors = float(ceil(pixels / lanes))
+        cleared = sum(abs(s * layer.dilation[1] - layer.pad[1]) for s in range(layer.S)) / layer.S
+        work = Work.of(
+            loads_unaligned=vectors,
+            stores=vectors + cleared * layer.P,
+            scalar_ops=PLANE_COPY_OPS + 2.0 * cleared * layer.P,
+            branches=cleared * layer.P,
+        )
+    elif layer.stride[1] == 1:
         vectors = float(layer.P * ceil(layer.Q / lanes))
         work = Work.of(
             loads_unaligned=vectors,
