@@ -15,7 +15,7 @@ import numpy as np
 
 from archsim.analytic import park
 from archsim.errors import input_error
-from archsim.network import load_network
+from archsim.network import Layer, load_network
 from archsim.yamlfile import read_yaml
 
 SCHEMA: Final = 1
@@ -136,11 +136,13 @@ def projections() -> Suite:
         )
         for figure, values in records["parameters"].items()
     }
+    entries = [*records["curves"], *records["ranges"]]
+    networks = {name: load_network(name) for name in {entry["network"] for entry in entries}}
     points: list[Point] = []
-    for curve in records["curves"]:
-        points += _curve_points(curve, parameters[curve["figure"]])
-    for edge in records["ranges"]:
-        points += _range_points(edge, parameters[edge["figure"]])
+    for entry in entries:
+        layer = networks[entry["network"]][entry["layer"]]
+        make = _curve_points if "points" in entry else _range_points
+        points += make(entry, layer, parameters[entry["figure"]])
     return Suite(
         "projections",
         tuple(points),
@@ -151,8 +153,9 @@ def projections() -> Suite:
     )
 
 
-def _curve_points(curve: Mapping[str, Any], parameters: park.ParkParameters) -> list[Point]:
-    layer = load_network(curve["network"])[curve["layer"]]
+def _curve_points(
+    curve: Mapping[str, Any], layer: Layer, parameters: park.ParkParameters
+) -> list[Point]:
     lowered = curve["method"] == "lowered_sparse"
     points = []
     for sparsity, measured in curve["points"]:
@@ -170,8 +173,9 @@ def _curve_points(curve: Mapping[str, Any], parameters: park.ParkParameters) -> 
     return points
 
 
-def _range_points(edge: Mapping[str, Any], parameters: park.ParkParameters) -> list[Point]:
-    layer = load_network(edge["network"])[edge["layer"]]
+def _range_points(
+    edge: Mapping[str, Any], layer: Layer, parameters: park.ParkParameters
+) -> list[Point]:
     low, _ = park.useful_window(layer, parameters)
 
     def point(quantity: str, predicted: float, measured: float, scored: bool) -> Point:
