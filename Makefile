@@ -8,6 +8,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# tools call one another (cython-lint runs pycodestyle)
+export PATH := $(abspath $(BIN)):$(PATH)
+
 .PHONY: study test setup lint types check-dist bench clean
 
 # what the built extension depends on
