@@ -55,7 +55,7 @@ check-dist: $(READY)
 	$(PYTHON) -m venv --clear build/empty
 	build/empty/bin/python -m pip install --quiet --disable-pip-version-check build/dist/*.whl
 	build/empty/bin/archsim validate projections --check >/dev/null
-	build/empty/bin/python -m pip install --quiet --disable-pip-version-check pytest hypothesis
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check pytest hypothesis "jinja2>=3.1" "plotly>=6.0"
 	build/empty/bin/python -m pytest -q tests
 
 clean:

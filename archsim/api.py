@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
@@ -16,7 +16,14 @@ from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.network import Layer
 from archsim.plan import Plan, Target
-from archsim.predictors import ParkGiven, by_ecm, by_native, by_park, by_simulator
+from archsim.predictors import (
+    ParkGiven,
+    by_ecm,
+    by_native,
+    by_native_interleaved,
+    by_park,
+    by_simulator,
+)
 from archsim.request import Request, as_sparsity, make_request, positive, thread_count
 from archsim.result import Result
 from archsim.sparsity import Domain, Sparsity
@@ -208,7 +215,8 @@ def measure(
         density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
         clock="sustained", isa=isa or active_isa(machine), seed=seed, model="native",
     )  # fmt: skip
-    return _answer(request, partial(by_native, min_seconds=min_seconds, check=check))
+    found = _answer(request, partial(by_native, min_seconds=min_seconds, check=check))
+    return replace(found, baseline=partial(_native_dense, found, request, min_seconds))
 
 
 def active_isa(machine: Machine) -> str | None:
@@ -231,14 +239,85 @@ def _answer(request: Request, run: Run) -> Result:
     return replace(best, baseline=partial(best_dense, request, run))
 
 
-def _attempt(request: Request, run: Run) -> Result:
-    """Run one method; where it does not apply, the result carries the reason."""
+def measure_together(
+    layer: Layer,
+    cases: Sequence[tuple[str, Sparsity]],
+    machine: Machine | str = HOST,
+    *,
+    schedule: str = "auto",
+    batch: int = 1,
+    threads: int | None = None,
+    isa: str | None = None,
+    seed: int = 0,
+    min_seconds: float = 0.1,
+    check: bool = False,
+) -> list[Result]:
+    """Time several methods and sparsities of a layer in turns, so that ratios can be trusted.
+
+    Parameters
+    ----------
+    cases : sequence of (str, Sparsity)
+        Method and sparsity of each run; a dense method among them is everybody's baseline.
+
+    Other arguments as in :func:`measure`; the results are in the order of the cases.
+    """
+    from archsim.host import require_host
+
+    if isinstance(machine, str):
+        machine = load_machine(machine)
+    require_host(machine)
+    requests = [
+        _fit(
+            make_request(
+                layer, machine, method=method, density=None, pattern=sparsity,
+                density_domain="spatial", schedule=schedule, batch=batch, threads=threads,
+                clock="sustained", isa=isa or active_isa(machine), seed=seed, model="native",
+            )
+        )
+        for method, sparsity in cases
+    ]  # fmt: skip
+    reasons = [get_method(r.method).reason(r.layer, r.sparsity) for r in requests]
+    timed = iter(
+        by_native_interleaved(
+            [r for r, reason in zip(requests, reasons, strict=True) if reason is None],
+            min_seconds=min_seconds,
+            check=check,
+        )
+    )
+    results = [
+        next(timed) if reason is None else request.result(reason=reason)
+        for request, reason in zip(requests, reasons, strict=True)
+    ]
+    return share_baseline(results)
+
+
+def share_baseline(results: Sequence[Result]) -> list[Result]:
+    """Give results of one layer, machine and model their common dense baseline."""
+    dense = [r for r in results if get_method(r.method).dense and r.seconds]
+    if not dense:
+        return list(results)
+    best = min(dense, key=lambda r: r.seconds or 0.0)
+    known = partial(_same, (best.method, best.seconds or 0.0))
+    return [replace(r, baseline=known) for r in results]
+
+
+def _same(value: tuple[str, float]) -> tuple[str, float]:
+    return value
+
+
+def _fit(request: Request) -> Request:
+    """Turn what was asked for into what the method computes."""
     method, sparsity, schedule = get_method(request.method), request.sparsity, request.schedule
     if method.dense:  # zeros are computed like any other weight
         sparsity = Sparsity(1.0, sparsity.weights, label="dense")
     if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
-        schedule = "auto"  # another method's schedule; one that nobody knows is refused below
-    request = replace(request, sparsity=sparsity, schedule=schedule)
+        schedule = "auto"  # another method's schedule; one that nobody knows is refused later
+    return replace(request, sparsity=sparsity, schedule=schedule)
+
+
+def _attempt(request: Request, run: Run) -> Result:
+    """Run one method; where it does not apply, the result carries the reason."""
+    request = _fit(request)
     try:
         return run(request)
     except NotApplicableError as error:
@@ -257,3 +336,24 @@ def best_dense(request: Request, run: Run) -> tuple[str, float] | None:
         return None
     seconds, name = min(timed)
     return name, seconds
+
+
+def _native_dense(result: Result, request: Request, min_seconds: float) -> tuple[str, float] | None:
+    """Find the dense baseline of a measurement: both are run again, in turns.
+
+    The baseline is given on the clock of the measurement, so that the speedup is the ratio
+    inside the one interleaved run.
+    """
+    cases = [
+        (result.method, request.sparsity),
+        *((name, request.sparsity) for name, method in METHODS.items() if method.dense),
+    ]
+    again, *_ = found = measure_together(
+        request.layer, cases, request.machine, schedule=request.schedule, batch=request.batch,
+        threads=request.threads, isa=request.isa, seed=request.seed, min_seconds=min_seconds,
+    )  # fmt: skip
+    dense = [r for r in found[1:] if r.seconds]
+    if not dense or not again.seconds or not result.seconds:
+        return None
+    best = min(dense, key=lambda r: r.seconds or 0.0)
+    return best.method, (best.seconds or 0.0) * result.seconds / again.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ FloatArray = NDArray[np.float32]
 
 _WARM_UP_CALLS: Final = 2
 # Threads of a BLAS library spin for about 2^26 cycles after their last product (OpenBLAS,
-# THREAD_TIMEOUT) and would hold a core that ours need: wait until they sleep.
+# THREAD_TIMEOUT): warm up until they sleep.
 _WARM_UP_SECONDS: Final = 0.03
 _MIN_CALLS: Final = 7
 _MAX_CALLS: Final = 500
+_TURNS: Final = 5  # turns of each kernel in an interleaved run, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
     raise input_error("method", "has no native kernel", found=plan.method)
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A plan, and the weights to run it with (K, C / groups, R, S), float32."""
+
+    plan: Plan
+    weights: FloatArray
+
+
 def run(
     plan: Plan,
     weights: FloatArray,
@@ -82,63 +92,92 @@ def run(
     min_seconds: float = 0.1,
     check: bool = False,
 ) -> Measurement:
-    """Time a plan's kernel with random input.
+    """Time a plan's kernel with random input; see :func:`run_interleaved`."""
+    return run_interleaved([Job(plan, weights)], seed=seed, min_seconds=min_seconds, check=check)[0]
+
+
+def run_interleaved(
+    jobs: Sequence[Job], *, seed: int = 0, min_seconds: float = 0.1, check: bool = False
+) -> list[Measurement]:
+    """Time kernels in turns, a few calls each, so that a change of the clock or other load on
+    the machine meets all of them alike.
 
     Parameters
     ----------
-    plan : Plan
-    weights : ndarray of shape (K, C / groups, R, S), float32
+    jobs : sequence of Job
     seed : int
-        Of the input.
+        Of the inputs.
     min_seconds : float
-        Calls are repeated for at least so long (and at least 7 times).
+        Each kernel is called for at least so long (and at least 7 times).
     check : bool
         Compare the first image with a float64 reference; ``max_error`` is then the largest
         difference over the largest reference value.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):  # only our own threads may run beside us
-        return _run(plan, weights, seed=seed, min_seconds=min_seconds, check=check)
+    # threads of a BLAS library that NumPy or others woke would hold a core that ours need
+    with threadpool_limits(limits=1):
+        contestants = [_Contestant(job, seed) for job in jobs]
+        for contestant in contestants:
+            contestant.warm_up(min_seconds)
+        while waiting := [c for c in contestants if not c.done(min_seconds)]:
+            for contestant in waiting:
+                contestant.turn(min_seconds / _TURNS)
+        return [contestant.measurement(check) for contestant in contestants]
 
 
-def _run(
-    plan: Plan, weights: FloatArray, *, seed: int, min_seconds: float, check: bool
-) -> Measurement:
-    layer = plan.layer
-    packed = prepare(plan, weights)
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((plan.batch, layer.C, layer.H, layer.W), dtype=np.float32)
-    out = np.empty((plan.batch, layer.K, layer.P, layer.Q), dtype=np.float32)
-    begin, warm = time.perf_counter(), 0
-    quiet = _WARM_UP_SECONDS if plan.threads > 1 and min_seconds > 0 else 0.0
-    while warm < _WARM_UP_CALLS or time.perf_counter() - begin < quiet:
-        packed.run(x, out=out)
-        warm += 1
-    calls: list[float] = []
-    phases: list[dict[str, float]] = []
-    begin = time.perf_counter()
-    while len(calls) < _MAX_CALLS:
-        start = time.perf_counter()
-        packed.run(x, out=out)
-        calls.append(time.perf_counter() - start)
-        phases.append(packed.phase_seconds)
-        if len(calls) >= _MIN_CALLS and time.perf_counter() - begin >= min_seconds:
-            break
-    low, median, high = np.percentile(calls, (5, 50, 95))
-    return Measurement(
-        seconds=float(median),
-        seconds_low=float(low),
-        seconds_high=float(high),
-        phases=tuple(
-            PhaseResult(name, float(np.median([p[name] for p in phases])))
-            for name in PHASES
-            if any(p.get(name, 0.0) > 0.0 for p in phases)
-        ),
-        calls=len(calls),
-        isa=str(packed.isa),
-        max_error=relative_error(layer, x[:1], weights, out[:1]) if check else None,
-    )
+class _Contestant:
+    """A packed kernel with its input, and the times of its calls so far."""
+
+    def __init__(self, job: Job, seed: int) -> None:
+        layer, batch = job.plan.layer, job.plan.batch
+        self._job = job
+        self._packed = prepare(job.plan, job.weights)
+        rng = np.random.default_rng(seed)
+        self._x = rng.standard_normal((batch, layer.C, layer.H, layer.W), dtype=np.float32)
+        self._out = np.empty((batch, layer.K, layer.P, layer.Q), dtype=np.float32)
+        self._calls: list[float] = []
+        self._phases: list[dict[str, float]] = []
+
+    def warm_up(self, min_seconds: float) -> None:
+        quiet = _WARM_UP_SECONDS if self._job.plan.threads > 1 and min_seconds > 0 else 0.0
+        begin, calls = time.perf_counter(), 0
+        while calls < _WARM_UP_CALLS or time.perf_counter() - begin < quiet:
+            self._packed.run(self._x, out=self._out)
+            calls += 1
+
+    def done(self, min_seconds: float) -> bool:
+        calls = self._calls
+        return len(calls) >= _MIN_CALLS and (sum(calls) >= min_seconds or len(calls) >= _MAX_CALLS)
+
+    def turn(self, seconds: float) -> None:
+        """Call at least once, and for ``seconds``."""
+        begin = time.perf_counter()
+        while True:
+            start = time.perf_counter()
+            self._packed.run(self._x, out=self._out)
+            end = time.perf_counter()
+            self._calls.append(end - start)
+            self._phases.append(self._packed.phase_seconds)
+            if end - begin >= seconds:
+                return
+
+    def measurement(self, check: bool) -> Measurement:
+        low, median, high = np.percentile(self._calls, (5, 50, 95))
+        layer, weights = self._job.plan.layer, self._job.weights
+        return Measurement(
+            seconds=float(median),
+            seconds_low=float(low),
+            seconds_high=float(high),
+            phases=tuple(
+                PhaseResult(name, float(np.median([p[name] for p in self._phases])))
+                for name in PHASES
+                if any(p.get(name, 0.0) > 0.0 for p in self._phases)
+            ),
+            calls=len(self._calls),
+            isa=str(self._packed.isa),
+            max_error=relative_error(layer, self._x[:1], weights, self._out[:1]) if check else None,
+        )
 
 
 def relative_error(layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray) -> float:

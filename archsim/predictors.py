@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from archsim.analytic import ecm, park
 from archsim.errors import InputError, NotApplicableError
 from archsim.machine import Machine
 from archsim.methods import get_method
 from archsim.network import Layer
+from archsim.plan import Plan
 from archsim.request import Request
 from archsim.result import PhaseResult, Result
 from archsim.sparsity import Sparsity
@@ -142,21 +147,36 @@ def in_core_alpha(
 
 def by_native(request: Request, *, min_seconds: float, check: bool) -> Result:
     """Run the plan's kernel on this host."""
+    (result,) = by_native_interleaved([request], min_seconds=min_seconds, check=check)
+    return result
+
+
+def by_native_interleaved(
+    requests: Sequence[Request], *, min_seconds: float, check: bool
+) -> list[Result]:
+    """Run the kernels of several requests in turns, so that their ratios can be trusted."""
     from archsim import native
 
-    plan = request.plan()  # refuses before weights are drawn
+    prepared = [_native_job(request) for request in requests]
+    jobs = [native.Job(plan, weights) for _, plan, weights in prepared]
+    seed = requests[0].seed if requests else 0
+    timed = native.run_interleaved(jobs, seed=seed, min_seconds=min_seconds, check=check)
+    return [
+        request.result(
+            schedule=plan.schedule, seconds=found.seconds, seconds_low=found.seconds_low,
+            seconds_high=found.seconds_high, actual_flop=plan.actual_flop, phases=found.phases,
+            isa=found.isa, notes=(f"{found.calls} calls",), max_error=found.max_error,
+        )
+        for (request, plan, _), found in zip(prepared, timed, strict=True)
+    ]  # fmt: skip
+
+
+def _native_job(request: Request) -> tuple[Request, Plan, NDArray[np.float32]]:
+    """Make the plan and the weights to run: a density is drawn as a pattern first."""
+    request.plan()  # refuses before weights are drawn
     drawn = request.sparsity.draw(request.layer, request.seed)
     if drawn.weights is None:
         raise InputError("pattern: no weights to run")
     if not get_method(request.method).dense:
         request = replace(request, sparsity=drawn)
-        plan = request.plan()
-    found = native.run(plan, drawn.weights, seed=request.seed, min_seconds=min_seconds, check=check)
-    notes = [f"{found.calls} calls"]
-    if found.max_error is not None:
-        notes.append(f"largest error {found.max_error:.2e} of the largest reference value")
-    return request.result(
-        schedule=plan.schedule, seconds=found.seconds, seconds_low=found.seconds_low,
-        seconds_high=found.seconds_high, actual_flop=plan.actual_flop, phases=found.phases,
-        isa=found.isa, notes=tuple(notes), max_error=found.max_error,
-    )  # fmt: skip
+    return request, request.plan(), drawn.weights

@@ -10,12 +10,12 @@ import csv
 import json
 import platform
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from archsim.api import PREDICTORS, active_isa, measure, predict
+from archsim.api import PREDICTORS, active_isa, measure_together, predict, share_baseline
 from archsim.errors import input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
@@ -257,28 +257,7 @@ def _all_methods(
         )
         for name in job.methods
     ]  # fmt: skip
-    return _share_baseline(results)
-
-
-def _share_baseline(results: list[Result]) -> list[Result]:
-    """Let all methods of a layer use one dense baseline instead of finding it each."""
-    dense = [r for r in results if get_method(r.method).dense and r.seconds]
-    if not dense:
-        return results
-    best = min(dense, key=lambda r: r.seconds or 0.0)
-    known = _Known(best.method, best.seconds or 0.0)
-    return [replace(r, baseline=known) for r in results]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A dense baseline that is known already."""
-
-    method: str
-    seconds: float
-
-    def __call__(self) -> tuple[str, float]:
-        return self.method, self.seconds
+    return share_baseline(results)
 
 
 def _predict_curve(job: _Job, machine: Machine, layer: Layer) -> None:
@@ -289,24 +268,22 @@ def _predict_curve(job: _Job, machine: Machine, layer: Layer) -> None:
 
 
 def _measure_layer(job: _Job, machine: Machine, layer: Layer, *, curves: bool) -> None:
-    def run(name: str, sparsity: Sparsity, check: bool) -> Result:
-        return measure(
-            layer, machine, method=name, pattern=sparsity, min_seconds=job.min_seconds,
-            check=check, **job.settings(machine),
-        )  # fmt: skip
-
-    results = _share_baseline([run(n, job.sparsities[layer.name], True) for n in job.methods])
+    settings = {**job.settings(machine), "min_seconds": job.min_seconds}
+    sparsity = job.sparsities[layer.name]
+    results = measure_together(
+        layer, [(name, sparsity) for name in job.methods], machine, check=True, **settings
+    )
     job.study.results += results
     errors = [r.max_error for r in results if r.max_error is not None]
     if errors:
         job.study.errors[layer.name] = max(errors)
     if not curves or layer.type != "conv":
         return
-    sparse = [r for r in results if not get_method(r.method).dense and r.seconds]
-    for result in sparse:
-        for sparsity in MEASURED_SPARSITIES:
-            point = run(result.method, Sparsity(1.0 - sparsity), False)
-            job.study.curves.append(replace(point, baseline=result.baseline))
+    dense = [(r.method, sparsity) for r in results if get_method(r.method).dense and r.seconds]
+    sparse = [r.method for r in results if not get_method(r.method).dense and r.seconds]
+    points = [(name, Sparsity(1.0 - s)) for name in sparse for s in MEASURED_SPARSITIES]
+    found = measure_together(layer, [*dense, *points], machine, **settings)
+    job.study.curves += found[len(dense) :]
 
 
 def best_by_layer(results: Iterable[Result]) -> dict[str, Result]:

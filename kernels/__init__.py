@@ -24,16 +24,14 @@ if __name__ != "archsim.kernels":
         "import archsim.kernels, not kernels (that name belongs to another distribution)"
     )
 
-try:
-    from archsim.kernels import _native  # noqa: F401 (whether it is there)
-except ModuleNotFoundError as error:
-    if error.name != "archsim.kernels._native":
-        raise
+import importlib.util
+
+if importlib.util.find_spec("archsim.kernels._native") is None:
     raise ImportError(
         f"the compiled part of archsim.kernels is missing beside {__file__}. "
         "Either run 'pip install -e .', or run from outside the repository root, "
         "where the source folder ./archsim hides the installed package."
-    ) from error
+    )
 
 from archsim.kernels.dense import DenseGemm
 from archsim.kernels.direct_row import DirectSparseRow

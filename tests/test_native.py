@@ -10,6 +10,7 @@ import pytest
 
 import archsim
 from archsim import kernels, native
+from archsim.api import measure_together
 from archsim.network import Layer, load_network
 from archsim.sparsity import Sparsity, load_sparsity
 
@@ -75,6 +76,33 @@ def test_measure_returns_the_one_result_type() -> None:
     assert found.max_error is not None
     assert found.dense_method == "dense_gemm"
     assert found.speedup_over_dense is not None
+
+
+def test_methods_run_in_turns_share_a_baseline() -> None:
+    sparsity = Sparsity(0.1)
+    cases = [(name, sparsity) for name in METHODS] + [("direct_sparse", Sparsity(0.5))]
+    found = measure_together(LAYERS[0], cases, threads=1, min_seconds=0.0, check=True)
+    assert [r.method for r in found] == [*METHODS, "direct_sparse"]
+    dense = found[0]
+    assert all(r.dense_method == "dense_gemm" for r in found)
+    assert dense.seconds is not None
+    for result in found:
+        assert result.seconds is not None
+        assert result.speedup_over_dense == pytest.approx(dense.seconds / result.seconds)
+        assert result.max_error is not None
+        assert result.max_error < 1e-5
+    assert found[3].density == pytest.approx(0.5, abs=1e-3)
+
+
+def test_methods_that_do_not_apply_keep_their_place() -> None:
+    layer = Layer("fc", C=40, K=12, type="fc")
+    found = measure_together(
+        layer, [("direct_sparse", Sparsity(0.1)), ("dense_gemm", Sparsity(0.1))], threads=1,
+        min_seconds=0.0,
+    )  # fmt: skip
+    assert found[0].seconds is None
+    assert found[0].reason is not None
+    assert found[1].seconds is not None
 
 
 def test_forcing_an_instruction_set_reaches_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

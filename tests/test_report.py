@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
@@ -19,6 +20,9 @@ from archsim.report.html import render, write_html
 from archsim.report.labels import place_labels
 from archsim.report.numbers import number, percent, ratio, size, time_unit
 from archsim.report.tables import results_table, study_tables
+
+PAGE = all(importlib.util.find_spec(name) for name in ("jinja2", "plotly"))
+needs_page = pytest.mark.skipif(not PAGE, reason="the extra `report` is not installed")
 
 NASTY = "</script><script>alert(1)</script><img src='http://x/'>[bold]\x1b[31m"
 
@@ -165,6 +169,7 @@ def test_control_characters_and_markup_do_not_reach_the_terminal() -> None:
         assert "[bold]" in text
 
 
+@needs_page
 def test_page_is_whole_and_needs_no_network(tmp_path: Path) -> None:
     path = write_html(toy_document(), tmp_path / "new" / "report.html")
     page = path.read_text(encoding="utf-8")
@@ -183,6 +188,7 @@ def embedded_figures(page: str) -> Any:
     return json.loads(found[1])
 
 
+@needs_page
 def test_figures_are_valid_and_show_what_was_measured() -> None:
     from plotly.graph_objects import Figure
 
@@ -199,6 +205,7 @@ def test_figures_are_valid_and_show_what_was_measured() -> None:
     assert dots["x"] == [pytest.approx(0.1 * 1e6 / 1e5, rel=1e-3)]  # predicted traffic
 
 
+@needs_page
 def test_roofline_keeps_results_without_memory_traffic() -> None:
     document = toy_document()
     for result in document["results"]:
@@ -207,6 +214,7 @@ def test_roofline_keeps_results_without_memory_traffic() -> None:
     assert layout["xaxis"]["ticktext"][-1] == "cached"
 
 
+@needs_page
 def test_texts_of_a_document_stay_texts() -> None:
     page = render(toy_document(NASTY))
     links = Links(page)
@@ -217,6 +225,7 @@ def test_texts_of_a_document_stay_texts() -> None:
     assert "&lt;img" in figures
 
 
+@needs_page
 def test_page_without_curves_roofs_or_times() -> None:
     document = toy_document()
     del document["curves"]
@@ -239,6 +248,7 @@ def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch, module: str) 
 Break = Callable[[dict[str, Any]], object]
 
 
+@needs_page
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -272,6 +282,7 @@ def test_broken_documents_say_where(damage: Break, said: str) -> None:
             draw(document)
 
 
+@needs_page
 def test_unwritable_page_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(InputError, match="cannot be written"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,13 +64,17 @@ def predict_command(
         "stream_bytes_per_s": _rate("--stream", stream, "bandwidth"),
     }
 
-    def one(layer: Layer, machine: Any, method: str, pattern: Any) -> Result:
-        return predict(
-            layer, machine, method=method, pattern=_domain(pattern, density_domain),
-            schedule=schedule, batch=batch or 1, threads=threads, seed=seed, **settings,
-        )  # fmt: skip
+    def layer_of(layer: Layer, machine: Any, names: list[str], pattern: Any) -> list[Result]:
+        pattern = _domain(pattern, density_domain)
+        return [
+            predict(
+                layer, machine, method=name, pattern=pattern, schedule=schedule,
+                batch=batch or 1, threads=threads, seed=seed, **settings,
+            )
+            for name in names
+        ]  # fmt: skip
 
-    _each(network, layers, machines, sparsity, methods, as_json, one)
+    _each(network, layers, machines, sparsity, methods, as_json, layer_of)
 
 
 @click.command("measure")
@@ -96,15 +101,17 @@ def measure_command(
     **settings: Any,
 ) -> None:
     """Time the native kernels of each layer of NETWORK on this host."""
-    from archsim.api import measure
+    from archsim.api import measure, measure_together
 
-    def one(layer: Layer, machine: Any, method: str, pattern: Any) -> Result:
-        return measure(
-            layer, machine, method=method, pattern=pattern, schedule=schedule, batch=batch or 1,
-            threads=threads, seed=seed, **settings,
-        )  # fmt: skip
+    settings |= {"schedule": schedule, "batch": batch or 1, "threads": threads, "seed": seed}
 
-    _each(network, layers, machines, sparsity, methods, as_json, one)
+    def layer_of(layer: Layer, machine: Any, names: list[str], pattern: Any) -> list[Result]:
+        if names == ["auto"]:
+            return [measure(layer, machine, pattern=pattern, **settings)]
+        cases = [(name, pattern) for name in names]
+        return measure_together(layer, cases, machine, **settings)
+
+    _each(network, layers, machines, sparsity, methods, as_json, layer_of)
 
 
 def _rate(name: str, text: str | None, kind: str) -> float | None:
@@ -133,7 +140,7 @@ def _each(
     sparsity: str | None,
     methods: str,
     as_json: bool,
-    one: Any,
+    layer_of: Callable[..., list[Result]],
 ) -> None:
     """Run every layer, machine and method; print them."""
     from archsim.machinefile import load_machine
@@ -147,15 +154,13 @@ def _each(
     layers = [network[name] for name in names] if names else list(network)
     machines = [load_machine(name) for name in machine_names]
     chosen = method_list(methods)
-    cases = [(m, y, name) for m in machines for y in layers for name in chosen]
-    found: list[dict[str, Any]] = []
+    cases = [(machine, layer) for machine in machines for layer in layers]
     results: list[Result] = []
     with progress_bar() as progress:
-        for done, (machine, layer, method) in enumerate(cases):
-            progress(f"{machine.name} {layer.name} {method}", done, len(cases))
-            result = one(layer, machine, method, sparsities[layer.name])
-            results.append(result)
-            found.append(result.as_dict())
+        for done, (machine, layer) in enumerate(cases):
+            progress(f"{machine.name} {layer.name}", done, len(cases))
+            results += layer_of(layer, machine, chosen, sparsities[layer.name])
+        found = [result.as_dict() for result in results]
     totals: dict[str, Any] = {
         "network": network.name,
         "sparsity": sparsities.label,
@@ -164,14 +169,20 @@ def _each(
             min(float(y.dense_bytes), y.sparse_bytes(sparsities[y.name].density)) for y in layers
         ),
         "machines": {m.name: _totals(m.name, results) for m in machines},
+        "native_max_error": {
+            f"{r.layer} {r.method}": r.max_error for r in results if r.max_error is not None
+        },
         "notes": {f"{r.machine} {r.layer} {r.method}": list(r.notes) for r in results if r.notes},
     }
     if as_json:
         print_json(document(found, totals))
         return
     print_tables(results_table(found))
-    for where, notes in totals["notes"].items():
-        click.echo(f"{where}: {'; '.join(notes)}", err=True)
+    if any(r.model != "native" for r in results):
+        for where, notes in totals["notes"].items():
+            click.echo(f"{where}: {'; '.join(notes)}", err=True)
+    for where, error in totals["native_max_error"].items():
+        click.echo(f"{where}: largest error {error:.1e} of the largest reference value", err=True)
 
 
 def _totals(machine: str, results: list[Result]) -> dict[str, Any]:
