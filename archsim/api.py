@@ -168,7 +168,9 @@ def simulate(layer: Layer, machine: Machine | str, **arguments: Any) -> Result:
     Tiles of the plan are events in time on the machine's cores; memory is not modelled yet, so
     this is the machine with all data in L1.
     """
-    return predict(layer, machine, **{**arguments, "model": "simulator"})
+    if "model" in arguments:
+        raise input_error("simulate: model", "is the simulator", found=arguments["model"])
+    return predict(layer, machine, model="simulator", **arguments)
 
 
 def measure(
@@ -213,18 +215,10 @@ def measure(
     request = make_request(
         layer, machine, method=method, density=density, pattern=pattern,
         density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
-        clock="sustained", isa=isa or active_isa(machine), seed=seed, model="native",
+        clock="sustained", isa=isa, seed=seed, model="native",
     )  # fmt: skip
     found = _answer(request, partial(by_native, min_seconds=min_seconds, check=check))
     return replace(found, baseline=partial(_native_dense, found, request, min_seconds))
-
-
-def active_isa(machine: Machine) -> str | None:
-    """Return the instruction set that native kernels run (``ARCHSIM_ISA`` may force one)."""
-    from archsim import kernels
-
-    name: str = kernels.active_isa()
-    return name if name in machine.core.isa else None
 
 
 Run = Callable[[Request], Result]
@@ -271,7 +265,7 @@ def measure_together(
             make_request(
                 layer, machine, method=method, density=None, pattern=sparsity,
                 density_domain="spatial", schedule=schedule, batch=batch, threads=threads,
-                clock="sustained", isa=isa or active_isa(machine), seed=seed, model="native",
+                clock="sustained", isa=isa, seed=seed, model="native",
             )
         )
         for method, sparsity in cases

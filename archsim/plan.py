@@ -13,7 +13,7 @@ thread ``t`` (-1: idle).  272 threads with one image each are one class, not 272
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -120,14 +120,15 @@ class Stream:
     access : ``read``, ``write`` or ``update`` (read and written back)
     bytes : bytes touched by a tile, every distinct line once per pass over it
     reuse_distance_bytes : bytes that the thread touches between two uses of the same line
-    shared : threads that work on one image read the same copy
+    shared : who reads the same copy: ``no`` (the thread alone), ``image`` (the threads that
+        share an image) or ``part`` (the threads that compute the same part of other images)
     """
 
     array: str
     access: Literal["read", "write", "update"]
     bytes: Counts
     reuse_distance_bytes: Counts
-    shared: bool = False
+    shared: Literal["no", "image", "part"] = "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,8 @@ class Plan:
 
     ``blocking`` is handed to the native kernel of the same name, which runs exactly that.
     ``part_ptr`` cuts the units of ``products`` (output-channel blocks, output channels) among
-    the ``threads_per_image`` threads that share an image.
+    the ``threads_per_image`` threads that share an image.  With ``whole_batch`` the phases run
+    once for all images, else once an image.
     """
 
     method: str
@@ -204,12 +206,29 @@ class Plan:
     blocking: Mapping[str, int | str]
     part_ptr: tuple[int, ...]
     phases: tuple[Phase, ...]
-    nonzeros: float = field(default=0.0)
+    nonzeros: float = 0.0
+    whole_batch: bool = False
 
     def __post_init__(self) -> None:
         names = tuple(phase.name for phase in self.phases)
         if not names or any(name not in PHASES for name in names):
             raise ValueError(f"phases must be of {PHASES}; found {names}")
+
+    def core_of_thread(self, cores: int) -> NDArray[np.int64]:
+        """Return the core of each thread on a machine of so many cores, shape (threads,).
+
+        Threads of one image sit together; others take the cores in turn.
+        """
+        threads = np.arange(self.threads)
+        used = min(self.threads, cores)
+        if self.threads_per_image == 1:
+            return threads % used
+        return np.minimum(threads // -(-self.threads // cores), used - 1)
+
+    @property
+    def turns(self) -> int:
+        """Times that the phases follow each other."""
+        return 1 if self.whole_batch else self.batch
 
     @property
     def effective_flop(self) -> float:

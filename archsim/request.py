@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.errors import input_error
+from archsim.errors import InputError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
@@ -96,6 +96,8 @@ def make_request(
         machine = load_machine(machine)
     if method != "auto":
         get_method(method)
+    if isa is None and is_host(machine):
+        isa = active_isa(machine)
     machine.clock_for(isa, clock)  # refuses unknown names
     return Request(
         layer=layer,
@@ -114,7 +116,30 @@ def make_request(
 
 def default_threads(machine: Machine) -> int:
     """Every hardware thread of a described machine; on the host its physical cores."""
-    return machine.total_cores if machine.name == HOST else machine.total_threads
+    return machine.total_cores if is_host(machine) else machine.total_threads
+
+
+def is_host(machine: Machine) -> bool:
+    """Whether a machine is this host, whatever its file is called."""
+    return machine.identity is not None and machine.identity == load_machine(HOST).identity
+
+
+def active_isa(machine: Machine) -> str:
+    """Return the instruction set that native kernels run here (``ARCHSIM_ISA`` may force one).
+
+    Raises
+    ------
+    InputError
+        The forced one is unknown, not this CPU's, or not in the machine's file.
+    """
+    from archsim import kernels
+
+    try:
+        name: str = kernels.active_isa()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    machine.instruction_set(name)  # refuses what the file does not describe
+    return name
 
 
 def as_sparsity(

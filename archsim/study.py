@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from archsim.api import PREDICTORS, active_isa, measure_together, predict, share_baseline
+from archsim.api import PREDICTORS, measure_together, predict, share_baseline
 from archsim.errors import input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.network import Layer, Network, load_network
-from archsim.request import default_threads
+from archsim.request import active_isa, default_threads, is_host
 from archsim.result import ROW_COLUMNS, Result, as_row, document
 from archsim.sparsity import LayerSparsities, Sparsity, load_sparsity
 
@@ -234,7 +234,7 @@ def _steps(job: _Job, *, curves: bool, native: bool) -> Iterable[tuple[str, Call
             yield what, lambda m=machine, y=layer: _predict_layer(job, m, y)  # type: ignore[misc]
             if curves and layer.type == "conv":
                 yield what, lambda m=machine, y=layer: _predict_curve(job, m, y)  # type: ignore[misc]
-            if native and machine.name == HOST:
+            if native and is_host(machine):
                 yield (
                     f"measuring {layer.name}",
                     lambda m=machine, y=layer: _measure_layer(job, m, y, curves=curves),  # type: ignore[misc]
@@ -249,10 +249,9 @@ def _predict_layer(job: _Job, machine: Machine, layer: Layer) -> None:
 def _all_methods(
     job: _Job, machine: Machine, layer: Layer, sparsity: Sparsity, model: str
 ) -> list[Result]:
-    isa = active_isa(machine) if machine.name == HOST else None
     results = [
         predict(
-            layer, machine, method=name, pattern=sparsity, model=model, isa=isa,  # type: ignore[arg-type]
+            layer, machine, method=name, pattern=sparsity, model=model,  # type: ignore[arg-type]
             **job.settings(machine),
         )
         for name in job.methods
@@ -317,7 +316,7 @@ def sum_layers(results: list[Result]) -> dict[str, Any]:
 
 def _roofs(machine: Machine) -> dict[str, Any]:
     """Return what a roofline needs of a machine."""
-    isa = active_isa(machine) if machine.name == HOST else None
+    isa = active_isa(machine) if is_host(machine) else None
     return {
         "name": machine.name,
         "description": machine.description,

@@ -135,6 +135,28 @@ def test_measuring_another_machine_is_refused() -> None:
     assert issubclass(HostMismatchError, ArchsimError)
 
 
+def test_forced_instruction_set_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    from archsim import kernels
+
+    name = kernels.supported_isas()[0]
+    monkeypatch.setenv("ARCHSIM_ISA", name)
+    kernels.set_isa(None)
+    try:
+        found = archsim.predict(CONV3, "host", method="direct_sparse", density=0.1)
+        assert found.isa == name
+        monkeypatch.setenv("ARCHSIM_ISA", "nonsense")
+        with pytest.raises(InputError, match="nonsense"):
+            archsim.predict(CONV3, "host", method="direct_sparse", density=0.1)
+    finally:
+        monkeypatch.delenv("ARCHSIM_ISA")
+        kernels.set_isa(None)
+
+
+def test_simulate_takes_no_model() -> None:
+    with pytest.raises(InputError, match="model"):
+        archsim.simulate(CONV3, "atom-c2750", model="ecm")
+
+
 def test_results_pickle() -> None:
     found = archsim.predict(CONV3, "atom-c2750", method="direct_sparse", density=0.1, batch=8)
     again = pickle.loads(pickle.dumps(found))

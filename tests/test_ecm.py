@@ -109,6 +109,32 @@ def test_memory_bound_layers_reach_the_bandwidth() -> None:
     assert found.bound_by[0] == "DDR"
 
 
+@pytest.mark.parametrize("method", ["dense_gemm", "lowered_sparse", "direct_sparse"])
+def test_pictures_that_do_not_fit_come_from_memory(method: str) -> None:
+    """A batch far larger than the caches moves at least its pictures, whatever the method."""
+    for name in ("inception_3a/5x5_reduce", "inception_3a/5x5"):
+        layer = load_network("googlenet")[name]
+        found = predict(layer, XEON, method=method, density=0.1, batch=2304)
+        assert found.bytes["DDR"] >= 2304 * (layer.input_bytes + layer.output_bytes)
+
+
+def test_the_dense_baseline_is_near_the_published_sgemm() -> None:
+    """Products alone against SGEMM of Park et al., ICLR 2017, Table 1: no coefficient is fitted."""
+    layer = load_network("vgg16")["conv3_2"]
+    for machine, published in ((ATOM, 62e9), (XEON, 2150e9)):
+        found = predict(layer, machine, method="dense_gemm", batch=machine.total_threads)
+        products = next(p for p in found.phases if p.name == "products")
+        assert found.batch * layer.flop / products.seconds == pytest.approx(published, rel=0.2)
+
+
+def test_threads_spread_over_the_cores() -> None:
+    one = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=36, threads=36)
+    more = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=36, threads=37)
+    assert one.seconds is not None
+    assert more.seconds is not None
+    assert more.seconds <= 2 * one.seconds
+
+
 def test_clock_choice() -> None:
     slow = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
     fast = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72, clock="nominal")
@@ -209,12 +235,13 @@ def test_removing_nonzeros_is_never_slower(
     layer: Layer, machine: Machine, density: float, share: float
 ) -> None:
     """At fixed blocking (row:fixed32) fewer nonzeros never cost more in the core."""
-    times = []
-    for x in (density, density * share):
-        plan = make_plan(
+    plans = [
+        make_plan(
             layer, machine, method="direct_sparse", density=x, schedule="row:fixed32", threads=1
         )
-        times.append(ecm.estimate(plan, machine, memory=False).seconds)
+        for x in (density, density * share)
+    ]
+    times = [ecm.estimate(plan, machine, memory=False).seconds for plan in plans]
     assert times[1] <= times[0] * (1 + 1e-9)
 
 

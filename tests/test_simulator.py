@@ -53,6 +53,16 @@ def test_threads_of_an_image_wait_for_the_slowest() -> None:
     assert min(found.core_busy) < 0.5
 
 
+@pytest.mark.parametrize("batch", [1, 9, 72])
+@pytest.mark.parametrize("name", ["fc8", "conv5"])
+def test_every_tile_runs(name: str, batch: int) -> None:
+    layer = load_network("alexnet")[name]
+    plan = make_plan(layer, XEON, method="dense_gemm", batch=batch)
+    found = run(plan, XEON)
+    assert found.tiles == sum(int(phase.tiles.total.sum()) for phase in plan.phases)
+    assert found.seconds > 0
+
+
 def test_repeats_to_the_bit() -> None:
     results = [
         simulate(CONV3, ATOM, method="direct_sparse", density=0.1, batch=3) for _ in range(2)

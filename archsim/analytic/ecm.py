@@ -44,11 +44,13 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """How the plan's threads sit on the machine, spread over cores as evenly as possible."""
+    """How the plan's threads sit on the machine: on as many cores as there are, evenly."""
 
     cores: int  # cores in use
     threads_per_core: int  # threads on a core in use, at most
     capacities: tuple[float, ...]  # bytes of each level that one thread may count on
+    sharers: tuple[int, ...]  # threads on one instance of each level
+    core_of_thread: NDArray[np.int64]
 
 
 def estimate(
@@ -92,12 +94,14 @@ def estimate(
 def _place(plan: Plan, machine: Machine) -> _Placement:
     cores = min(plan.threads, machine.total_cores)
     per_core = ceil(plan.threads / machine.total_cores)
-    capacities = []
+    capacities, sharers = [], []
     for cache in machine.caches:
         instances = max(1, machine.total_cores // cache.shared_by)
         cores_here = min(cache.shared_by, ceil(cores / instances))
-        capacities.append(cache.size_bytes / (cores_here * per_core))
-    return _Placement(cores, per_core, tuple(capacities))
+        sharers.append(cores_here * per_core)
+        capacities.append(cache.size_bytes / sharers[-1])
+    core_of_thread = plan.core_of_thread(machine.total_cores)
+    return _Placement(cores, per_core, tuple(capacities), tuple(sharers), core_of_thread)
 
 
 def traffic(phase: Phase, plan: Plan, machine: Machine, place: _Placement) -> tuple[Array, Array]:
@@ -108,13 +112,16 @@ def traffic(phase: Phase, plan: Plan, machine: Machine, place: _Placement) -> tu
     moved = np.concatenate([stream.bytes for stream in phase.streams])
     distance = np.concatenate([stream.reuse_distance_bytes for stream in phase.streams])
     rows = [len(stream.bytes) for stream in phase.streams]
-    # one copy serves all threads of the image that live on this cache
-    here = min(plan.threads_per_image, place.threads_per_core)
-    copies = np.repeat([here if stream.shared else 1 for stream in phase.streams], rows)
+    # one copy serves all of its readers that live on the same cache: they have room for it
+    # together, and what one of them fetched the others find there
+    sharers = plan.threads_per_image
+    readers = {"no": 1, "image": sharers, "part": plan.threads // sharers}
+    most = np.repeat([readers[stream.shared] for stream in phase.streams], rows)
+    copies = np.minimum(most, np.array(place.sharers)[:, None])
     reads = np.repeat([stream.access != "write" for stream in phase.streams], rows)
     writes = np.repeat([stream.access != "read" for stream in phase.streams], rows)
-    capacity = np.array(place.capacities)
-    missed = np.where(distance > (capacity[:, None] * copies)[:, :, None], moved, 0.0)
+    capacity = np.array(place.capacities)[:, None]
+    missed = np.where(distance > (capacity * copies)[:, :, None], moved / copies[:, :, None], 0.0)
     fetched = np.ones((len(capacity), 1)) * (reads | writes)
     if not machine.memory[_home(plan, machine)].write_allocate:
         fetched[-1] = reads
@@ -197,20 +204,19 @@ def _combine(
 ) -> tuple[float, dict[str, float]]:
     """Return the seconds of the slowest core, and what they consist of.
 
-    Threads that follow each other share a core, and take turns on its resources.
+    Threads of a core take turns on its resources.
     """
     per_class = np.stack([term.cycles for term in terms]) @ phase.tiles.count.T
     idle = np.zeros((len(terms), 1))
-    thread_class = phase.tiles.thread_class
-    surplus = -len(thread_class) % place.threads_per_core
-    if surplus:
-        thread_class = np.concatenate([thread_class, np.full(surplus, -1)])
-    per_thread = np.concatenate([per_class, idle], axis=1)[:, thread_class]
-    per_thread = per_thread.reshape(len(terms), -1, place.threads_per_core)
-    core = per_thread.sum(axis=2)
+    per_thread = np.concatenate([per_class, idle], axis=1)[:, phase.tiles.thread_class]
+    core = np.zeros((len(terms), place.cores))
     for row, term in enumerate(terms):
         if term.waits:
-            core[row] = per_thread[row].max(axis=1)
+            np.maximum.at(core[row], place.core_of_thread, per_thread[row])
+        else:
+            core[row] = np.bincount(
+                place.core_of_thread, weights=per_thread[row], minlength=place.cores
+            )
     rules = np.array([term.rule for term in terms])
     serial = core[rules == "serial"].sum(axis=0)
     hidden = core[rules == "overlapped"].max(axis=0)
@@ -245,8 +251,9 @@ def _transfer_cycles(
         write_rate = outer.write_bytes_per_cycle or read_rate
         latency = outer.latency_cycles
     else:
+        # a stated rate of one core holds; without one its misses in flight set it
         limit = inner.outstanding * inner.line_bytes / home.latency_s
-        read_rate = min(home.core_bandwidth_bytes_per_s or limit, limit) / hertz
+        read_rate = (home.core_bandwidth_bytes_per_s or limit) / hertz
         write_rate = read_rate
         latency = home.latency_s * hertz
     if inner.overlap == "latency":

@@ -8,7 +8,7 @@ inside is the library's own; these numbers model it and are not handed to it.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.sharing import even_parts, share
-from archsim.methods.streams import im2col_phase, images_per_thread, stream
+from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
@@ -24,7 +24,10 @@ from archsim.sparsity import Sparsity
 NAME: Final = "dense_gemm"
 SCHEDULES: Final = ("auto", "im2col")
 
-_PANEL: Final = 256  # k_c: products per panel, the usual order of magnitude in open BLAS libraries
+# Orders of magnitude of open BLAS libraries (OpenBLAS param.h, BLIS config/*/bli_cntx_init):
+_PANEL: Final = 256  # k_c: products of a panel
+_PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
+_UNROLL: Final = 4  # products per turn of the inner loop
 
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
@@ -33,20 +36,20 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
     return None
 
 
-@lru_cache(maxsize=64)
 def register_block(registers: int) -> tuple[int, int]:
-    """Return (rows, vectors) with the most multiply-adds per load that the registers hold.
+    """Return (rows, vectors) that accumulate in registers: two vectors wide, as high as fits.
+
+    The blocks of open libraries (BLIS kernels for Haswell 6x16 and Skylake-X 14x32 numbers).
 
     >>> register_block(16), register_block(32)
-    ((4, 3), (5, 5))
+    ((6, 2), (14, 2))
     """
-    fitting = [
-        (rows, vectors)
-        for vectors in range(1, 8)
-        for rows in range(1, 32)
-        if rows * vectors + vectors + 1 <= registers
-    ]
-    return max(fitting, key=lambda b: (b[0] * b[1] / (b[0] + b[1]), b[0] * b[1]))
+    return max(1, (registers - 3) // 2), 2
+
+
+def is_one_product(layer: Layer) -> bool:
+    """Whether the batch is one product: a 1x1 kernel on a 1x1 picture, such as FC layers."""
+    return (layer.H, layer.W, layer.R, layer.S, layer.P, layer.Q) == (1,) * 6
 
 
 def plan(
@@ -54,31 +57,29 @@ def plan(
 ) -> Plan:
     """Plan im2col and GEMM; see :func:`archsim.api.make_plan` for the arguments."""
     del schedule  # there is one
-    whole_batch = layer.type == "fc"  # one product over the batch, split over output channels
+    whole_batch = is_one_product(layer)  # one product over the batch, split over output channels
     sharers = threads if whole_batch else min(threads, max(1, threads // batch))
-    images = 1 if whole_batch else batch
+    turns = 1 if whole_batch else batch
     part_ptr = even_parts(layer.K, sharers)
     lowers = not whole_batch and (layer.R, layer.S, layer.stride, layer.pad) != (
         1, 1, (1, 1), (0, 0),
     )  # fmt: skip
-    model = _fc_products if whole_batch else _products
-    work, streams = model(layer, batch, threads, sharers, target)
-    barriers = 2 * ceil(images * sharers / threads) if sharers > 1 and lowers else 0
+    gemm = _gemm(layer, batch, threads, sharers, target, lowers=lowers)
+    barriers = 2 * ceil(turns * sharers / threads) if sharers > 1 and lowers else 0
     phases: tuple[Phase, ...] = (
         Phase(
             name="products",
-            tiles=share(images, threads, sharers, _parts(layer, part_ptr)),
-            work=work,
-            streams=streams,
+            tiles=share(turns, threads, sharers, _parts(layer, part_ptr)),
+            work=_work(gemm, target),
+            streams=_streams(gemm),
             waits_for="input" if lowers else None,
             barriers=barriers,
         ),
     )
     if lowers:
-        lowered = FLOAT_BYTES * float(layer.C * layer.R * layer.S * layer.P * layer.Q)
         lowering = im2col_phase(
             layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,
-            image_bytes=lowered + layer.dense_bytes + layer.input_bytes + layer.output_bytes,
+            buffer_distance=gemm.turn_bytes,
         )  # fmt: skip
         phases = (lowering, *phases)
     return Plan(
@@ -94,6 +95,7 @@ def plan(
         part_ptr=part_ptr,
         phases=phases,
         nonzeros=float(layer.weights),
+        whole_batch=whole_batch,
     )
 
 
@@ -105,69 +107,97 @@ def _parts(layer: Layer, part_ptr: tuple[int, ...]) -> NDArray[np.int64]:
     return np.column_stack([stops - starts, groups]).astype(np.int64)
 
 
-def _products(
-    layer: Layer, batch: int, threads: int, sharers: int, target: Target
-) -> tuple[Work, tuple[Stream, ...]]:
-    """Work and streams of the product of one image."""
+@dataclass(frozen=True, slots=True)
+class _Gemm:
+    """One product of a thread: its output channels times a matrix (depth x columns).
+
+    Bytes are of one turn; the columns are the pixels of an image, or the images of a batch.
+    """
+
+    depth: int
+    columns: float
+    channels: float  # output channels of a thread in a group
+    rows: int  # of the register block
+    wide: int  # vectors of the register block
+    block_columns: int  # columns of the register block
+    block_rows: float  # output channels of a packed block of weights
+    panels: int
+    matrix_distance: float  # until the matrix is read again
+    turn_bytes: float  # touched by a thread in one turn
+    far: float  # touched by a thread in one call
+    own_matrix: bool  # the matrix is a buffer of the threads of an image
+
+
+def _gemm(
+    layer: Layer, batch: int, threads: int, sharers: int, target: Target, *, lowers: bool
+) -> _Gemm:
+    whole_batch = is_one_product(layer)
     depth = (layer.C // layer.groups) * layer.R * layer.S
-    pixels = float(layer.P * layer.Q)
+    columns = float(batch if whole_batch else layer.P * layer.Q)
+    channels = max(1.0, layer.K / sharers / layer.groups)
     rows, wide = register_block(target.registers)
-    vectors = ceil(pixels / target.lanes)
-    panels = ceil(depth / _PANEL)
-    block_rows = max(rows, target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * _PANEL))
-    across = float(depth * ceil(vectors / wide))  # weights broadcast, per output channel
-    weight_vectors = depth / target.lanes  # packing reads and writes each weight once an image
-    input_vectors = depth * pixels / target.lanes
-    work = Work.of(
+    room = target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * _PANEL)
+    matrix = FLOAT_BYTES * depth * columns * layer.groups
+    output = FLOAT_BYTES * layer.K / sharers * columns
+    turn = matrix + layer.dense_bytes / sharers + output
+    far = batch_distance(layer, batch, threads, sharers)
+    return _Gemm(
+        depth=depth,
+        columns=columns,
+        channels=channels,
+        rows=rows,
+        wide=wide,
+        block_columns=wide * target.lanes,
+        block_rows=min(channels, float(max(rows, room))),
+        panels=ceil(depth / _PANEL),
+        matrix_distance=turn if lowers else far,
+        turn_bytes=turn,
+        far=far,
+        own_matrix=lowers,
+    )
+
+
+def _work(gemm: _Gemm, target: Target) -> Work:
+    """Operations of an output channel, and of packing the matrix of a group."""
+    vectors = ceil(gemm.columns / target.lanes)
+    across = float(gemm.depth * ceil(vectors / gemm.wide))  # weights broadcast, per channel
+    rows = min(gemm.rows, gemm.channels)  # a block of fewer channels shares each load less
+    weight_vectors = gemm.depth / target.lanes  # packing reads and writes each weight
+    matrix_vectors = gemm.depth * gemm.columns / target.lanes
+    return Work.of(
         kinds=2,
-        multiply_adds=[float(depth * vectors), 0.0],
-        loads_aligned=[depth * vectors / rows + vectors * panels + weight_vectors, 0.0],
-        loads_unaligned=[0.0, input_vectors],
-        stores=[vectors * panels + weight_vectors, input_vectors],
+        multiply_adds=[float(gemm.depth * vectors), 0.0],
+        loads_aligned=[gemm.depth * vectors / rows + vectors * gemm.panels + weight_vectors, 0.0],
+        loads_unaligned=[0.0, matrix_vectors],
+        stores=[vectors * gemm.panels + weight_vectors, matrix_vectors],
         broadcasts=[across, 0.0],
-        scalar_ops=[2.0 * across / rows, input_vectors],
-        branches=[across / rows, input_vectors / 4],
-    )
-    matrix = FLOAT_BYTES * depth * pixels
-    image = matrix * layer.groups + layer.dense_bytes + layer.output_bytes
-    far = image * images_per_thread(batch, threads)
-    panel = FLOAT_BYTES * float(_PANEL * min(block_rows, layer.K))
-    sweeps = ceil(layer.K / layer.groups / sharers / block_rows)
-    swept = matrix * sweeps * layer.groups * sharers / layer.K
-    back = FLOAT_BYTES * pixels * (panels - 1)
-    tall = FLOAT_BYTES * pixels * block_rows
-    packed = FLOAT_BYTES * across
-    return work, (
-        stream("weights", "read", [2.0 * FLOAT_BYTES * depth, 0.0], image, kinds=2),
-        stream("packed weights", "read", [packed, 0.0], panel, kinds=2),
-        stream("packed input", "read", [swept, 0.0], matrix, kinds=2),
-        stream("output", "update", [back, 0.0], tall, kinds=2),
-        stream("output", "write", [FLOAT_BYTES * pixels, 0.0], far, kinds=2),
-        stream("lowered input", "read", [0.0, matrix], image, kinds=2, shared=True),
-        stream("packed input", "write", [0.0, matrix], image, kinds=2),
+        scalar_ops=[2.0 * across / rows / _UNROLL, matrix_vectors],
+        branches=[across / rows / _UNROLL, matrix_vectors / _UNROLL],
     )
 
 
-def _fc_products(
-    layer: Layer, batch: int, threads: int, sharers: int, target: Target
-) -> tuple[Work, tuple[Stream, ...]]:
-    """Work and streams of one output channel over the whole batch, C products an image."""
-    del threads
-    rows, _ = register_block(target.registers)
-    vectors = layer.C / target.lanes
-    work = Work.of(
-        kinds=2,
-        multiply_adds=[batch * vectors, 0.0],
-        loads_aligned=[vectors * ceil(batch / rows) + batch * vectors / rows, 0.0],
-        loads_folded=[vectors, 0.0],
-        stores=[float(batch), 0.0],
-        scalar_ops=[vectors, 0.0],
-        branches=[vectors / 4, 0.0],
-    )
-    inputs = float(batch * layer.input_bytes)
-    whole = layer.dense_bytes / sharers + inputs + batch * layer.output_bytes
-    return work, (
-        stream("weights", "read", [FLOAT_BYTES * float(layer.C), 0.0], whole, kinds=2),
-        stream("input", "read", [inputs / rows, 0.0], inputs, kinds=2, shared=True),
-        stream("output", "write", [FLOAT_BYTES * float(batch), 0.0], whole, kinds=2),
-    )
+def _streams(gemm: _Gemm) -> tuple[Stream, ...]:
+    """Bytes of an output channel (kind 0), and of packing the matrix of a group (kind 1)."""
+    depth, columns = float(gemm.depth), gemm.columns
+    panel = FLOAT_BYTES * min(depth, _PANEL)  # of one column or row
+    packed_matrix = panel * min(columns, _PANEL_COLUMNS)  # reused from panel to panel
+    packed_weights = panel * gemm.block_rows
+    sweeps = ceil(gemm.channels / gemm.block_rows)
+    matrix = FLOAT_BYTES * depth * columns
+    back = FLOAT_BYTES * columns * (gemm.panels - 1)
+    micro = FLOAT_BYTES * depth * columns / gemm.rows  # register blocks walk the packed matrix
+    return (
+        stream("weights", "read", [FLOAT_BYTES * depth, 0.0], gemm.turn_bytes, kinds=2,
+               shared="part"),
+        stream("packed weights", "write", [FLOAT_BYTES * depth, 0.0], packed_weights, kinds=2),
+        stream("packed weights", "read",
+               [FLOAT_BYTES * depth * ceil(columns / gemm.block_columns), 0.0],
+               packed_weights, kinds=2),
+        stream("packed matrix", "read", [matrix * sweeps / gemm.channels, 0.0], packed_matrix,
+               kinds=2),
+        stream("packed matrix", "read", [micro, 0.0], panel * gemm.block_columns, kinds=2),
+        stream("output", "update", [back, 0.0], FLOAT_BYTES * columns * gemm.block_rows, kinds=2),
+        stream("output", "write", [FLOAT_BYTES * columns, 0.0], gemm.far, kinds=2),
+        stream("matrix", "read", [0.0, matrix], gemm.matrix_distance, kinds=2, shared="image"),
+        stream("packed matrix", "write", [0.0, matrix], packed_matrix, kinds=2),
+    )  # fmt: skip

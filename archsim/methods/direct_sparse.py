@@ -27,7 +27,7 @@ from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
-    images_per_thread,
+    batch_distance,
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -40,6 +40,8 @@ SCHEDULES: Final = ("auto", "row", *VARIANTS)
 OC_BLOCK: Final = 16  # output channels of a block in the published code
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _SCRATCH_ROUND: Final = 16  # scratch rows are a multiple of 16 numbers long
+# standard normal at probabilities 0.1, 0.3, 0.5, 0.7, 0.9: the middles of five equal parts
+_NORMAL_QUANTILES: Final = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])
 
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
@@ -144,7 +146,9 @@ def plan(
     shape, kinds = _shape(layer, target), _kinds(layer, sparsity)
     nonzeros = float(kinds.nonzeros[kinds.unit_kind].sum())
     sharers = threads_per_image(variant, batch, threads, target)
-    block = variant.channel_block(layer.C // layer.groups, nonzeros / layer.K)
+    block = layer.C // layer.groups  # the scalar loop has no column blocks
+    if shape.vectorised:
+        block = variant.channel_block(block, nonzeros / layer.K)
     part_ptr = even_parts(len(kinds.unit_kind), sharers)
     products = Phase(
         name="products",
@@ -152,7 +156,9 @@ def plan(
         work=_products_work(shape, kinds, sparsity, variant, block, target)
         if shape.vectorised
         else _scalar_work(shape, kinds),
-        streams=_products_streams(shape, kinds, variant, block, nonzeros, batch, threads),
+        streams=_vector_streams(shape, kinds, variant, block, nonzeros, batch, threads, sharers)
+        if shape.vectorised
+        else _scalar_streams(shape, kinds, nonzeros, batch, threads, sharers),
         waits_for="input",
         barriers=ceil(batch * sharers / threads) * 2 if sharers > 1 else 0,
     )
@@ -196,8 +202,13 @@ def _input_phase(shape: _Shape, batch: int, threads: int, sharers: int, nonzeros
     vectors = float(layer.H * ceil(layer.W / shape.lanes))
     channels = np.zeros(layer.C, dtype=np.int64)
     plane = float(FLOAT_BYTES * layer.H * layer.W)
-    padded = float(layer.C * shape.plane_bytes)
-    image = padded + layer.input_bytes + layer.output_bytes + _NONZERO_BYTES * nonzeros
+    # until the padded buffer is written again
+    image = (
+        layer.C * shape.plane_bytes
+        + layer.input_bytes
+        + layer.output_bytes
+        + _NONZERO_BYTES * nonzeros
+    ) / sharers
     return Phase(
         name="input",
         tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
@@ -206,7 +217,7 @@ def _input_phase(shape: _Shape, batch: int, threads: int, sharers: int, nonzeros
             scalar_ops=ROW_COPY_OPS * layer.H, branches=ROW_COPY_BRANCHES * layer.H,
         ),
         streams=(
-            stream("input", "read", plane, image * images_per_thread(batch, threads)),
+            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
             stream("padded input", "write", plane, image),
         ),
     )  # fmt: skip
@@ -241,7 +252,8 @@ def _products_work(
         stores=spilled + final,
         broadcasts=iterations + kinds.channels * shape.passes,
         scalar_loads=iterations + 2.0 * rounds,
-        scalar_ops=2.0 * iterations + 8.0 * rounds,
+        # loop end and next nonzero, and one addition for each further row of the register block
+        scalar_ops=(1.0 + shape.reg_rows) * iterations + 8.0 * rounds,
         branches=iterations + rounds,
         mispredicts=rounds,
         chain_multiply_adds=iterations,
@@ -287,7 +299,7 @@ def _scalar_work(shape: _Shape, kinds: _Kinds) -> Work:
     )
 
 
-def _products_streams(
+def _vector_streams(
     shape: _Shape,
     kinds: _Kinds,
     variant: RowVariant,
@@ -295,6 +307,7 @@ def _products_streams(
     nonzeros: float,
     batch: int,
     threads: int,
+    sharers: int,
 ) -> tuple[Stream, ...]:
     """Bytes of a tile, array by array.
 
@@ -306,51 +319,97 @@ def _products_streams(
     layer = shape.layer
     count = len(kinds.channels)
     group_channels = layer.C // layer.groups
-    blocks = ceil(group_channels / block) if shape.vectorised else 1
+    blocks = ceil(group_channels / block)
     group = float(group_channels * shape.plane_bytes)
     pitch = ceil(layer.Q / _SCRATCH_ROUND) * _SCRATCH_ROUND
     if variant.spill == "output":
         pitch = layer.Q
     sums = float(FLOAT_BYTES * layer.P * pitch) if blocks > 1 else 0.0  # of an output channel
     weights = kinds.nonzeros * _NONZERO_BYTES
-    image = group * layer.groups + _NONZERO_BYTES * nonzeros + layer.output_bytes
     per_round = weights / (kinds.channels * blocks)  # of an output channel in a column block
+    window = float(min(block, group_channels) * shape.plane_bytes)
     streams = [
-        stream("weights", "read", weights, image, kinds=count),
+        stream("weights", "read", weights, _turn_bytes(shape, nonzeros, sharers), kinds=count,
+               shared="part"),
         stream("padded input", "read", kinds.inputs * shape.plane_bytes,
-               group + kinds.channels * sums + weights, kinds=count, shared=True),
+               group + kinds.channels * sums + weights, kinds=count, shared="image"),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
-               image * images_per_thread(batch, threads), kinds=count),
+               batch_distance(layer, batch, threads, sharers), kinds=count),
+        _plane_stream(kinds, group, window, sums + per_round),
     ]  # fmt: skip
     if shape.passes > 1:
         walked = weights * (shape.passes - 1)
-        distance = per_round if shape.vectorised else weights
-        streams.append(stream("weights", "read", walked, distance, kinds=count))
-    if not shape.vectorised:  # rows come back for the next row of pixels that the kernel covers
-        again = kinds.inputs * shape.plane_bytes * max(0.0, layer.R / layer.stride[0] - 1.0)
-        rows = FLOAT_BYTES * group_channels * layer.R * shape.pitch
-        return (*streams, stream("padded input", "read", again, rows, kinds=count, shared=True))
-    window = float(min(block, group_channels) * shape.plane_bytes)
+        streams.append(stream("weights", "read", walked, per_round, kinds=count))
     if blocks > 1:
         moved = kinds.channels * sums * (blocks - 1.0)
         touched = window * kinds.inputs / group_channels + kinds.channels * sums
         streams.append(stream("partial sums", "update", moved, touched, kinds=count))
-    return (*streams, _plane_stream(kinds, group, window, sums + per_round))
+    return tuple(streams)
+
+
+def _turn_bytes(shape: _Shape, nonzeros: float, sharers: int) -> float:
+    """Bytes that a thread touches for one image: the padded input, its part of the rest."""
+    layer = shape.layer
+    private = _NONZERO_BYTES * nonzeros + layer.output_bytes
+    return float(layer.C * shape.plane_bytes) + private / sharers
+
+
+def _scalar_streams(
+    shape: _Shape, kinds: _Kinds, nonzeros: float, batch: int, threads: int, sharers: int
+) -> tuple[Stream, ...]:
+    """Bytes of a tile in the scalar loop: pixel, then all output channels of the thread.
+
+    A thread sweeps over the padded input once an image, in all its tiles together, and walks
+    through all its weights at every pixel.
+    """
+    layer = shape.layer
+    count = len(kinds.channels)
+    tiles = max(1.0, len(kinds.unit_kind) / sharers)
+    weights = kinds.nonzeros * _NONZERO_BYTES
+    own_weights = _NONZERO_BYTES * nonzeros / sharers
+    swept = layer.C * shape.plane_bytes / tiles
+    rows = float(FLOAT_BYTES * layer.C * layer.R * shape.pitch)  # under the kernel
+    again = max(0.0, layer.R / layer.stride[0] - 1.0)
+    return (
+        stream("weights", "read", weights, _turn_bytes(shape, nonzeros, sharers), kinds=count,
+               shared="part"),
+        stream("weights", "read", weights * (shape.passes - 1), own_weights + rows / layer.W,
+               kinds=count, shared="part"),
+        stream("padded input", "read", swept, _turn_bytes(shape, nonzeros, sharers), kinds=count,
+               shared="image"),
+        stream("padded input", "read", swept * again, rows + own_weights, kinds=count,
+               shared="image"),
+        stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
+               batch_distance(layer, batch, threads, sharers), kinds=count),
+    )  # fmt: skip
 
 
 def _plane_stream(kinds: _Kinds, group: float, window: float, beside: Counts) -> Stream:
-    """Second and later uses of an input channel's plane inside a tile, a row per gap.
+    """Second and later uses of an input channel's plane inside a tile, rows per gap.
 
     Output channels follow each other and each touches a plane with probability p (the share of
     its kernels that are not empty).  A plane comes back after g output channels with
-    probability p (1 - p)^(g - 1); in between they touched 1 - (1 - p)^g of the column block's
-    window, and ``beside`` bytes each of partial sums and weights.
+    probability p (1 - p)^(g - 1); in between they touched a binomial number of the column
+    block's planes, each with probability 1 - (1 - p)^g (five quantiles of its normal
+    approximation are taken), and ``beside`` bytes each of partial sums and weights.
 
     ``group`` and ``window`` are the bytes of all planes of a group and of a column block.
     """
     n = kinds.channels
     p = np.clip(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 0.0, 1.0)
-    gap = np.arange(1.0, OC_BLOCK)[:, None]
+    gap = np.arange(1.0, OC_BLOCK)[:, None, None]
     pairs = np.maximum(n - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
-    distance = window * (1.0 - (1.0 - p) ** gap) + gap * beside
-    return Stream("padded input", "read", group * pairs, distance, shared=True)
+    planes = max(1.0, window * kinds.all_inputs / group)  # of a column block
+    share = 1.0 - (1.0 - p) ** gap
+    spread = np.sqrt(share * (1.0 - share) / planes)
+    touched = np.clip(share + _NORMAL_QUANTILES[:, None] * spread, 0.0, 1.0)
+    distance = window * touched + gap * beside
+    moved = group * pairs / len(_NORMAL_QUANTILES)
+    rows = (gap.size * len(_NORMAL_QUANTILES), len(n))
+    return Stream(
+        "padded input",
+        "read",
+        np.broadcast_to(moved, distance.shape).reshape(rows),
+        distance.reshape(rows),
+        shared="image",
+    )

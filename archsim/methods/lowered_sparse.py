@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.sharing import balanced_parts, part_counts, share
-from archsim.methods.streams import im2col_phase, images_per_thread, stream
+from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Phase, Plan, Target, Work
 from archsim.sparsity import Sparsity
@@ -62,29 +62,32 @@ def plan(
     nonzeros = float(per_channel[kind_of_channel].sum())
     part_ptr = balanced_parts(per_channel[kind_of_channel], sharers)
     lowered = FLOAT_BYTES * float(layer.C * layer.R * layer.S * pitch)
-    image = lowered + _NONZERO_BYTES * nonzeros + layer.input_bytes + layer.output_bytes
+    weights_bytes = _NONZERO_BYTES * nonzeros / sharers  # of the thread's part
+    pictures = (layer.input_bytes + layer.output_bytes) / sharers
+    image = lowered + weights_bytes + pictures  # touched until the next image
+    far = batch_distance(layer, batch, threads, sharers)
     vectors = ceil(layer.P * layer.Q / target.lanes)
     blocks = ceil(vectors / pixel_vectors)
     kinds = len(per_channel)
     rows = (layer.C // layer.groups) * layer.R * layer.S
-    block_bytes = FLOAT_BYTES * float(rows * pixel_vectors * target.lanes)
+    # inside a block of pixels all groups are walked through
+    block_bytes = FLOAT_BYTES * float(layer.groups * rows * pixel_vectors * target.lanes)
     touched = per_channel * vectors * target.lanes * FLOAT_BYTES
     first = np.minimum(touched, FLOAT_BYTES * rows * pitch * layer.groups * sharers / layer.K)
     weights = _NONZERO_BYTES * per_channel
-    part_weights = _NONZERO_BYTES * nonzeros / (layer.groups * sharers)
     written = FLOAT_BYTES * float(layer.P * layer.Q)
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, part_counts(part_ptr, kind_of_channel)),
         work=_work(per_channel, vectors, blocks),
         streams=(
-            stream("weights", "read", weights, image, kinds=kinds),
-            stream("weights", "read", weights * (blocks - 1), part_weights + block_bytes,
-                   kinds=kinds),
-            stream("lowered input", "read", first, lowered, kinds=kinds, shared=True),
-            stream("lowered input", "read", touched - first, block_bytes, kinds=kinds, shared=True),
-            stream("output", "write", written, image * images_per_thread(batch, threads),
-                   kinds=kinds),
+            stream("weights", "read", weights, image, kinds=kinds, shared="part"),
+            stream("weights", "read", weights * (blocks - 1), weights_bytes + block_bytes,
+                   kinds=kinds, shared="part"),
+            stream("lowered input", "read", first, lowered, kinds=kinds, shared="image"),
+            stream("lowered input", "read", touched - first, block_bytes, kinds=kinds,
+                   shared="image"),
+            stream("output", "write", written, far, kinds=kinds),
         ),
         waits_for="input",
         barriers=2 * ceil(batch * sharers / threads) if sharers > 1 else 0,
@@ -108,7 +111,7 @@ def plan(
         phases=(
             im2col_phase(
                 layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,
-                image_bytes=image,
+                buffer_distance=image / sharers,
             ),
             products,
         ),

@@ -48,7 +48,8 @@ class RowVariant:
             return min(self.size, group_channels)
         if nonzeros_per_row <= 0:
             return group_channels
-        wanted = group_channels * self.size / nonzeros_per_row
+        # a row with few nonzeros wants more channels than there are
+        wanted = group_channels * min(1.0, self.size / max(nonzeros_per_row, 1e-9))
         block = 1 << round(math.log2(max(wanted, 1.0)))
         limit = group_channels if self.size >= 32 else max(1, group_channels // 2)
         block = max(min(8, group_channels), min(block, limit))

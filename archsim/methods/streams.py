@@ -29,7 +29,7 @@ def stream(
     distance: ArrayLike,
     *,
     kinds: int = 1,
-    shared: bool = False,
+    shared: Literal["no", "image", "part"] = "no",
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
     return Stream(
@@ -37,17 +37,23 @@ def stream(
     )
 
 
-def images_per_thread(batch: int, threads: int) -> int:
-    """Images that the busiest thread works on, at least one."""
-    return max(1, ceil(batch / threads))
+def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> float:
+    """Bytes of pictures that a thread touches from one call to the next.
+
+    The input of a layer was written, and its output will be read, by the neighbours in the
+    network.  Whether it is still in a cache depends on what came between: the pictures of the
+    whole batch, of which each thread has its part.  The same for every method.
+    """
+    images = max(1, ceil(batch * sharers / threads))
+    return images * float(layer.input_bytes + layer.output_bytes) / sharers
 
 
 def im2col_phase(
-    layer: Layer, *, lanes: int, batch: int, threads: int, sharers: int, image_bytes: float
+    layer: Layer, *, lanes: int, batch: int, threads: int, sharers: int, buffer_distance: float
 ) -> Phase:
     """Copy the image into its lowered matrix; a tile is one row (c, r, s) of it.
 
-    ``image_bytes`` is what a thread touches for one image, all arrays together.
+    ``buffer_distance`` is what a thread touches until it writes the same buffer again.
     """
     rows = layer.C * layer.R * layer.S
     pixels = float(layer.P * layer.Q)
@@ -79,8 +85,8 @@ def im2col_phase(
         tiles=share(batch, threads, sharers, parts),
         work=work,
         streams=(
-            stream("input", "read", first, image_bytes * images_per_thread(batch, threads)),
+            stream("input", "read", first, batch_distance(layer, batch, threads, sharers)),
             stream("input", "read", again, plane),
-            stream("lowered input", "write", FLOAT_BYTES * pixels, image_bytes),
+            stream("lowered input", "write", FLOAT_BYTES * pixels, buffer_distance),
         ),
     )

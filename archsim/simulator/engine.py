@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -64,20 +63,20 @@ def simulate(
     isa = isa or plan.target.isa
     hertz = machine.clock_for(isa, clock)
     env = simpy.Environment()
-    per_core = ceil(plan.threads / machine.total_cores)
-    cores = [simpy.Resource(env) for _ in range(ceil(plan.threads / per_core))]
+    core_of_thread = plan.core_of_thread(machine.total_cores)
+    cores = [simpy.Resource(env) for _ in range(int(core_of_thread.max()) + 1)]
     cycles = [incore(phase.work, machine, isa).cycles / hertz for phase in plan.phases]
     sharers = plan.threads_per_image
     groups = plan.threads // sharers
     barriers = [_Barrier(env, sharers) for _ in range(groups)]
-    images = [len(range(group, plan.batch, groups)) for group in range(groups)]
+    turns = [len(range(group, plan.turns, groups)) for group in range(groups)]
     state = _State(env, cycles, np.zeros(len(plan.phases)), np.zeros(len(cores)))
     for thread in range(groups * sharers):
         group = thread // sharers
-        if images[group]:
-            core = thread // per_core
-            tiles = [_tiles(phase, thread, images[group]) for phase in plan.phases]
-            env.process(_thread(state, cores[core], core, tiles, images[group], barriers[group]))
+        if turns[group]:
+            core = int(core_of_thread[thread])
+            tiles = [_tiles(phase, thread, turns[group]) for phase in plan.phases]
+            env.process(_thread(state, cores[core], core, tiles, turns[group], barriers[group]))
     env.run()
     seconds = float(env.now)
     used = sum(state.phase_seconds) or 1.0
@@ -100,10 +99,10 @@ class _State:
     tiles: int = 0
 
 
-def _tiles(phase: Phase, thread: int, images: int) -> list[tuple[int, int]]:
-    """Return (kind, count) of one image of a thread."""
+def _tiles(phase: Phase, thread: int, turns: int) -> list[tuple[int, int]]:
+    """Return (kind, count) of one turn of a thread."""
     row = phase.tiles.count[phase.tiles.thread_class[thread]]
-    return [(int(kind), int(row[kind]) // images) for kind in np.flatnonzero(row)]
+    return [(int(kind), int(row[kind]) // turns) for kind in np.flatnonzero(row)]
 
 
 def _thread(
@@ -111,10 +110,10 @@ def _thread(
     core: simpy.Resource,
     core_index: int,
     phases: list[list[tuple[int, int]]],
-    images: int,
+    turns: int,
     barrier: _Barrier,
 ) -> Generator[simpy.Event, Any, None]:
-    for _ in range(images):
+    for _ in range(turns):
         for index, tiles in enumerate(phases):
             for seconds in _each(tiles, state.seconds_of_kind[index]):
                 with core.request() as turn:
