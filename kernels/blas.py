@@ -26,7 +26,7 @@ class SingleThread:
     """
 
     def __init__(self) -> None:
-        self._libraries = _scipy_blas()
+        self.libraries = _scipy_blas()
         self._lock = Lock()
         self._inside = 0
         self._saved: list[int] = []
@@ -34,8 +34,8 @@ class SingleThread:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._saved = [library.get_num_threads() for library in self._libraries]
-                for library, threads in zip(self._libraries, self._saved, strict=True):
+                self._saved = [library.get_num_threads() for library in self.libraries]
+                for library, threads in zip(self.libraries, self._saved, strict=True):
                     if threads != 1:
                         library.set_num_threads(1)
             self._inside += 1
@@ -44,7 +44,7 @@ class SingleThread:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                for library, threads in zip(self._libraries, self._saved, strict=True):
+                for library, threads in zip(self.libraries, self._saved, strict=True):
                     if threads != 1:
                         library.set_num_threads(threads)
 
@@ -60,6 +60,16 @@ def single_thread() -> SingleThread:
         if _single_thread is None:
             _single_thread = SingleThread()
         return _single_thread
+
+
+def isa_name() -> str:
+    """Return ``blas:`` and the architecture that the library chose for itself, where it tells.
+
+    The library knows nothing of ARCHSIM_ISA.
+    """
+    names = {getattr(lib, "architecture", None) for lib in single_thread().libraries}
+    known = sorted(name.lower() for name in names if isinstance(name, str))
+    return f"blas:{known[0]}" if known else "blas"
 
 
 def _scipy_blas() -> list[Any]:

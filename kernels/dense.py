@@ -60,7 +60,7 @@ class DenseGemm(PackedLayer):
             part_ptr=part_ptr,
             units=shape.out_channels,
             threads=threads,
-            isa="blas",
+            isa=blas.isa_name(),
             bias=bias,
             relu=relu,
         )

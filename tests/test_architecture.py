@@ -25,6 +25,7 @@ RANK = {
     "report": 14,
     "pruning": 15,
     "cli": 16,
+    "__main__": 17,
 }  # fmt: skip
 
 

@@ -44,7 +44,10 @@ def test_plans_run_and_are_right(
     found = native.run(plan, weights, min_seconds=0.0, check=True)
     assert found.max_error is not None
     assert found.max_error < 1e-5
-    assert found.isa == ("blas" if method == "dense_gemm" else isa)
+    if method == "dense_gemm":  # the library chooses, and tells what
+        assert found.isa.startswith("blas")
+    else:
+        assert found.isa == isa
     assert found.seconds_low <= found.seconds <= found.seconds_high
     assert {p.name for p in found.phases} <= {"input", "products", "output"}
 

@@ -70,12 +70,12 @@ def test_nan_passes_relu(kit: Any) -> None:
 
 
 def test_isa_is_that_of_blas(kit: Any) -> None:
-    assert kit.pack("dense", kit.case(ConvShape(2, 3, 3, 2, 1, 1))).isa == "blas"
+    assert kit.pack("dense", kit.case(ConvShape(2, 3, 3, 2, 1, 1))).isa.startswith("blas")
 
 
 def test_blas_threads_are_restored() -> None:
     single = blas.single_thread()
-    library = single._libraries[0]
+    library = single.libraries[0]
     before = library.get_num_threads()
     library.set_num_threads(2)
     try:
