@@ -293,7 +293,7 @@ def _read_mtx(path: Path, layer: Layer) -> Sparsity:
             )
         if entries > layer.weights:  # before memory is taken for them
             raise input_error(f"{path}: {layer.name}", "more entries than weights", found=entries)
-        matrix = mmread(str(path))
+        matrix = mmread(str(path), spmatrix=False)
     except InputError:
         raise
     except _BROKEN as error:
