@@ -70,7 +70,7 @@ def plan(
         Phase(
             name="products",
             tiles=share(turns, threads, sharers, _parts(layer, part_ptr)),
-            work=_work(gemm, target),
+            work=_batch_work(gemm, target) if whole_batch else _work(gemm, target),
             streams=_streams(gemm),
             waits_for="input" if lowers else None,
             barriers=barriers,
@@ -154,6 +154,24 @@ def _gemm(
         turn_bytes=turn,
         far=far,
         own_matrix=lowers,
+    )
+
+
+def _batch_work(gemm: _Gemm, target: Target) -> Work:
+    """As :func:`_work` where the columns are images: vectors hold output channels."""
+    rows = min(float(gemm.rows), gemm.columns)
+    weight_vectors = gemm.depth / target.lanes
+    products = weight_vectors * gemm.columns
+    matrix_vectors = gemm.depth * gemm.columns / target.lanes
+    return Work.of(
+        kinds=2,
+        multiply_adds=[products, 0.0],
+        loads_aligned=[weight_vectors * (1.0 + ceil(gemm.columns / rows)), 0.0],
+        loads_unaligned=[0.0, matrix_vectors],
+        stores=[weight_vectors + gemm.columns * gemm.panels / target.lanes, matrix_vectors],
+        broadcasts=[products / gemm.wide, 0.0],
+        scalar_ops=[2.0 * products / gemm.wide / rows / _UNROLL, matrix_vectors],
+        branches=[products / gemm.wide / rows / _UNROLL, matrix_vectors / _UNROLL],
     )
 
 
