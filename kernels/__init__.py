@@ -36,6 +36,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from archsim.kernels.dense import DenseGemm
+from archsim.kernels.dense_direct import DenseDirect
 from archsim.kernels.direct_row import DirectSparseRow
 from archsim.kernels.isa import IsaInfo, active_isa, isa_table, set_isa, supported_isas
 from archsim.kernels.lowered import LoweredSparse
@@ -45,6 +46,7 @@ from archsim.kernels.shapes import ConvShape
 
 __all__ = [
     "ConvShape",
+    "DenseDirect",
     "DenseGemm",
     "DirectSparseRow",
     "IsaInfo",

@@ -75,3 +75,21 @@ class Dense:
     def run(
         self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
     ) -> tuple[float, float, float]: ...
+
+class DenseDirect:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        tap: npt.NDArray[np.int32],
+        isa_index: int,
+        blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
