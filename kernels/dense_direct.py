@@ -222,9 +222,7 @@ def _pack_lanes(weights: FloatArray, shape: ConvShape, lanes: int) -> FloatArray
     """Return the weights as [group, vector of output channels][c][tap][lane], flat."""
     units = -(-shape.group_out_channels // lanes)
     taps = shape.kernel_h * shape.kernel_w
-    padded = np.zeros(
-        (shape.groups, units * lanes, shape.group_channels, taps), dtype=np.float32
-    )
+    padded = np.zeros((shape.groups, units * lanes, shape.group_channels, taps), dtype=np.float32)
     padded[:, : shape.group_out_channels] = weights.reshape(
         shape.groups, shape.group_out_channels, shape.group_channels, taps
     )

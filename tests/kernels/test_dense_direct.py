@@ -16,7 +16,7 @@ MORE_SHAPES = {
     "stride 4": ConvShape(3, 23, 19, 6, 5, 5, stride=(4, 4), pad=(1, 2)),
     "stride 4 on columns": ConvShape(2, 6, 33, 5, 3, 3, stride=(1, 4), pad=(1, 3)),
     "stride beyond the kernel": ConvShape(3, 13, 14, 5, 1, 2, stride=(3, 4), pad=(0, 1)),
-    "stride 2, dilation 2": ConvShape(3, 15, 17, 5, 3, 3, stride=(2, 2), pad=(2, 2), dilation=(2, 2)),
+    "stride 2, dilation 2": ConvShape(3, 15, 17, 5, 3, 3, (2, 2), pad=(2, 2), dilation=(2, 2)),
     "strided depthwise": ConvShape(6, 11, 12, 6, 3, 3, stride=(2, 2), pad=(1, 1), groups=6),
     "vectors of channels, one more": ConvShape(4, 5, 6, 33, 3, 3, pad=(1, 1)),
     "groups of a vector and one more": ConvShape(4, 5, 6, 34, 3, 3, pad=(1, 1), groups=2),
