@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise, product
 from math import ceil
 from typing import Any
 
@@ -37,9 +38,36 @@ def _total(plan: Plan, name: str) -> float:
     return float(phase.tiles.total @ getattr(phase.work, name))
 
 
-def _steps(length: int, step: int) -> list[int]:
-    """Sizes of the pieces of a loop ``for (i = 0; i < length; i += step)``."""
-    return [min(step, length - i) for i in range(0, length, step)]
+def _steps(length: int, step: int) -> list[tuple[int, int]]:
+    """Begin and size of the pieces of a loop ``for (i = 0; i < length; i += step)``."""
+    return [(i, min(step, length - i)) for i in range(0, length, step)]
+
+
+def _kernel_rows(layer: Layer, first: int, height: int) -> int:
+    """Kernel rows that meet the image in any of some output rows."""
+    return sum(
+        any(
+            0 <= (first + i) * layer.stride[0] + r * layer.dilation[0] - layer.pad[0] < layer.H
+            for i in range(height)
+        )
+        for r in range(layer.R)
+    )
+
+
+def _runs(layer: Layer, plan: Plan) -> list[tuple[int, int]]:
+    """Vectors and output channels that are in work at once, over all ranks."""
+    b: dict[str, Any] = dict(plan.blocking)
+    by_channels = b["in_lanes"] == "channels"
+    unit = b["lanes"] if by_channels else b["reg_count"]
+    per_group = layer.K // layer.groups
+    units, runs = ceil(per_group / unit), []
+    for start, stop in pairwise(plan.part_ptr):
+        u = start
+        while u < stop:
+            n = min(b["reg_vectors"], stop - u, units - u % units) if by_channels else 1
+            runs.append((n, min(n * unit, per_group - u % units * unit)))
+            u += n
+    return runs
 
 
 def _walk(layer: Layer, plan: Plan) -> Counter[str]:
@@ -47,32 +75,25 @@ def _walk(layer: Layer, plan: Plan) -> Counter[str]:
     b: dict[str, Any] = dict(plan.blocking)
     rows, columns = (1, layer.P * layer.Q) if b["flat"] else (layer.P, layer.Q)
     lanes, in_group = b["lanes"], layer.C // layer.groups
-    per_group, taps = layer.K // layer.groups, layer.R * layer.S
-    by_channels = b["in_lanes"] == "channels"
-    unit = lanes if by_channels else b["reg_count"]
-    units, found = ceil(per_group / unit), Counter[str]()
-    runs = []
-    for start, stop in zip(plan.part_ptr, plan.part_ptr[1:], strict=False):
-        u = start
-        while u < stop:
-            n = min(b["reg_vectors"], stop - u, units - u % units) if by_channels else 1
-            runs.append((n, min(n * unit, per_group - u % units * unit)))
-            u += n
+    found = Counter[str]()
     bands = [
-        (h, w) for h in _steps(rows, b["band_rows"]) for w in _steps(columns, b["band_columns"])
+        (first, height, width)
+        for first, height in _steps(rows, b["band_rows"])
+        for _, width in _steps(columns, b["band_columns"])
     ]
-    for (n, channels), (height, width) in ((run, band) for run in runs for band in bands):
-        for block in _steps(in_group, b["channel_block"]):
-            steps = block * taps
-            if not by_channels:
-                for count in height * _steps(width, b["reg_vectors"] * lanes):
-                    vectors = ceil(count / lanes)
-                    found["multiply_adds"] += steps * vectors * channels
-                    found["broadcasts"] += steps * channels
-                    found["stores"] += vectors * channels
-                continue
-            for h in _steps(height, b["reg_rows"]):
-                for w in _steps(width, b["reg_count"]):
+    by_channels = b["in_lanes"] == "channels"
+    for (n, channels), (first, height, width) in product(_runs(layer, plan), bands):
+        for _, block in _steps(in_group, b["channel_block"]):
+            for p, h in _steps(height, b["reg_rows"]):
+                steps = block * layer.S * _kernel_rows(layer, first + p, h)
+                if not by_channels:
+                    for _, count in _steps(width, b["reg_vectors"] * lanes):
+                        vectors = ceil(count / lanes)
+                        found["multiply_adds"] += steps * vectors * channels
+                        found["broadcasts"] += steps * channels
+                        found["stores"] += vectors * channels
+                    continue
+                for _, w in _steps(width, b["reg_count"]):
                     found["multiply_adds"] += steps * h * w * n
                     found["broadcasts"] += steps * h * w
                     found["loads_aligned"] += steps * n + h * w * n

@@ -1,4 +1,4 @@
-"""How direct dense convolution cuts a layer: what lies in vectors, register block, bands, blocks."""
+"""How direct dense convolution cuts a layer: vectors, register block, bands, channel blocks."""
 
 from __future__ import annotations
 
@@ -53,15 +53,25 @@ class Blocking:
         return ceil(grid.rows / self.band_rows) * ceil(grid.columns / self.band_columns)
 
     @property
+    def tile_rows(self) -> list[tuple[int, int]]:
+        """First row and height of the register blocks that stand above each other."""
+        rows, band, step = self.geometry.rows, self.band_rows, self.reg_rows
+        return [
+            (p, min(step, start + band - p, rows - p))
+            for start in range(0, rows, band)
+            for p in range(start, min(start + band, rows), step)
+        ]
+
+    @property
+    def tiles_in_row(self) -> int:
+        """Register blocks beside each other."""
+        pixels = self.reg_count if self.in_lanes == "channels" else self.vectors * self.lanes
+        return _cuts(self.geometry.columns, self.band_columns, pixels)
+
+    @property
     def tiles(self) -> int:
         """Register blocks that cover the output once, for one run of output channels."""
-        tile_rows, tile_columns = self.reg_rows, self.reg_count
-        if self.in_lanes == "pixels":
-            tile_rows, tile_columns = 1, self.vectors * self.lanes
-        grid = self.geometry
-        return _cuts(grid.rows, self.band_rows, tile_rows) * _cuts(
-            grid.columns, self.band_columns, tile_columns
-        )
+        return len(self.tile_rows) * self.tiles_in_row
 
     def numbers(self) -> dict[str, int | str]:
         """Return the blocking under the kernel's names."""
@@ -122,19 +132,24 @@ def blocking(layer: Layer, target: Target) -> Blocking:
 
 
 def _issued(b: Blocking, layer: Layer) -> float:
-    """Vector operations of one group: multiply-adds, empty lanes too, and what turning costs."""
+    """Vector operations of one group: multiply-adds, empty lanes too, loads, turning the sums."""
     per_group = layer.K // layer.groups
     depth = (layer.C // layer.groups) * layer.R * layer.S
     grid = b.geometry
     if b.in_lanes == "channels":
-        vectors = ceil(per_group / b.lanes)
-        tile = b.reg_rows * b.reg_count * min(b.vectors, vectors)
-        waits = max(1.0, _IN_FLIGHT / tile)
+        vectors, splatted = ceil(per_group / b.lanes), b.reg_rows * b.reg_count
+        loads = 1.0 / splatted
         # each vector is stored, loaded, goes through log2(lanes) shuffles, and is stored
-        return grid.rows * grid.columns * vectors * (depth * waits + 3.0 + log2(b.lanes))
-    tile = min(b.reg_count, per_group) * min(b.vectors, ceil(grid.columns / b.lanes))
-    waits = max(1.0, _IN_FLIGHT / tile)
-    return grid.rows * ceil(grid.columns / b.lanes) * per_group * (depth * waits + 1.0)
+        outputs, turning = grid.rows * grid.columns * vectors, 3.0 + log2(b.lanes)
+    else:
+        vectors, splatted = ceil(grid.columns / b.lanes), min(b.reg_count, per_group)
+        # rows that are not made of whole vectors: a load may take two lines
+        crossing = layer.R * layer.S > 1 or grid.columns % b.lanes > 0
+        loads = (2.0 if crossing else 1.0) / splatted
+        outputs, turning = grid.rows * vectors * per_group, 1.0
+    at_once = min(b.vectors, vectors)
+    waits = max(1.0, _IN_FLIGHT / (splatted * at_once))
+    return outputs * (depth * (waits + loads + 1.0 / at_once) + turning)
 
 
 def _most_splatted(target: Target) -> int:

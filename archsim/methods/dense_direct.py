@@ -107,13 +107,37 @@ def _runs(layer: Layer, cut: Blocking, part_ptr: tuple[int, ...]) -> Runs:
     return parts, width, channels_of
 
 
+def kernel_rows(layer: Layer, cut: Blocking) -> tuple[int, int]:
+    """Count the kernel rows that are computed, those that see only padding left out.
+
+    Returns
+    -------
+    tuple of two ints
+        Summed over the output rows, and over the rows of register blocks (whose output rows
+        share the kernel rows that any of them needs).
+    """
+    over_rows = over_tiles = 0
+    for first, height in cut.tile_rows:
+        top = first * layer.stride[0] - layer.pad[0]
+        bottom = top + (height - 1) * layer.stride[0]
+        needed = sum(
+            bottom + r * layer.dilation[0] >= 0 and top + r * layer.dilation[0] < layer.H
+            for r in range(layer.R)
+        )
+        over_rows += height * needed
+        over_tiles += needed
+    return over_rows, over_tiles
+
+
 def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts) -> Work:
     """Operations of a run of output channels over all pixels."""
     grid = cut.geometry
-    depth = float((layer.C // layer.groups) * layer.R * layer.S)
+    in_a_row = float((layer.C // layer.groups) * layer.S)  # products of one kernel row
+    by_pixel_rows, by_tiles = kernel_rows(layer, cut)
     blocks = ceil(layer.C // layer.groups / cut.channel_block)
     pixels = float(grid.rows * grid.columns)
-    steps = cut.tiles * depth  # of the inner loop: one tap of one input channel
+    # of the inner loop: one tap of one input channel
+    steps = in_a_row * by_tiles * cut.tiles_in_row
     visits = cut.tiles * blocks  # register blocks loaded, summed up and stored
     common: dict[str, float | Counts] = {
         "scalar_loads": steps,
@@ -123,24 +147,27 @@ def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts) -> Work:
         "chain_multiply_adds": steps,
     }
     if cut.in_lanes == "pixels":
-        vectors = float(grid.rows * ceil(grid.columns / cut.lanes))
+        in_row = ceil(grid.columns / cut.lanes)
+        vectors = float(grid.rows * in_row)
+        products = in_a_row * by_pixel_rows * in_row
         return Work.of(
             kinds=len(width),
-            multiply_adds=depth * vectors * width,
-            loads_unaligned=depth * vectors + (blocks - 1) * vectors * width,
+            multiply_adds=products * width,
+            loads_unaligned=products + (blocks - 1) * vectors * width,
             broadcasts=steps * width,
             stores=blocks * vectors * width,
             **common,
         )
+    products = in_a_row * by_pixel_rows * grid.columns
     squares = float(_squares(cut))
     # sums are turned lanes x lanes at a time: log2(lanes) shuffles for each vector, counted as
     # issued operations, for a plan knows no shuffles
     common["scalar_ops"] = common["scalar_ops"] + squares * width * cut.lanes * log2(cut.lanes)
     return Work.of(
         kinds=len(width),
-        multiply_adds=depth * pixels * width,
+        multiply_adds=products * width,
         loads_aligned=(steps + (blocks + 1) * pixels) * width,
-        broadcasts=depth * pixels,
+        broadcasts=products,
         stores=blocks * pixels * width + squares * channels,
         **common,
     )
@@ -173,10 +200,12 @@ def _streams(layer: Layer, cut: Blocking, runs: Runs, images: int) -> tuple[Stre
     band = group / cut.bands
     output = FLOAT_BYTES * channels * layer.P * layer.Q
     image = plane * layer.C + of_thread + layer.input_bytes + layer.output_bytes
+    # of the kernel's rows, those that are computed
+    used = kernel_rows(layer, cut)[1] / (len(cut.tile_rows) * layer.R)
     runs_of_group = max(1.0, float(parts.sum(axis=1).max()) / layer.groups)
     name = "padded input" if grid.source == "padded" else "input"
     # a register block touches all taps' rows once; what the last block did not is new
-    touched = FLOAT_BYTES * group_channels * layer.R * float(cut.tiles)
+    touched = FLOAT_BYTES * group_channels * layer.R * used * cut.tiles
     touched *= cut.reg_rows * (cut.reg_count if cut.in_lanes == "channels" else cut.lanes)
     window = float(FLOAT_BYTES * cut.channel_block * layer.R * grid.row_pitch)
     near = max(0.0, touched - group)
@@ -187,7 +216,8 @@ def _streams(layer: Layer, cut: Blocking, runs: Runs, images: int) -> tuple[Stre
     found = [
         stream("weights", "read", weights, image, kinds=kinds),
         stream("weights", "read", weights * (cut.bands - 1), of_thread + band, kinds=kinds),
-        stream("weights", "read", weights * (cut.tiles - cut.bands), block_weights, kinds=kinds),
+        stream("weights", "read", weights * max(0.0, used * cut.tiles - cut.bands),
+               block_weights, kinds=kinds),
         stream(name, "read", group / runs_of_group, image * images, kinds=kinds, shared=True),
         stream(name, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
                shared=True),

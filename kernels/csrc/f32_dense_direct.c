@@ -15,12 +15,13 @@ AS_INLINE void channels_tile(const as_dense_tile *t, int rows, int count, int ve
     as_vec sum[AS_MAX_ACCUMULATORS];
     const int sums = rows * count * vectors, row = count * vectors;
     const int64_t taps = t->taps, row_step = t->in_row_step, weight_step = t->weight_step;
-    const float *in = t->in, *weights = t->weights;
+    const float *in = t->in;
 
     AS_UNROLL for (int i = 0; i < sums; ++i)
         sum[i] = t->from ? as_load_aligned(t->from + i / row * t->to_row_step + i % row * AS_LANES)
                          : as_load_aligned(t->start + i % vectors * AS_LANES);
     for (int64_t c = 0; c < t->channels; ++c, in += t->channel_step) {
+        const float *weights = t->weights + c * t->weight_channel;
         for (int64_t j = 0; j < taps; ++j, weights += AS_LANES) {
             const float *at = in + t->tap[j];
             as_vec weight[AS_DENSE_VECTORS];
@@ -85,7 +86,7 @@ AS_INLINE void pixels_tile(const as_dense_tile *t, int count, int vectors, int l
 {
     as_vec sum[AS_MAX_ACCUMULATORS];
     const int64_t taps = t->taps;
-    const float *in = t->in, *weights = t->weights;
+    const float *in = t->in;
 
     AS_UNROLL for (int i = 0; i < count; ++i) {
         AS_UNROLL for (int v = 0; v < vectors; ++v)
@@ -94,6 +95,7 @@ AS_INLINE void pixels_tile(const as_dense_tile *t, int count, int vectors, int l
                         : as_splat(t->start[i]);
     }
     for (int64_t c = 0; c < t->channels; ++c, in += t->channel_step) {
+        const float *weights = t->weights + c * t->weight_channel;
         for (int64_t j = 0; j < taps; ++j, weights += count) {
             const float *at = in + t->tap[j];
             as_vec x[AS_DENSE_VECTORS];
@@ -125,6 +127,29 @@ AS_INLINE void pixels_tile_of_any_width(const as_dense_tile *t, int count, int v
         pixels_tile(t, count, vectors, AS_LANES);
     else
         pixels_tile(t, count, vectors, t->last_lanes);
+}
+
+/* ---- the copy of the input ---- */
+
+/* With a constant step compilers turn this into loads and shuffles of whole vectors. */
+AS_INLINE void sort_columns(const float *restrict from, int64_t count, int64_t step,
+                            float *restrict to, int64_t to_step)
+{
+    const int64_t whole = count / step;
+    for (int64_t i = 0; i < whole; ++i)
+        for (int64_t p = 0; p < step; ++p) to[p * to_step + i] = from[i * step + p];
+    for (int64_t p = 0; p < count - whole * step; ++p)
+        to[p * to_step + whole] = from[whole * step + p];
+}
+
+static void sort(const float *from, int64_t count, int64_t step, float *to, int64_t to_step)
+{
+    if (step == 2)
+        sort_columns(from, count, 2, to, to_step);
+    else if (step == 4)
+        sort_columns(from, count, 4, to, to_step);
+    else
+        sort_columns(from, count, step, to, to_step);
 }
 
 /* ---- the tables ---- */
@@ -160,4 +185,5 @@ const as_dense_direct_kernels AS_EXPORT(as_f32_dense_direct) = {
     .channels = {[1] = {AS_DENSE_TILES(AS_CHANNELS_1)}, [2] = {AS_DENSE_TILES(AS_CHANNELS_2)}},
     .pixels = {[1] = {AS_DENSE_COUNTS(AS_PIXELS_1)}, [2] = {AS_DENSE_COUNTS(AS_PIXELS_2)}},
     .planes = planes,
+    .sort = sort,
 };

@@ -107,19 +107,19 @@ enum { AS_DENSE_VECTORS = 2, AS_DENSE_SIDE = 14 + 1 };
  *     sum[h][i][v] = from ? from[..] : start[v * lanes ..]
  *     for each channel c, tap j:
  *         sum[h][i][v] += in[c * channel_step + tap[j] + h * in_row_step + i]
- *                         * weights[v * weight_step + (c * taps + j) * lanes ..]
+ *                         * weights[v * weight_step + c * weight_channel + j * lanes ..]
  *     to[h * to_row_step + (i * vectors + v) * lanes ..] = relu ? max(sum, 0) : sum
  * Pixels in lanes (`vectors` vectors of pixels of one row, `count` channels):
  *     sum[i][v] = from ? from[i * to_row_step + v * lanes ..] : start[i]
  *     for each channel c, tap j:
- *         sum[i][v] += weights[(c * taps + j) * count + i]
+ *         sum[i][v] += weights[c * weight_channel + j * count + i]
  *                      * in[c * channel_step + tap[j] + v * lanes ..]
  *     to[i * to_row_step + v * lanes ..] = relu ? max(sum, 0) : sum
  *
  * Alignment with channels in lanes, start, weights, from and to are aligned to the vector.
  * Edges     with pixels in lanes, last_lanes (1 .. lanes) lanes of the last vector count.
  * Over-read none. Aliasing: `from` is NULL or equals `to`; nothing else overlaps `to`.
- * NaN       propagates from in and from, through relu too.
+ * NaN       propagates from in and from, through relu too. taps = 0 is allowed.
  */
 typedef struct {
     const float *in;
@@ -127,7 +127,7 @@ typedef struct {
     const int32_t *tap;
     int64_t taps, channels;
     const float *weights;
-    int64_t weight_step;
+    int64_t weight_channel, weight_step;
     const float *start;
     const float *from;
     float *to;
@@ -143,11 +143,17 @@ typedef void (*as_dense_tile_fn)(const as_dense_tile *tile);
 typedef void (*as_dense_planes_fn)(const float *from, int64_t from_step, int64_t pixels,
                                    int64_t channels, float *to, int64_t to_step);
 
+/* One row by its columns' rest modulo the step: to[p * to_step + i] = from[p + i * step] for all
+ * p < step and p + i * step < count. No over-read; nothing overlaps. */
+typedef void (*as_dense_sort_fn)(const float *from, int64_t count, int64_t step, float *to,
+                                 int64_t to_step);
+
 typedef struct {
     /* [vectors][rows][count] and [vectors][count]; NULL: does not fit */
     as_dense_tile_fn channels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE][AS_DENSE_SIDE];
     as_dense_tile_fn pixels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE];
     as_dense_planes_fn planes;
+    as_dense_sort_fn sort;
 } as_dense_direct_kernels;
 
 #endif

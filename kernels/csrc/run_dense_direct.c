@@ -6,16 +6,17 @@
 static void copy_row(const as_dense_direct *d, const float *from, float *row)
 {
     const as_shape *s = &d->shape;
-    if (s->stride_w == 1) {
+    const int64_t step = s->stride_w;
+    if (step == 1) {
         memcpy(row + s->pad_w, from, (size_t)s->width * sizeof(float));
         return;
     }
-    for (int64_t phase = 0; phase < s->stride_w; ++phase) {
-        /* the first column of the image that belongs to this phase */
-        const int64_t first = ((phase - s->pad_w) % s->stride_w + s->stride_w) % s->stride_w;
-        float *to = row + phase * d->phase_pitch + (s->pad_w + first) / s->stride_w;
-        for (int64_t x = first; x < s->width; x += s->stride_w) *to++ = from[x];
-    }
+    /* The columns before the first one that is a multiple of the stride, one by one. */
+    const int64_t single = as_min((step - s->pad_w % step) % step, s->width);
+    for (int64_t x = 0; x < single; ++x)
+        row[(s->pad_w + x) % step * d->phase_pitch + (s->pad_w + x) / step] = from[x];
+    d->isa->dense_direct->sort(from + single, s->width - single, step,
+                               row + (s->pad_w + single) / step, d->phase_pitch);
 }
 
 static void copy_padded(void *layer, const as_turn *turn)
@@ -44,6 +45,22 @@ typedef struct {
     int64_t width;    /* of the register block: vectors, or with pixels in lanes channels */
 } block;
 
+/* Limits a tile that begins in output row p to the kernel rows that meet the image at all. */
+static void skip_padding(const as_dense_direct *d, as_dense_tile *t, int64_t p, int64_t rows,
+                         const float *weights, int64_t lanes)
+{
+    const as_shape *s = &d->shape;
+    if (s->pad_h == 0)
+        return;
+    const int64_t top = p * s->stride_h - s->pad_h, bottom = top + (rows - 1) * s->stride_h;
+    int64_t first = 0, last = s->kernel_h;
+    while (first < last && bottom + first * s->dilation_h < 0) ++first;
+    while (last > first && top + (last - 1) * s->dilation_h >= s->height) --last;
+    t->tap = d->tap + first * s->kernel_w;
+    t->taps = (last - first) * s->kernel_w;
+    t->weights = weights + first * s->kernel_w * lanes;
+}
+
 /* The sums of a band, channels in lanes: input-channel block -> register block. */
 static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
 {
@@ -55,13 +72,15 @@ static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
                        .taps = d->shape.kernel_h * d->shape.kernel_w,
                        .start = b->bias,
                        .to_row_step = row};
-    t.weight_step = in_group * t.taps * lanes;
+    t.weight_channel = t.taps * lanes;
+    t.weight_step = in_group * t.weight_channel;
     for (int64_t c = 0; c < in_group; c += d->channel_block) {
+        const float *weights = t.weights = b->weights + c * t.weight_channel;
         t.channels = as_min(d->channel_block, in_group - c);
-        t.weights = b->weights + c * t.taps * lanes;
         t.relu = d->relu && c + t.channels == in_group;
         for (int64_t p = b->first_row; p < b->last_row; p += d->reg_rows) {
             const int64_t rows = as_min(d->reg_rows, b->last_row - p);
+            skip_padding(d, &t, p, rows, weights, lanes);
             for (int64_t q = b->first_column; q < b->last_column; q += d->reg_count) {
                 const int64_t count = as_min(d->reg_count, b->last_column - q);
                 t.in = b->in + c * d->channel_pitch + p * d->row_step + q;
@@ -95,16 +114,21 @@ static void band_pixels(const as_dense_direct *d, const block *b)
                        .taps = d->shape.kernel_h * d->shape.kernel_w,
                        .start = b->bias,
                        .to_row_step = d->rows * d->columns};
+    t.weight_channel = t.taps * b->width;
     for (int64_t c = 0; c < in_group; c += d->channel_block) {
+        const float *weights = t.weights = b->weights + c * t.weight_channel;
         t.channels = as_min(d->channel_block, in_group - c);
-        t.weights = b->weights + c * t.taps * b->width;
         t.relu = d->relu && c + t.channels == in_group;
         for (int64_t p = b->first_row; p < b->last_row; ++p) {
-            for (int64_t q = b->first_column; q < b->last_column; q += d->reg_vectors * lanes) {
-                const int64_t count = as_min(d->reg_vectors * lanes, b->last_column - q);
-                const int64_t vectors = as_div_up(count, lanes);
+            skip_padding(d, &t, p, 1, weights, b->width);
+            for (int64_t q = b->first_column, count; q < b->last_column; q += count) {
                 t.in = b->in + c * d->channel_pitch + p * d->row_step + q;
                 t.to = b->out + p * d->columns + q;
+                /* One long row: end the first block where vectors of the output are aligned. */
+                const int64_t behind =
+                    d->rows == 1 ? (int64_t)((uintptr_t)t.to / sizeof(float)) % lanes : 0;
+                count = as_min(d->reg_vectors * lanes - behind, b->last_column - q);
+                const int64_t vectors = as_div_up(count, lanes);
                 t.from = c ? t.to : NULL;
                 t.last_lanes = (int)(count - (vectors - 1) * lanes);
                 d->isa->dense_direct->pixels[vectors][b->width](&t);
