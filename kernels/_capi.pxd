@@ -112,6 +112,8 @@ cdef extern from "archsim_native.h" nogil:
     int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
                             as_seconds *seconds)
 
+    int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen)
+
     int as_pool_workers()
 
 

@@ -30,6 +30,7 @@ from archsim.kernels._capi cimport (
     as_lowered,
     as_lowered_run,
     as_pool_workers,
+    as_roof_run,
     as_seconds,
     as_sgemm_fn,
     as_shape,
@@ -59,6 +60,17 @@ def isa_rows():
 def pool_workers():
     """Worker threads that this process has (the callers of runs are not among them)."""
     return as_pool_workers()
+
+
+def run_roof(int isa_index, int64_t steps):
+    """Do nothing but multiply-adds in registers; return the floating-point operations."""
+    cdef float seen = 0.5
+    cdef int64_t flop
+    if not 0 <= isa_index < as_isa_count() or not as_isa_supported(isa_index):
+        raise ValueError(f"isa_index: got {isa_index}; this set cannot run here")
+    with nogil:
+        flop = as_roof_run(as_isa_at(isa_index), steps, &seen)
+    return flop
 
 
 cdef class Buffers:

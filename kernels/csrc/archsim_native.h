@@ -193,6 +193,9 @@ typedef struct {
 int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
 
+/* Runs the set's multiply-add loop; see as_roof_fn. */
+int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
+
 /* ---- the pool (pool.c) ---- */
 int as_pool_workers(void);
 

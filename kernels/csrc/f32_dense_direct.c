@@ -152,6 +152,28 @@ static void sort(const float *from, int64_t count, int64_t step, float *to, int6
         sort_columns(from, count, step, to, to_step);
 }
 
+/* ---- the roof ---- */
+
+static int64_t roof(int64_t steps, float *seen)
+{
+    enum { SUMS = 2 * AS_DENSE_MOST(AS_REGISTERS) };
+    as_vec sum[SUMS];
+    as_vec factor = as_splat(*seen);
+    const as_vec other = as_splat(1.0f - *seen);
+    AS_UNROLL for (int i = 0; i < SUMS; ++i)
+        sum[i] = as_splat((float)i);
+    for (int64_t j = 0; j < steps; ++j) {
+        AS_UNROLL for (int i = 0; i < SUMS; ++i) {
+            AS_OPAQUE_VECTOR(factor); /* or one product would do for all sums */
+            sum[i] += factor * other;
+        }
+    }
+    AS_UNROLL for (int i = 1; i < SUMS; ++i)
+        sum[0] += sum[i];
+    *seen = sum[0][0];
+    return steps * SUMS * AS_LANES * 2;
+}
+
 /* ---- the tables ---- */
 
 #define AS_DEFINE_CHANNELS(rows, count)                             \
@@ -186,4 +208,5 @@ const as_dense_direct_kernels AS_EXPORT(as_f32_dense_direct) = {
     .pixels = {[1] = {AS_DENSE_COUNTS(AS_PIXELS_1)}, [2] = {AS_DENSE_COUNTS(AS_PIXELS_2)}},
     .planes = planes,
     .sort = sort,
+    .roof = roof,
 };

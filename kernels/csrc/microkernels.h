@@ -143,6 +143,10 @@ typedef void (*as_dense_tile_fn)(const as_dense_tile *tile);
 typedef void (*as_dense_planes_fn)(const float *from, int64_t from_step, int64_t pixels,
                                    int64_t channels, float *to, int64_t to_step);
 
+/* As many multiply-adds as registers hold sums of a register block, `steps` times, no loads: what
+ * the set can do at most. Returns the floating-point operations; *seen gets a sum of the results. */
+typedef int64_t (*as_roof_fn)(int64_t steps, float *seen);
+
 /* One row by its columns' rest modulo the step: to[p * to_step + i] = from[p + i * step] for all
  * p < step and p + i * step < count. No over-read; nothing overlaps. */
 typedef void (*as_dense_sort_fn)(const float *from, int64_t count, int64_t step, float *to,
@@ -154,6 +158,7 @@ typedef struct {
     as_dense_tile_fn pixels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE];
     as_dense_planes_fn planes;
     as_dense_sort_fn sort;
+    as_roof_fn roof;
 } as_dense_direct_kernels;
 
 #endif

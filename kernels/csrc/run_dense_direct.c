@@ -187,6 +187,11 @@ static void products(void *layer, const as_turn *turn)
                              .last_column = as_min(q + d->band_columns, d->columns)});
 }
 
+int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen)
+{
+    return isa->dense_direct->roof(steps, seen);
+}
+
 int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds)
 {
