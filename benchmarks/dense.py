@@ -2,9 +2,9 @@
 
     python benchmarks/dense.py [--threads 1] [--batch 1] [--rounds 9] [--layers conv3,vgg]
 
-All contestants of a layer are called in turn, round after round, so that ratios hold on a machine
-whose speed drifts; every call is timed alone. Peers (torch in its layouts and with weights packed
-once, onnxruntime with torch's layout) are left out where they do not import. Arrays begin at cache
+All contestants of a layer are called in turn, each round from another one on, so that ratios hold
+on a machine whose speed drifts; every call is timed alone. Peers (torch in its layouts and with
+weights packed once, onnxruntime) are left out where they do not import. Arrays begin at cache
 lines, as the peers' own do. Every answer is compared with dense_gemm's. The peak is that of
 multiply-adds in registers, one thread, measured between the calls. Pin the process (taskset) for
 steady numbers.
@@ -141,9 +141,12 @@ def race(calls: dict[str, Call], rounds: int) -> tuple[dict[str, list[float]], l
     """Seconds of every call, and the peaks (FLOP/s) measured between the rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     peaks = []
-    for _ in range(rounds):
+    for turn in range(rounds):
         peaks.append(max(multiply_add_roof(steps=20_000) for _ in range(CALLS)))
-        for name, call in calls.items():
+        names = list(calls)
+        first = turn % len(names)  # everyone is once the first
+        for name in names[first:] + names[:first]:
+            call = calls[name]
             for _ in range(CALLS):
                 start = time.perf_counter()
                 call()

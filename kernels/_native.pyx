@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False
 """Binding of the C kernels.
 
-Nothing here is public: the classes of direct_row.py, lowered.py and dense.py decide and validate;
-these hold what C needs (arrays, buffers, the state of threads), check once more whatever could make
-C leave its arrays, and run without the GIL. Runs of one object must not overlap; the callers lock.
+Nothing here is public: the classes of direct_row.py, lowered.py, dense.py and dense_direct.py
+decide and validate; these hold what C needs (arrays, buffers, the state of threads), check once
+more whatever could make C leave its arrays, and run without the GIL. Runs of one object must not
+overlap; the callers lock.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer

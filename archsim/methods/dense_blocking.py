@@ -15,6 +15,13 @@ _MOST_VECTORS: Final = 2  # vectors of a register block in kernels/csrc/f32_dens
 _IN_FLIGHT: Final = 8
 
 
+# Share of L1 for the weights of a block, and products between two visits of the sums. Best calls
+# on a Xeon of the Emerald Rapids generation (48 KiB of L1), layers of benchmarks/dense.py: with 3/8
+# and 256 they took 1 to 3 % less than with 1/2 and no least number (VGG 128@112, AlexNet conv1).
+_WEIGHTS_IN_L1: Final = 3 / 8
+_LEAST_PRODUCTS: Final = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """The input as the kernel reads it: the image, or a padded copy; sizes in floats."""
@@ -161,19 +168,24 @@ def _most_splatted(target: Target) -> int:
 
 
 def _channel_block(layer: Layer, target: Target, vector_floats: int) -> int:
-    """Input channels whose weights, for one register block, fill at most half of the L1 share."""
-    room = target.l1_bytes // target.l1_sharers // 2
-    channels = layer.C // layer.groups
-    return _even(channels, room // (FLOAT_BYTES * vector_floats * layer.R * layer.S))
+    """Input channels whose weights, for one register block, leave most of L1 to input and sums.
+
+    But so many that a visit of the sums, which loads and stores each, is one of many products.
+    """
+    room = int(_WEIGHTS_IN_L1 * target.l1_bytes) // target.l1_sharers
+    taps = layer.R * layer.S
+    most = max(room // (FLOAT_BYTES * vector_floats * taps), ceil(_LEAST_PRODUCTS / taps))
+    return _even(layer.C // layer.groups, most)
 
 
 def _with_channels(layer: Layer, target: Target) -> Blocking:
     grid, most = geometry(layer, target), _most_splatted(target)
     count = _even(grid.columns, most)
     rows = _even(grid.rows, most // count)
-    # sums of a band stay in half of L1, its input in half of L2
+    # sums of a band are walked through once per block of input channels: as many as L1 has room
+    # for, that the weights' way from farther levels is shared by many pixels
     sums = FLOAT_BYTES * _MOST_VECTORS * target.lanes
-    pixels = max(count, target.l1_bytes // target.l1_sharers // 2 // sums)
+    pixels = max(count, target.l1_bytes // target.l1_sharers // sums)
     band_rows, band_columns = _band(layer, target, grid, pixels, (rows, count))
     return Blocking(
         geometry=grid, in_lanes="channels", lanes=target.lanes, vectors=_MOST_VECTORS,
