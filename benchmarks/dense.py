@@ -33,7 +33,10 @@ Array = npt.NDArray[np.float32]
 Call = Callable[[], Any]
 
 OURS = ("dense_direct", "dense_gemm")
-CALLS = 3  # of each contestant in a round
+CALLS = 3  # of each contestant in a round, after one that is not timed
+# The last one's threads spin for a while and would hold the next one's cores: OpenBLAS's for about
+# 2^26 cycles (THREAD_TIMEOUT).
+QUIET_SECONDS = 0.03
 LINE = 64
 
 
@@ -137,7 +140,9 @@ def contestants(layer: Layer, batch: int, threads: int) -> dict[str, Call]:
     return found
 
 
-def race(calls: dict[str, Call], rounds: int) -> tuple[dict[str, list[float]], list[float]]:
+def race(
+    calls: dict[str, Call], rounds: int, quiet: float
+) -> tuple[dict[str, list[float]], list[float]]:
     """Seconds of every call, and the peaks (FLOP/s) measured between the rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     peaks = []
@@ -147,6 +152,8 @@ def race(calls: dict[str, Call], rounds: int) -> tuple[dict[str, list[float]], l
         first = turn % len(names)  # everyone is once the first
         for name in names[first:] + names[:first]:
             call = calls[name]
+            time.sleep(quiet)
+            call()
             for _ in range(CALLS):
                 start = time.perf_counter()
                 call()
@@ -156,7 +163,8 @@ def race(calls: dict[str, Call], rounds: int) -> tuple[dict[str, list[float]], l
 
 def measure(layer: Layer, batch: int, threads: int, rounds: int) -> dict[str, Any]:
     """One layer's row of the JSON document."""
-    seconds, peaks = race(contestants(layer, batch, threads), rounds)
+    quiet = QUIET_SECONDS if threads > 1 else 0.0
+    seconds, peaks = race(contestants(layer, batch, threads), rounds, quiet)
     flop, peak = layer.flop * batch, max(peaks) * threads
     times = {
         name: {
