@@ -52,7 +52,7 @@ def make_plan(
     machine : Machine, Target or str
         With a Target, ``threads`` is needed.
     method : str
-        ``dense_gemm``, ``lowered_sparse`` or ``direct_sparse``.
+        ``dense_gemm``, ``dense_direct``, ``lowered_sparse`` or ``direct_sparse``.
     density : float, optional
         Share of nonzeros, uniformly random (default 1).
     pattern : ndarray of shape (K, C / groups, R, S), or Sparsity, optional

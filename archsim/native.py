@@ -69,6 +69,8 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
     shape = conv_shape(plan.layer)
     if plan.method == "dense_gemm":
         return kernels.DenseGemm(weights, shape, **common)
+    if plan.method == "dense_direct":
+        return kernels.DenseDirect(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "lowered_sparse":
         return kernels.LoweredSparse(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":

@@ -14,6 +14,8 @@ instruction set); the packed object runs on batches as often as wanted and obeys
     f32_direct_row.c   f32_lowered.c    SciPy's BLAS     C: register blocks, compiled once for each
                                                          instruction set; dispatch.c has the table
 
+and DenseDirect in the same way: dense_direct.py, run_dense_direct.c, f32_dense_direct.c.
+
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
 
@@ -34,8 +36,16 @@ if importlib.util.find_spec("archsim.kernels._native") is None:
     )
 
 from archsim.kernels.dense import DenseGemm
+from archsim.kernels.dense_direct import DenseDirect
 from archsim.kernels.direct_row import DirectSparseRow
-from archsim.kernels.isa import IsaInfo, active_isa, isa_table, set_isa, supported_isas
+from archsim.kernels.isa import (
+    IsaInfo,
+    active_isa,
+    isa_table,
+    multiply_add_roof,
+    set_isa,
+    supported_isas,
+)
 from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
@@ -43,6 +53,7 @@ from archsim.kernels.shapes import ConvShape
 
 __all__ = [
     "ConvShape",
+    "DenseDirect",
     "DenseGemm",
     "DirectSparseRow",
     "IsaInfo",
@@ -51,6 +62,7 @@ __all__ = [
     "active_isa",
     "conv2d",
     "isa_table",
+    "multiply_add_roof",
     "set_isa",
     "supported_isas",
 ]

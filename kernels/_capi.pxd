@@ -92,6 +92,28 @@ cdef extern from "archsim_native.h" nogil:
     int as_dense_run(as_dense *layer, const float *x, float *out, int64_t images,
                      as_seconds *seconds)
 
+    ctypedef struct as_dense_direct:
+        as_shape shape
+        as_team team
+        const as_isa *isa
+        int pixel_lanes
+        int64_t reg_vectors, reg_rows, reg_count
+        int64_t channel_block
+        int64_t band_rows, band_columns
+        int64_t rows, columns
+        int64_t row_pitch, channel_pitch, phase_pitch, row_step
+        int relu
+        const int32_t *tap
+        const float *weights
+        const float *bias
+        float **padded
+        float **sums
+
+    int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
+                            as_seconds *seconds)
+
+    int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen)
+
     int as_pool_workers()
 
 

@@ -9,6 +9,7 @@ MOST_THREADS: int
 
 def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
 def pool_workers() -> int: ...
+def run_roof(isa_index: int, steps: int) -> int: ...
 
 class Team:
     def __init__(
@@ -72,6 +73,24 @@ class Dense:
         fully_connected: bool,
         relu: bool,
     ) -> None: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
+
+class DenseDirect:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        tap: npt.NDArray[np.int32],
+        isa_index: int,
+        blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
     def run(
         self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
     ) -> tuple[float, float, float]: ...

@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False
 """Binding of the C kernels.
 
-Nothing here is public: the classes of direct_row.py, lowered.py and dense.py decide and validate;
-these hold what C needs (arrays, buffers, the state of threads), check once more whatever could make
-C leave its arrays, and run without the GIL. Runs of one object must not overlap; the callers lock.
+Nothing here is public: the classes of direct_row.py, lowered.py, dense.py and dense_direct.py
+decide and validate; these hold what C needs (arrays, buffers, the state of threads), check once
+more whatever could make C leave its arrays, and run without the GIL. Runs of one object must not
+overlap; the callers lock.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy
 
 from archsim.kernels._capi cimport (
     AS_ERR_MEMORY,
@@ -16,6 +18,8 @@ from archsim.kernels._capi cimport (
     AS_OK,
     as_alloc,
     as_dense,
+    as_dense_direct,
+    as_dense_direct_run,
     as_dense_run,
     as_direct_row,
     as_direct_row_run,
@@ -27,6 +31,7 @@ from archsim.kernels._capi cimport (
     as_lowered,
     as_lowered_run,
     as_pool_workers,
+    as_roof_run,
     as_seconds,
     as_sgemm_fn,
     as_shape,
@@ -56,6 +61,17 @@ def isa_rows():
 def pool_workers():
     """Worker threads that this process has (the callers of runs are not among them)."""
     return as_pool_workers()
+
+
+def run_roof(int isa_index, int64_t steps):
+    """Do nothing but multiply-adds in registers; return the floating-point operations."""
+    cdef float seen = 0.5
+    cdef int64_t flop
+    if not 0 <= isa_index < as_isa_count() or not as_isa_supported(isa_index):
+        raise ValueError(f"isa_index: got {isa_index}; this set cannot run here")
+    with nogil:
+        flop = as_roof_run(as_isa_at(isa_index), steps, &seen)
+    return flop
 
 
 cdef class Buffers:
@@ -345,3 +361,70 @@ cdef class Dense:
             status = as_dense_run(
                 &self.layer, &x[0, 0, 0, 0], &out[0, 0, 0, 0], x.shape[0], &seconds)
         return finish(status, seconds)
+
+
+cdef class DenseDirect:
+    """A packed layer for direct dense convolution; layouts as archsim_native.h says."""
+
+    cdef as_dense_direct layer
+    cdef Team team
+    cdef const int32_t[::1] tap
+    cdef Buffers weights, bias, padded, sums
+
+    def __cinit__(
+        self,
+        shape,
+        Team team,
+        const float[::1] weights,  # IN, packed; copied to where vectors are aligned
+        const float[::1] bias,     # IN, as long as the output channels that weights have; copied
+        const int32_t[::1] tap,    # IN, kernel_h * kernel_w
+        int isa_index,
+        dict blocking,
+        bint relu,
+    ):
+        cdef as_dense_direct *d = &self.layer
+        cdef int groups = team.team.threads // team.team.per_image
+        self.team, self.tap = team, tap
+        d.shape, d.team, d.isa = to_shape(shape), team.team, as_isa_at(isa_index)
+        d.pixel_lanes, d.relu = blocking["in_lanes"] == "pixels", relu
+        d.reg_vectors, d.reg_rows = blocking["reg_vectors"], blocking["reg_rows"]
+        d.reg_count, d.channel_block = blocking["reg_count"], blocking["channel_block"]
+        d.band_rows, d.band_columns = blocking["band_rows"], blocking["band_columns"]
+        d.rows, d.columns = blocking["rows"], blocking["columns"]
+        d.row_pitch, d.channel_pitch = blocking["row_pitch"], blocking["channel_pitch"]
+        d.phase_pitch, d.row_step = blocking["phase_pitch"], blocking["row_step"]
+        check_length("tap", tap.shape[0], d.shape.kernel_h * d.shape.kernel_w)
+        check_length("weights", weights.shape[0],
+                     bias.shape[0] * (d.shape.channels // d.shape.groups) * tap.shape[0])
+        check_length("outputs", d.rows * d.columns, d.shape.out_height * d.shape.out_width)
+        self.weights, self.bias = copied(weights), copied(bias)
+        d.tap, d.weights, d.bias = &tap[0], self.weights.items[0], self.bias.items[0]
+        if blocking["padded_size"]:
+            self.padded = Buffers(groups, blocking["padded_size"])
+            d.padded = self.padded.items
+        self.sums = Buffers(team.team.threads, blocking["sums_size"])
+        d.sums = self.sums.items
+
+    @property
+    def isa(self):
+        """Name of the instruction set whose kernels this layer calls."""
+        return self.layer.isa.name.decode("ascii")
+
+    def run(
+        self,
+        const float[:, :, :, ::1] x,  # IN
+        float[:, :, :, ::1] out,      # OUT
+    ):
+        cdef as_seconds seconds
+        cdef int status
+        check_images(self.layer.shape, x, out)
+        with nogil:
+            status = as_dense_direct_run(
+                &self.layer, &x[0, 0, 0, 0], &out[0, 0, 0, 0], x.shape[0], &seconds)
+        return finish(status, seconds)
+
+
+cdef Buffers copied(const float[::1] values):
+    buffer = Buffers(1, values.shape[0])
+    memcpy(buffer.items[0], &values[0], values.shape[0] * sizeof(float))
+    return buffer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from functools import cache
 
@@ -87,6 +88,17 @@ def find_isa(name: str | None, what: str = "isa") -> IsaInfo:
     else:
         why = "this CPU lacks it"
     raise ValueError(f"{what}: {wanted!r}: {why}; those that work: {', '.join(supported_isas())}")
+
+
+def multiply_add_roof(isa: str | None = None, *, steps: int = 100_000) -> float:
+    """Return FLOP per second of one thread that does nothing but multiply-adds in registers.
+
+    One short run (some 100 microseconds per 10 000 steps at most): take the best of several.
+    """
+    index = isa_index(find_isa(isa))
+    start = time.perf_counter()
+    flop = _native.run_roof(index, steps)
+    return flop / (time.perf_counter() - start)
 
 
 def isa_index(isa: IsaInfo) -> int:

@@ -1,4 +1,4 @@
-"""What the three kinds of packed weights share: pack once, run often."""
+"""What all kinds of packed weights share: pack once, run often."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def test_rates_follow_from_the_time() -> None:
 
 def test_speedup_is_against_our_dense_method() -> None:
     found = archsim.predict(CONV3, "atom-c2750", method="direct_sparse", density=0.1, batch=8)
-    dense = archsim.predict(CONV3, "atom-c2750", method="dense_gemm", batch=8)
-    assert found.dense_method == "dense_gemm"
+    assert found.dense_method in ("dense_gemm", "dense_direct")
+    dense = archsim.predict(CONV3, "atom-c2750", method=found.dense_method, batch=8)
     assert found.seconds is not None
     assert dense.seconds is not None
     assert found.speedup_over_dense == pytest.approx(dense.seconds / found.seconds)

@@ -206,7 +206,7 @@ def layers(draw: Any) -> Layer:
 @given(
     layer=layers(),
     machine=st.sampled_from(MACHINES),
-    method=st.sampled_from(["dense_gemm", "lowered_sparse", "direct_sparse"]),
+    method=st.sampled_from(["dense_gemm", "dense_direct", "lowered_sparse", "direct_sparse"]),
     density=st.floats(0.01, 1.0),
     batch=st.integers(1, 9),
     law=st.sampled_from(LAWS),
@@ -249,7 +249,7 @@ def test_removing_nonzeros_is_never_slower(
 @given(
     layer=layers(),
     machine=st.sampled_from(MACHINES),
-    method=st.sampled_from(["dense_gemm", "lowered_sparse", "direct_sparse"]),
+    method=st.sampled_from(["dense_gemm", "dense_direct", "lowered_sparse", "direct_sparse"]),
     density=st.floats(0.0, 1.0),
 )
 def test_predictions_are_finite_and_bytes_shrink_outwards(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from archsim.errors import NotApplicableError, input_error
-from archsim.methods import dense_gemm, direct_sparse, lowered_sparse
+from archsim.methods import dense_direct, dense_gemm, direct_sparse, lowered_sparse
 from archsim.network import Layer
 from archsim.plan import Plan, Target
 from archsim.sparsity import Sparsity
@@ -84,6 +84,7 @@ METHODS: Final[Mapping[str, Method]] = {
     method.name: method
     for method in (
         _method(dense_gemm, dense=True),
+        _method(dense_direct, dense=True),
         _method(lowered_sparse, dense=False),
         _method(direct_sparse, dense=False),
     )

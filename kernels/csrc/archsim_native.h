@@ -20,6 +20,7 @@ typedef struct {
     int lanes, registers, fma;
     const as_direct_row_kernels *direct_row; /* NULL: not built */
     const as_lowered_kernels *lowered;
+    const as_dense_direct_kernels *dense_direct;
 } as_isa;
 
 int as_isa_count(void);
@@ -153,6 +154,47 @@ typedef struct {
 } as_dense;
 
 int as_dense_run(as_dense *layer, const float *x, float *out, int64_t images, as_seconds *seconds);
+
+/* ---- direct dense convolution (run_dense_direct.c) ----
+ *
+ * Input of one image: the image itself (row_pitch = width; needs pad 0 and stride_w 1), or a copy
+ * with its padding and with the columns of a row sorted by their rest modulo stride_w, so that
+ * neighbouring outputs meet neighbouring inputs at every stride. Padded column x of padded row y of
+ * channel c is at
+ *     c * channel_pitch + y * row_pitch + (x % stride_w) * phase_pitch + x / stride_w
+ * and tap (r, s) of the kernel looks tap[r * kernel_w + s] floats further than the output's corner.
+ * The output has rows x columns pixels: out_height x out_width, or one row of all of them where a
+ * pixel's number alone says where it looks. row_step floats of input lie between two such rows.
+ *
+ * Channels in lanes: unit of part_ptr is a vector of output channels (the last one of a group may
+ * be part empty); weights are [unit][channel of the group][tap][lanes], bias [unit][lanes], empty
+ * lanes 0. Sums of a band wait in `sums`: band_rows * band_columns * reg_vectors * lanes floats.
+ * Pixels in lanes: unit is a block of reg_count output channels, the last one of a group perhaps
+ * smaller; weights are [unit][channel of the group][tap][channels of the unit]; sums wait in out.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int pixel_lanes;
+    int64_t reg_vectors, reg_rows, reg_count;
+    int64_t channel_block;           /* input channels between two visits of the sums */
+    int64_t band_rows, band_columns; /* of output; one row, or whole rows */
+    int64_t rows, columns;           /* of output */
+    int64_t row_pitch, channel_pitch, phase_pitch, row_step;
+    int relu;
+    const int32_t *tap;
+    const float *weights;
+    const float *bias;
+    float *const *padded; /* one of each group of threads; NULL: the image itself */
+    float *const *sums;   /* one of each thread */
+} as_dense_direct;
+
+int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
+                        as_seconds *seconds);
+
+/* Runs the set's multiply-add loop; see as_roof_fn. */
+int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
 
 /* ---- the pool (pool.c) ---- */
 int as_pool_workers(void);

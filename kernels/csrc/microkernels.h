@@ -95,4 +95,70 @@ typedef struct {
     as_lowered_tile_fn tile[AS_TILE_SIDE]; /* [vectors]; NULL: does not fit */
 } as_lowered_kernels;
 
+/* Most numbers that a dense register block splats against two vectors: two registers hold the
+ * vectors, one the splatted number, and 2 x this many sums fill the rest (6 of 16, 14 of 32). */
+#define AS_DENSE_MOST(registers) (((registers)-3) / 2)
+enum { AS_DENSE_VECTORS = 2, AS_DENSE_SIDE = 14 + 1 };
+
+/* One register block of dense convolution: neighbouring output pixels of neighbouring output
+ * channels. One of the two lies in vectors ("lanes"), the other one is splatted.
+ *
+ * Channels in lanes (rows x count pixels, `vectors` vectors of channels):
+ *     sum[h][i][v] = from ? from[..] : start[v * lanes ..]
+ *     for each channel c, tap j:
+ *         sum[h][i][v] += in[c * channel_step + tap[j] + h * in_row_step + i]
+ *                         * weights[v * weight_step + c * weight_channel + j * lanes ..]
+ *     to[h * to_row_step + (i * vectors + v) * lanes ..] = relu ? max(sum, 0) : sum
+ * Pixels in lanes (`vectors` vectors of pixels of one row, `count` channels):
+ *     sum[i][v] = from ? from[i * to_row_step + v * lanes ..] : start[i]
+ *     for each channel c, tap j:
+ *         sum[i][v] += weights[c * weight_channel + j * count + i]
+ *                      * in[c * channel_step + tap[j] + v * lanes ..]
+ *     to[i * to_row_step + v * lanes ..] = relu ? max(sum, 0) : sum
+ *
+ * Alignment with channels in lanes, start, weights, from and to are aligned to the vector.
+ * Edges     with pixels in lanes, last_lanes (1 .. lanes) lanes of the last vector count.
+ * Over-read none. Aliasing: `from` is NULL or equals `to`; nothing else overlaps `to`.
+ * NaN       propagates from in and from, through relu too. taps = 0 is allowed.
+ */
+typedef struct {
+    const float *in;
+    int64_t in_row_step, channel_step;
+    const int32_t *tap;
+    int64_t taps, channels;
+    const float *weights;
+    int64_t weight_channel, weight_step;
+    const float *start;
+    const float *from;
+    float *to;
+    int64_t to_row_step;
+    int relu;
+    int last_lanes;
+} as_dense_tile;
+
+typedef void (*as_dense_tile_fn)(const as_dense_tile *tile);
+
+/* Channels-last sums to planes: to[k * to_step + i] = from[i * from_step + k] for i < pixels,
+ * k < channels <= lanes. `from` is aligned to the vector and has whole vectors of channels. */
+typedef void (*as_dense_planes_fn)(const float *from, int64_t from_step, int64_t pixels,
+                                   int64_t channels, float *to, int64_t to_step);
+
+/* As many multiply-adds as registers hold sums of a register block, `steps` times, no loads: what
+ * the set can do at most. Returns the floating-point operations; *seen gets a sum of the results. */
+typedef int64_t (*as_roof_fn)(int64_t steps, float *seen);
+
+/* One row by its columns' rest modulo the step: to[p * to_step + i] = from[p + i * step] for all
+ * p < step and p + i * step < count. No over-read; nothing overlaps. */
+typedef void (*as_dense_sort_fn)(const float *from, int64_t count, int64_t step, float *to,
+                                 int64_t to_step);
+
+typedef struct {
+    /* [vectors][rows][count] and [vectors][count]; NULL: does not fit */
+    as_dense_tile_fn channels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE][AS_DENSE_SIDE];
+    as_dense_tile_fn pixels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE];
+    as_dense_planes_fn planes;
+    as_dense_sort_fn sort;
+    as_roof_fn roof;
+} as_dense_direct_kernels;
+
 #endif

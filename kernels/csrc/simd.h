@@ -64,6 +64,15 @@ _Static_assert(AS_REGISTERS == AS_OF_ISA(AS_REGISTERS_, AS_ISA),
 /* Hides how a pointer was made. Without it compilers keep a register per row, run out and spill. */
 #define AS_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 
+/* The same for a vector: what is made of it must be made again. */
+#if defined(__x86_64__)
+#define AS_OPAQUE_VECTOR(vector) __asm__("" : "+v"(vector))
+#elif defined(__aarch64__)
+#define AS_OPAQUE_VECTOR(vector) __asm__("" : "+w"(vector))
+#else
+#define AS_OPAQUE_VECTOR(vector) __asm__("" : "+m"(vector))
+#endif
+
 typedef float as_vec __attribute__((vector_size(4 * AS_LANES)));
 typedef int32_t as_mask __attribute__((vector_size(4 * AS_LANES)));
 /* The same vector anywhere in an array of float. */
@@ -83,6 +92,12 @@ AS_INLINE void as_store(float *p, as_vec v)
 AS_INLINE as_vec as_load_aligned(const float *p)
 {
     return *(const as_vec *)__builtin_assume_aligned(p, 4 * AS_LANES);
+}
+
+/* p must be aligned to the vector. */
+AS_INLINE void as_store_aligned(float *p, as_vec v)
+{
+    *(as_vec *)__builtin_assume_aligned(p, 4 * AS_LANES) = v;
 }
 
 AS_INLINE as_vec as_splat(float x)

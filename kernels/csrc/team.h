@@ -1,4 +1,4 @@
-/* How the three methods walk images; see as_team in archsim_native.h. */
+/* How the methods walk images; see as_team in archsim_native.h. */
 #ifndef ARCHSIM_TEAM_H
 #define ARCHSIM_TEAM_H
 

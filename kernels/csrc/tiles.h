@@ -45,4 +45,18 @@
 #define AS_COUNTS(X) AS_COUNTS_OF_14(X) AS_COUNTS_OF_30(X)
 #endif
 
+/* Dense: rows x splatted numbers, at most AS_DENSE_MOST(AS_REGISTERS), against 1 or 2 vectors. */
+#define AS_DENSE_TILES_OF_6(X)                                                           \
+    X(1, 1)                                                                              \
+    X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(2, 1) X(2, 2) X(2, 3) X(3, 1) X(3, 2) X(4, 1) \
+        X(5, 1) X(6, 1)
+
+#if AS_REGISTERS == 16
+#define AS_DENSE_TILES(X) AS_DENSE_TILES_OF_6(X)
+#define AS_DENSE_COUNTS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#else
+#define AS_DENSE_TILES(X) AS_TILES_OF_14(X)
+#define AS_DENSE_COUNTS(X) AS_COUNTS_OF_14(X)
+#endif
+
 #endif

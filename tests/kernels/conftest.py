@@ -12,6 +12,7 @@ import pytest
 
 from archsim.kernels import (
     ConvShape,
+    DenseDirect,
     DenseGemm,
     DirectSparseRow,
     LoweredSparse,
@@ -65,6 +66,7 @@ METHODS: dict[str, type[PackedLayer]] = {
     "direct": DirectSparseRow,
     "lowered": LoweredSparse,
     "dense": DenseGemm,
+    "dense_direct": DenseDirect,
 }
 
 
@@ -120,6 +122,8 @@ class Kit:
         if method == "dense":
             return {"threads_per_image": 1, **changes}
         info = next(i for i in isa_table() if i.name == (isa or active_isa()))
+        if method == "dense_direct":
+            return {**Kit._dense_direct(shape, info.lanes, changes), **changes}
         if method == "lowered":
             pitch = -(-shape.out_h * shape.out_w // 16) * 16
             return {
@@ -143,6 +147,43 @@ class Kit:
             **changes,
         }
 
+    @staticmethod
+    def _dense_direct(
+        shape: ConvShape, lanes: int, changes: dict[str, int | str]
+    ) -> dict[str, Any]:
+        """Several blocks of input channels and bands, the pitches wider than they must be."""
+        (pad_h, pad_w), stride_w = shape.pad, shape.stride[1]
+        image = changes.get("source") == "image"
+        row_pitch = shape.width if image else shape.width + 2 * pad_w + stride_w
+        rows = shape.height if image else shape.height + 2 * pad_h
+        return {
+            "lanes": lanes,
+            "in_lanes": "channels",
+            "source": "padded",
+            "flat": 0,
+            "reg_vectors": 2,
+            "reg_rows": 1,
+            "reg_count": 5,
+            "channel_block": min(2, shape.group_channels),
+            "band_rows": min(3, shape.out_h),
+            "band_columns": shape.out_w,
+            "row_pitch": row_pitch,
+            "channel_pitch": rows * row_pitch,
+            "threads_per_image": 1,
+        }
+
+    @staticmethod
+    def units(method: str, shape: ConvShape, blocking: dict[str, Any]) -> int:
+        """What part_ptr cuts: output channels, or blocks of them."""
+        if method == "direct":
+            block = blocking["oc_block"]
+        elif method == "dense_direct":
+            key = "lanes" if blocking["in_lanes"] == "channels" else "reg_count"
+            block = blocking[key]
+        else:
+            return shape.out_channels
+        return shape.groups * -(-shape.group_out_channels // int(block))
+
     @classmethod
     def pack(
         cls,
@@ -158,9 +199,7 @@ class Kit:
         """Pack a case with a legal blocking, the work split evenly."""
         shape = case.shape
         blocking = cls.blocking(method, shape, isa, **changes)
-        units = shape.out_channels
-        if method == "direct":
-            units = shape.groups * -(-shape.group_out_channels // blocking["oc_block"])
+        units = cls.units(method, shape, blocking)
         keywords: dict[str, Any] = {} if method == "dense" else {"isa": isa}
         return METHODS[method](
             case.weights,
@@ -188,7 +227,7 @@ def _isa_as_found() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`edge_shape`: every edge; `isa`: every set that can run here; `method`: all three."""
+    """`edge_shape`: every edge; `isa`: every set that can run here; `method`: all of them."""
     if "edge_shape" in metafunc.fixturenames:
         metafunc.parametrize("edge_shape", EDGE_SHAPES.values(), ids=EDGE_SHAPES.keys())
     if "isa" in metafunc.fixturenames:

@@ -95,8 +95,8 @@ def test_out(kit: Any, method: str) -> None:
 
 
 def keywords(kit: Any, method: str) -> dict[str, Any]:
-    units = 2 if method == "direct" else 8
-    return {"blocking": kit.blocking(method, SHAPE, None), "part_ptr": [0, units]}
+    blocking = kit.blocking(method, SHAPE, None)
+    return {"blocking": blocking, "part_ptr": [0, kit.units(method, SHAPE, blocking)]}
 
 
 def packed(kit: Any, method: str, weights: Any, **changes: Any) -> Any:

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape, active_isa, isa_table, set_isa, supported_isas
+from archsim.kernels import (
+    ConvShape,
+    active_isa,
+    isa_table,
+    multiply_add_roof,
+    set_isa,
+    supported_isas,
+)
 
 NAMES = ("baseline", "sse42", "avx2", "avx512", "neon")
 
@@ -115,3 +122,10 @@ def test_a_register_block_too_many_is_refused(kit: Any, isa: str) -> None:
         kit.pack("direct", case, isa=isa, reg_rows=info.accumulators + 1, reg_vectors=1)
     with pytest.raises(ValueError, match=f"registers for {info.accumulators}"):
         kit.pack("lowered", case, isa=isa, pixel_vectors=info.accumulators + 1)
+
+
+def test_the_roof_grows_with_the_vectors(isa: str) -> None:
+    """Four lanes of multiply and add in the slowest case; not a time, only its order."""
+    assert max(multiply_add_roof(isa, steps=1000) for _ in range(5)) > 1e8
+    with pytest.raises(ValueError, match="unknown"):
+        multiply_add_roof("nonsense")
