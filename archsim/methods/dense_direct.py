@@ -20,7 +20,7 @@ from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
-    images_per_thread,
+    batch_distance,
     stream,
 )
 from archsim.network import FLOAT_BYTES, Layer
@@ -56,7 +56,9 @@ def plan(
         name="products",
         tiles=share(batch, threads, sharers, parts),
         work=_work(layer, cut, width, channels),
-        streams=_streams(layer, cut, (parts, width, channels), images_per_thread(batch, threads)),
+        streams=_streams(
+            layer, cut, (parts, width, channels), batch_distance(layer, batch, threads, sharers)
+        ),
         waits_for="input" if copies else None,
         barriers=2 * ceil(batch * sharers / threads) if sharers > 1 and copies else 0,
     )
@@ -185,8 +187,11 @@ def _squares(cut: Blocking) -> int:
     return whole * full + ceil(rest * grid.columns / cut.lanes)
 
 
-def _streams(layer: Layer, cut: Blocking, runs: Runs, images: int) -> tuple[Stream, ...]:
-    """Bytes of a run, array by array, by the order of the loops."""
+def _streams(layer: Layer, cut: Blocking, runs: Runs, far: float) -> tuple[Stream, ...]:
+    """Bytes of a run, array by array, by the order of the loops.
+
+    ``far`` is what a thread touches of the pictures from one call to the next.
+    """
     parts, width, channels = runs
     kinds, grid = len(width), cut.geometry
     group_channels, taps = layer.C // layer.groups, layer.R * layer.S
@@ -214,15 +219,17 @@ def _streams(layer: Layer, cut: Blocking, runs: Runs, images: int) -> tuple[Stre
     if cut.in_lanes == "pixels":
         sums, all_sums = output / cut.bands, output
     found = [
-        stream("weights", "read", weights, image, kinds=kinds),
-        stream("weights", "read", weights * (cut.bands - 1), of_thread + band, kinds=kinds),
+        stream("weights", "read", weights, image, kinds=kinds, shared="part"),
+        stream("weights", "read", weights * (cut.bands - 1), of_thread + band, kinds=kinds,
+               shared="part"),
         stream("weights", "read", weights * max(0.0, used * cut.tiles - cut.bands),
                block_weights, kinds=kinds),
-        stream(name, "read", group / runs_of_group, image * images, kinds=kinds, shared=True),
+        stream(name, "read", group / runs_of_group, image if grid.source == "padded" else far,
+               kinds=kinds, shared="image"),
         stream(name, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
-               shared=True),
-        stream(name, "read", near, window + block_weights, kinds=kinds, shared=True),
-        stream("output", "write", output, image * images, kinds=kinds),
+               shared="image"),
+        stream(name, "read", near, window + block_weights, kinds=kinds, shared="image"),
+        stream("output", "write", output, far, kinds=kinds),
     ]  # fmt: skip
     if blocks > 1:
         moved = all_sums * (blocks - 1)
@@ -254,7 +261,7 @@ def _input_phase(layer: Layer, cut: Blocking, batch: int, threads: int, sharers:
         tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
         work=work,
         streams=(
-            stream("input", "read", plane, image * images_per_thread(batch, threads)),
+            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
             stream("padded input", "write", plane, image),
         ),
     )
