@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import NotApplicableError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
-from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.network import Layer
 from archsim.plan import Plan, Target
@@ -24,7 +26,18 @@ from archsim.predictors import (
     by_park,
     by_simulator,
 )
-from archsim.request import Request, as_sparsity, make_request, positive, thread_count
+from archsim.request import (
+    MAX_BATCH,
+    Request,
+    as_layer,
+    as_machine,
+    as_sparsity,
+    finite,
+    make_request,
+    positive,
+    thread_count,
+    words,
+)
 from archsim.result import Result
 from archsim.sparsity import Domain, Sparsity
 
@@ -33,7 +46,7 @@ PREDICTORS: Final = ("park", "ecm", "simulator")
 
 def make_plan(
     layer: Layer,
-    machine: Machine | Target | str,
+    machine: Machine | Target | str | Path,
     *,
     method: str,
     density: float | None = None,
@@ -49,7 +62,7 @@ def make_plan(
     Parameters
     ----------
     layer : Layer
-    machine : Machine, Target or str
+    machine : Machine, Target, str or Path
         With a Target, ``threads`` is needed.
     method : str
         ``dense_gemm``, ``dense_direct``, ``lowered_sparse`` or ``direct_sparse``.
@@ -71,22 +84,22 @@ def make_plan(
     NotApplicableError
         The method cannot compute this layer.
     """
-    if isinstance(machine, str):
-        machine = load_machine(machine)
-    if isinstance(machine, Machine):
+    as_layer(layer)
+    words(method=method, schedule=schedule, isa="" if isa is None else isa)
+    if not isinstance(machine, Target):
+        machine = as_machine(machine)
         target = machine.target(isa)
         threads = thread_count(machine, threads)
     else:
         target = machine
         if threads is None:
             raise input_error("threads", "must be given with a Target")
-        threads = positive("threads", threads)
     sparsity = as_sparsity(layer, density, pattern, density_domain)
     return get_method(method).plan(
         layer,
         sparsity,
-        batch=positive("batch", batch),
-        threads=threads,
+        batch=positive("batch", batch, MAX_BATCH),
+        threads=positive("threads", threads),
         schedule=schedule,
         target=target,
     )
@@ -94,7 +107,7 @@ def make_plan(
 
 def predict(
     layer: Layer,
-    machine: Machine | str,
+    machine: Machine | str | Path,
     *,
     method: str = "auto",
     density: float | None = None,
@@ -118,7 +131,7 @@ def predict(
     Parameters
     ----------
     layer : Layer
-    machine : Machine or str
+    machine : Machine, str or Path
         A machine, its name or its file.
     method : str
         A method's name, or ``auto``: the fastest that applies.
@@ -151,18 +164,29 @@ def predict(
         )  # fmt: skip
     if traffic not in ("auto", "rule"):
         raise input_error("traffic", "unknown rule", found=traffic, allowed="auto, rule")
+    given = _park_given(alpha, beta, sgemm_flops_per_s, stream_bytes_per_s)
     request = make_request(
         layer, machine, method=method, density=density, pattern=pattern,
         density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
         clock=clock, isa=isa, seed=seed, model=model,
     )  # fmt: skip
     if model == "park":
-        given = ParkGiven(alpha, beta, sgemm_flops_per_s, stream_bytes_per_s)
         return _answer(request, partial(by_park, given=given))
     return _answer(request, by_ecm if model == "ecm" else by_simulator)
 
 
-def simulate(layer: Layer, machine: Machine | str, **arguments: Any) -> Result:
+def _park_given(
+    alpha: float | None, beta: float, sgemm: float | None, stream: float | None
+) -> ParkGiven:
+    return ParkGiven(
+        finite("alpha", alpha),
+        finite("beta", beta) or 0.0,  # refused, like any that is not above zero
+        finite("sgemm_flops_per_s", sgemm),
+        finite("stream_bytes_per_s", stream),
+    )
+
+
+def simulate(layer: Layer, machine: Machine | str | Path, **arguments: Any) -> Result:
     """Simulate a layer on a machine; arguments as in :func:`predict`.
 
     Tiles of the plan are events in time on the machine's cores; memory is not modelled yet, so
@@ -175,7 +199,7 @@ def simulate(layer: Layer, machine: Machine | str, **arguments: Any) -> Result:
 
 def measure(
     layer: Layer,
-    machine: Machine | str = HOST,
+    machine: Machine | str | Path = HOST,
     *,
     method: str = "auto",
     density: float | None = None,
@@ -193,7 +217,7 @@ def measure(
 
     Parameters
     ----------
-    machine : Machine or str
+    machine : Machine, str or Path
         Must be this host.
     min_seconds : float
         Calls are repeated for so long at least.
@@ -209,8 +233,7 @@ def measure(
     """
     from archsim.host import require_host
 
-    if isinstance(machine, str):
-        machine = load_machine(machine)
+    machine = as_machine(machine)
     require_host(machine)
     request = make_request(
         layer, machine, method=method, density=density, pattern=pattern,
@@ -229,6 +252,13 @@ def _answer(request: Request, run: Run) -> Result:
     names = [request.method] if request.method != "auto" else list(METHODS)
     results = [_attempt(replace(request, method=name), run) for name in names]
     possible = [result for result in results if result.seconds is not None]
+    for result in possible:
+        if not math.isfinite(result.seconds or 0.0):
+            raise input_error(
+                f"machine {request.machine.name}",
+                f"its numbers give {result.method} of layer {result.layer} no finite time",
+                found=result.seconds,
+            )
     best = min(possible, key=lambda r: r.seconds or 0.0) if possible else results[0]
     return replace(best, baseline=partial(best_dense, request, run))
 
@@ -236,7 +266,7 @@ def _answer(request: Request, run: Run) -> Result:
 def measure_together(
     layer: Layer,
     cases: Sequence[tuple[str, Sparsity]],
-    machine: Machine | str = HOST,
+    machine: Machine | str | Path = HOST,
     *,
     schedule: str = "auto",
     batch: int = 1,
@@ -257,8 +287,7 @@ def measure_together(
     """
     from archsim.host import require_host
 
-    if isinstance(machine, str):
-        machine = load_machine(machine)
+    machine = as_machine(machine)
     require_host(machine)
     requests = [
         _fit(
@@ -313,7 +342,12 @@ def _attempt(request: Request, run: Run) -> Result:
     """Run one method; where it does not apply, the result carries the reason."""
     request = _fit(request)
     try:
-        return run(request)
+        with np.errstate(over="ignore"):  # an infinite time is refused by name
+            return run(request)
+    except MemoryError:
+        raise input_error(
+            f"layer {request.layer.name}", f"is too large for {request.method} on this computer"
+        ) from None
     except NotApplicableError as error:
         return request.result(reason=str(error))
 

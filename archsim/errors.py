@@ -52,7 +52,7 @@ def input_error(
     if allowed is not None:
         parts.append(f"allowed: {allowed}")
     if near is not None:
-        close = difflib.get_close_matches(near[0], list(near[1]), n=1, cutoff=0.5)
+        close = difflib.get_close_matches(str(near[0]), list(near[1]), n=1, cutoff=0.5)
         if close:
             parts.append(f"did you mean {close[0]!r}?")
     return InputError("; ".join(parts))

@@ -7,7 +7,7 @@ Numbers are in base units: hertz, bytes, bytes per second, cycles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +20,7 @@ from archsim.schema import RuleError
 from archsim.units import Unit
 
 FORMAT: Final = 1
+MAX_THREADS: Final = 2**16
 
 Kind = Literal["datasheet", "measured", "published", "assumed", "derived"]
 
@@ -32,7 +33,8 @@ CyclesOrZero = Annotated[float, Unit("cycles", allow_zero=True)]
 PerCycle = Annotated[float, Unit("rate per cycle")]
 Seconds = Annotated[float, Unit("time")]
 FlopRate = Annotated[float, Unit("flop rate")]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, le=2**20, strict=True)]
+Registers = Annotated[int, Field(ge=4, le=2**20, strict=True)]  # a kernel needs as many
 IsaName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
@@ -60,7 +62,7 @@ class InstructionSet(Block):
     """One SIMD instruction set of the core, single precision."""
 
     lanes: Count = Field(description="Single-precision numbers in a vector register.")
-    registers: Count = Field(description="Architectural vector registers.")
+    registers: Registers = Field(description="Architectural vector registers.")
     fma: bool = Field(description="Whether multiply-add is one instruction.", strict=True)
     multiply: PerCycle = Field(
         alias="multiply", description="Vector multiplies started per cycle (FMAs where fma)."
@@ -192,7 +194,8 @@ class Rates(Block):
     )
     alpha: float | None = Field(
         None,
-        gt=0,
+        ge=1e-6,
+        le=1e6,
         strict=True,
         description="Published overhead of a sparse multiply-add against a dense one.",
     )
@@ -252,40 +255,25 @@ class Machine(Block):
 
     @model_validator(mode="after")
     def _check(self) -> Machine:
-        for key, group in (("caches", self.caches), ("memory", self.memory)):
-            names = [entry.name for entry in group]
-            for index, name in enumerate(names):
-                if name in names[:index]:
-                    raise RuleError(
-                        (key, index, "name"), f"level names must differ; found {', '.join(names)}"
-                    )
-        for index, (inner, outer) in enumerate(zip(self.caches, self.caches[1:], strict=False)):
-            if inner.line_bytes != outer.line_bytes:
-                raise RuleError(
-                    ("caches", index + 1, "line"),
-                    f"lines of {inner.name} and {outer.name} must be of one size; "
-                    f"found {inner.line_bytes:.0f} B and {outer.line_bytes:.0f} B",
-                )
-            if outer.size_bytes / outer.shared_by < inner.size_bytes / inner.shared_by / 4:
-                raise RuleError(
-                    ("caches", index + 1, "size"),
-                    f"{outer.name} is far smaller than {inner.name}, inside it; "
-                    f"found {outer.size_bytes:.0f} B",
-                )
+        if self.total_threads > MAX_THREADS:
+            raise RuleError(
+                ("cores",),
+                f"sockets x cores x threads_per_core must not exceed {MAX_THREADS}; "
+                f"found {self.total_threads}",
+            )
+        _check_names(self.caches, self.memory)
         for index, cache in enumerate(self.caches):
-            if cache.shared_by > self.cores or self.cores % cache.shared_by:
-                raise RuleError(
-                    ("caches", index, "shared_by"),
-                    f"{cache.name}: must divide cores ({self.cores}); found {cache.shared_by}",
-                )
-            if cache.size_bytes % (cache.line_bytes * cache.ways):
-                raise RuleError(
-                    ("caches", index, "size"),
-                    f"{cache.name}: must be a multiple of line x ways "
-                    f"({cache.line_bytes:.0f} B x {cache.ways}); found {cache.size_bytes:.0f} B",
-                )
+            _check_cache(index, cache, self.cores)
+            if index:
+                _check_outer(index, self.caches[index - 1], cache)
+        if not _power_of_two(self.page_bytes) or self.page_bytes < self.caches[0].line_bytes:
+            raise RuleError(
+                ("page",),
+                "must be a power of two of bytes, and no less than a cache line "
+                f"({self.caches[0].line_bytes:.0f} B); found {self.page_bytes:g} B",
+            )
         for name, isa in self.core.isa.items():
-            if isa.lanes & (isa.lanes - 1):
+            if not _power_of_two(isa.lanes):
                 raise RuleError(
                     ("core", "isa", name, "lanes"), f"must be a power of two; found {isa.lanes}"
                 )
@@ -376,3 +364,53 @@ class Machine(Block):
     def describe(self) -> dict[str, Any]:
         """Return the machine as plain data in base units, as ``--json`` prints it."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _power_of_two(value: float) -> bool:
+    return value == int(value) and int(value) & (int(value) - 1) == 0
+
+
+def _check_names(caches: Sequence[Cache], memory: Sequence[Memory]) -> None:
+    names: list[str] = []
+    places = [("caches", index, cache.name) for index, cache in enumerate(caches)]
+    places += [("memory", index, entry.name) for index, entry in enumerate(memory)]
+    for key, index, name in places:
+        if name in names:
+            found = ", ".join([*names, name])
+            raise RuleError((key, index, "name"), f"level names must differ; found {found}")
+        names.append(name)
+
+
+def _check_cache(index: int, cache: Cache, cores: int) -> None:
+    if not _power_of_two(cache.line_bytes) or cache.line_bytes < 4:
+        raise RuleError(
+            ("caches", index, "line"),
+            f"{cache.name}: must be a power of two of at least 4 B; found {cache.line_bytes:g} B",
+        )
+    if cache.shared_by > cores or cores % cache.shared_by:
+        raise RuleError(
+            ("caches", index, "shared_by"),
+            f"{cache.name}: must divide cores ({cores}); found {cache.shared_by}",
+        )
+    if cache.size_bytes % (cache.line_bytes * cache.ways):
+        raise RuleError(
+            ("caches", index, "size"),
+            f"{cache.name}: must be a multiple of line x ways "
+            f"({cache.line_bytes:.0f} B x {cache.ways}); found {cache.size_bytes:.0f} B",
+        )
+
+
+def _check_outer(index: int, inner: Cache, outer: Cache) -> None:
+    """Check a cache against the one inside it."""
+    if inner.line_bytes != outer.line_bytes:
+        raise RuleError(
+            ("caches", index, "line"),
+            f"lines of {inner.name} and {outer.name} must be of one size; "
+            f"found {inner.line_bytes:.0f} B and {outer.line_bytes:.0f} B",
+        )
+    if outer.size_bytes / outer.shared_by < inner.size_bytes / inner.shared_by / 4:
+        raise RuleError(
+            ("caches", index, "size"),
+            f"{outer.name} is far smaller than {inner.name}, inside it; "
+            f"found {outer.size_bytes:.0f} B",
+        )

@@ -23,6 +23,7 @@ from archsim.schema import validate
 from archsim.units import format_quantity, parse_quantity
 from archsim.yamlfile import Mark, Node, read_yaml
 
+MAX_BASES: Final = 16
 _LEAF_KEYS: Final = frozenset({"value", "range", "source", "note"})
 _NOT_INHERITED: Final = frozenset({"description", "note", "identity"})  # true of the base alone
 
@@ -90,6 +91,8 @@ def _find(name: str, where: str, folder: Path | None) -> Path:
         is_folder = path.is_dir()
     except OSError as error:  # too long a name, a folder that may not be entered
         raise input_error(where, f"cannot be read ({error.strerror})", found=name) from None
+    except ValueError as error:  # a zero byte
+        raise input_error(where, f"cannot be read ({error})", found=name) from None
     if is_folder or path.suffix.lower() in (".yaml", ".yml"):
         what = "is a folder; a file is due" if is_folder else "no such file"
         raise input_error(where, what, found=str(path))
@@ -135,6 +138,8 @@ def _base_tree(name: str, where: str, path: Path, stack: tuple[Path, ...]) -> _T
     if base_path.resolve() in stack:
         chain = " -> ".join(p.name for p in (*stack, base_path.resolve()))
         raise input_error(where, "base is circular", found=chain)
+    if len(stack) > MAX_BASES:
+        raise input_error(where, f"more than {MAX_BASES} files start from each other", found=name)
     return _load_tree(base_path, stack)
 
 

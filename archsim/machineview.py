@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+from archsim.hostfacts import HOST
 from archsim.machine import Machine
-from archsim.machinefile import load_machine
+from archsim.machinefile import load_machine, machine_names
 from archsim.machinepath import TEXT_KEYS, unit_at, value_at
 from archsim.units import format_quantity
 
@@ -63,8 +66,10 @@ def _or_with_source(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def skeleton(name: str, base: str) -> str:
-    """Return the text of a new machine file that starts from ``base``."""
+    """Return the text of a new machine file that starts from ``base``, a name or a file."""
     machine = load_machine(base)
+    if base != HOST and base not in machine_names():  # a file: found from every folder
+        base = json.dumps(str(Path(base).resolve()), ensure_ascii=False)
     isa = machine.default_isa
     cache = machine.caches[-1].name
     memory = machine.memory[0].name
@@ -83,7 +88,7 @@ source: mine
 sources:
   mine:
     kind: assumed            # datasheet | measured | published | assumed | derived
-    text: Why these numbers.
+    text: Why these numbers; document and table, or command and date.
 # Take the comment sign off what you want to change (the base's values are shown):
 # clock: {now("clock")}
 # sockets: {machine.sockets}

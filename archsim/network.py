@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -19,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from archsim.errors import input_error
 from archsim.schema import validate
-from archsim.yamlfile import Mark, Node, read_yaml
+from archsim.yamlfile import Mark, Node, read_text, read_yaml
 
 FLOAT_BYTES: Final = 4
 INDEX_BYTES: Final = 4
@@ -28,12 +30,29 @@ CSV_COLUMNS: Final = (
 )  # fmt: skip
 
 
+#: ``3`` or ``3x1``; digits of ASCII, and few enough for any limit
+_CELL: Final = re.compile(r"([+-]?[0-9]{1,20})(?:\s*x\s*([+-]?[0-9]{1,20}))?")
+
+
 def _pair(value: Any) -> Any:
     """Read ``2`` or ``[2, 1]`` as (height, width)."""
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-_Positive = Annotated[int, Field(ge=1, strict=True, le=2**31 - 1)]
+MAX_CHANNELS: Final = 2**20
+MAX_SIZE: Final = 2**16  # height and width, and whatever counts along them
+MAX_KERNEL: Final = 2**10
+MAX_NAME: Final = 200
+#: least and greatest value of a layer's whole numbers
+_LIMITS: Final = {
+    "C": (1, MAX_CHANNELS), "K": (1, MAX_CHANNELS), "groups": (1, MAX_CHANNELS),
+    "H": (1, MAX_SIZE), "W": (1, MAX_SIZE), "R": (1, MAX_KERNEL), "S": (1, MAX_KERNEL),
+    "stride": (1, MAX_SIZE), "pad": (0, 2**31 - 1), "dilation": (1, MAX_SIZE),
+}  # fmt: skip
+
+_Channels = Annotated[int, Field(ge=1, strict=True, le=MAX_CHANNELS)]
+_Positive = Annotated[int, Field(ge=1, strict=True, le=MAX_SIZE)]
+_Kernel = Annotated[int, Field(ge=1, strict=True, le=MAX_KERNEL)]
 _Natural = Annotated[int, Field(ge=0, strict=True, le=2**31 - 1)]
 _Steps = Annotated[tuple[_Positive, _Positive], BeforeValidator(_pair)]
 _Pads = Annotated[tuple[_Natural, _Natural], BeforeValidator(_pair)]
@@ -44,7 +63,12 @@ class Layer:
     """Shape of one layer.
 
     ``C`` counts the input channels of all groups.  ``stride``, ``pad`` and ``dilation`` are
-    (height, width).
+    (height, width); one number stands for both.
+
+    Raises
+    ------
+    InputError
+        A value is of the wrong type or outside its limits, or the shape cannot be.
     """
 
     name: str
@@ -62,18 +86,42 @@ class Layer:
     network: str = ""
 
     def __post_init__(self) -> None:
+        _check_name("layer name", self.name)
+        if self.network != "":
+            _check_name(f"layer {self.name}: network", self.network)
+        where = f"layer {self.name}"
+        if self.type not in ("conv", "fc"):
+            raise input_error(f"{where}: type", "unknown", found=self.type, allowed="conv, fc")
+        for key in _LIMITS:
+            value = getattr(self, key)
+            if key in ("stride", "pad", "dilation"):
+                object.__setattr__(self, key, _two(f"{where}: {key}", value, *_LIMITS[key]))
+            else:
+                object.__setattr__(self, key, _whole(f"{where}: {key}", value, *_LIMITS[key]))
+        self._check_shape(where)
+
+    def _check_shape(self, where: str) -> None:
         if self.C % self.groups or self.K % self.groups:
-            raise ValueError(
-                f"layer {self.name}: groups must divide C ({self.C}) and K ({self.K}); "
-                f"found {self.groups}"
+            raise input_error(
+                where, f"groups must divide C ({self.C}) and K ({self.K})", found=self.groups
             )
         if self.P < 1 or self.Q < 1:
-            raise ValueError(
-                f"layer {self.name}: the kernel {self.R}x{self.S} (dilation {self.dilation}) does "
-                f"not fit into the padded input {self.H}x{self.W} (pad {self.pad})"
+            raise input_error(
+                where,
+                f"the kernel {self.R}x{self.S} (dilation {self.dilation}) does not fit into the "
+                f"padded input {self.H}x{self.W} (pad {self.pad})",
             )
-        if self.type == "fc" and (self.H, self.W, self.R, self.S, self.groups) != (1,) * 5:
-            raise ValueError(f"layer {self.name}: a fully connected layer has C and K only")
+        spans = tuple(
+            d * (kernel - 1) + 1 for d, kernel in zip(self.dilation, (self.R, self.S), strict=True)
+        )
+        if self.pad[0] > spans[0] or self.pad[1] > spans[1]:
+            raise input_error(
+                f"{where}: pad", f"must not exceed the kernel's span {spans}", found=self.pad
+            )
+        if self.type == "fc" and (self.H, self.W, self.R, self.S, self.groups, self.pad) != (
+            1, 1, 1, 1, 1, (0, 0),
+        ):  # fmt: skip
+            raise input_error(where, "a fully connected layer has C and K only")
 
     @cached_property
     def P(self) -> int:  # noqa: N802
@@ -128,6 +176,30 @@ class Layer:
         return (FLOAT_BYTES + INDEX_BYTES) * nonzeros + INDEX_BYTES * (self.K + 1)
 
 
+def _check_name(where: str, name: object) -> None:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise input_error(where, "must be text without control characters", found=name)
+    if len(name) > MAX_NAME:
+        raise input_error(where, f"must not exceed {MAX_NAME} characters", found=name)
+
+
+def _whole(where: str, value: object, least: int, greatest: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise input_error(where, "must be a whole number", found=value)
+    number = int(value)
+    if not least <= number <= greatest:
+        raise input_error(where, f"must lie in {least}..{greatest}", found=number)
+    return number
+
+
+def _two(where: str, value: object, least: int, greatest: int) -> tuple[int, int]:
+    if not isinstance(value, (tuple, list)):
+        value = (value, value)
+    if len(value) != 2:
+        raise input_error(where, "must be one whole number or two", found=value)
+    return _whole(where, value[0], least, greatest), _whole(where, value[1], least, greatest)
+
+
 @dataclass(frozen=True)
 class SparsityMap:
     """Published or user-given sparsities, by layer name; layers not named are dense."""
@@ -164,6 +236,10 @@ class Network:
             near=(name, names),
         )
 
+    def __contains__(self, item: object) -> bool:
+        """Whether a layer, or a layer of this name, is in the network."""
+        return any(item in (layer.name, layer) for layer in self.layers)
+
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
@@ -186,18 +262,18 @@ class _File(BaseModel):
 
 
 class _LayerEntry(_File):
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=MAX_NAME)
     type: Literal["conv", "fc"] = "conv"
-    C: _Positive
-    K: _Positive
+    C: _Channels
+    K: _Channels
     H: _Positive = 1
     W: _Positive = 1
-    R: _Positive = 1
-    S: _Positive = 1
+    R: _Kernel = 1
+    S: _Kernel = 1
     stride: _Steps = (1, 1)
     pad: _Pads = (0, 0)
     dilation: _Steps = (1, 1)
-    groups: _Positive = 1
+    groups: _Channels = 1
 
     @model_validator(mode="after")
     def _check(self) -> _LayerEntry:
@@ -220,7 +296,7 @@ class _MapEntry(_File):
 
 class _NetworkFile(_File):
     format: Literal[1] = 1
-    name: str = Field(min_length=1)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=MAX_NAME)
     description: str = ""
     sources: dict[str, _SourceEntry] = Field(default_factory=dict)
     source: str = ""
@@ -243,6 +319,8 @@ def load_network(name_or_path: str | Path) -> Network:
     InputError
         Unknown name, unreadable or wrong file.
     """
+    if not isinstance(name_or_path, (str, Path)):
+        raise input_error("network", "wrong type", found=name_or_path, allowed="a name or a path")
     text = str(name_or_path)
     if text in (names := network_names()):
         with resources.as_file(resources.files("archsim") / "networks" / f"{text}.yaml") as path:
@@ -265,7 +343,7 @@ def exists(path: Path) -> bool:
     """Return whether there is such a file or folder; a name too long for one is none."""
     try:
         return path.exists()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte
         return False
 
 
@@ -273,13 +351,15 @@ def _from_yaml(node: Node) -> Network:
     file = validate(_NetworkFile, node)
     layers = tuple(Layer(**entry.model_dump(), network=file.name) for entry in file.layers)
     names = [layer.name for layer in layers]
+    taken: set[str] = set()
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if name in taken:
             mark = node.mark_at(("layers", index, "name"))
             raise input_error(f"{mark}: layers[{index}].name", "layer name is taken", found=name)
+        taken.add(name)
     for key, entry in file.sparsities.items():
         for layer in entry.layers:
-            if layer not in names:
+            if layer not in taken:
                 mark = node.mark_at(("sparsities", key, "layers", layer))
                 raise input_error(
                     f"{mark}: sparsities.{key}", "unknown layer", found=layer, near=(layer, names)
@@ -318,13 +398,8 @@ def _from_yaml(node: Node) -> Network:
 
 def _from_csv(path: Path) -> Network:
     """Read a layer table; columns in any order, ``name``, ``C`` and ``K`` needed."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
-    except OSError as error:
-        raise input_error(str(path), f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise input_error(str(path), f"is not UTF-8 text ({error.reason})") from error
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    text = read_text(path).removeprefix("\ufeff")  # spreadsheets write a byte order mark
+    rows = csv.DictReader(io.StringIO(text, newline=None), skipinitialspace=True)
     try:
         return _from_rows(rows, path)
     except csv.Error as error:
@@ -354,7 +429,8 @@ def _from_rows(rows: csv.DictReader[str], path: Path) -> Network:
         }
         entries.append(Node(cells, mark))
     start = Mark(str(path), 1)
-    return _from_yaml(Node({"name": Node(path.stem, start), "layers": Node(entries, start)}, start))
+    name = re.sub(r"[^A-Za-z0-9._ -]", "_", path.stem).lstrip("._ -")[:MAX_NAME] or "network"
+    return _from_yaml(Node({"name": Node(name, start), "layers": Node(entries, start)}, start))
 
 
 def _cell(column: str, text: str, mark: Mark) -> Any:
@@ -362,10 +438,9 @@ def _cell(column: str, text: str, mark: Mark) -> Any:
     text = text.strip()
     if column in ("name", "type"):
         return text
-    height, cross, width = text.partition("x")
-    try:
-        if not cross:
-            return int(text)
-        return [Node(int(height), mark), Node(int(width), mark)]
-    except ValueError:
+    match = _CELL.fullmatch(text)
+    if match is None:
         return text
+    if match[2] is None:
+        return int(match[1])
+    return [Node(int(match[1]), mark), Node(int(match[2]), mark)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from archsim.network import Layer
 from archsim.plan import Plan
 from archsim.result import Model, Result
 from archsim.sparsity import Domain, Sparsity
+
+MAX_BATCH: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Request:
 
 def make_request(
     layer: Layer,
-    machine: Machine | str,
+    machine: Machine | str | Path,
     *,
     method: str,
     density: float | None,
@@ -92,8 +96,9 @@ def make_request(
     InputError
         An argument is wrong.
     """
-    if isinstance(machine, str):
-        machine = load_machine(machine)
+    machine = as_machine(machine)
+    as_layer(layer)
+    words(method=method, schedule=schedule, clock=clock, isa="" if isa is None else isa)
     if method != "auto":
         get_method(method)
     if isa is None and is_host(machine):
@@ -105,13 +110,60 @@ def make_request(
         method=method,
         sparsity=as_sparsity(layer, density, pattern, density_domain),
         schedule=schedule,
-        batch=positive("batch", batch),
+        batch=positive("batch", batch, MAX_BATCH),
         threads=thread_count(machine, threads),
         clock=clock,
         isa=isa,
-        seed=seed,
+        seed=natural("seed", seed),
         model=model,
     )
+
+
+def as_machine(machine: Machine | str | Path) -> Machine:
+    """Return a machine, or load what names one."""
+    if isinstance(machine, Machine):
+        return machine
+    if not isinstance(machine, (str, Path)):
+        raise input_error(
+            "machine", "wrong type", found=machine, allowed="a Machine, a name or a path"
+        )
+    return load_machine(machine)
+
+
+def as_layer(layer: object) -> Layer:
+    """Return a layer that is checked to be one."""
+    if not isinstance(layer, Layer):
+        raise input_error("layer", "wrong type", found=layer, allowed="a Layer")
+    return layer
+
+
+def words(**given: object) -> None:
+    """Refuse arguments that are not text."""
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise input_error(name, "must be text", found=value)
+
+
+def finite(name: str, value: object) -> float | None:
+    """Return an optional number that is checked to be finite."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise input_error(name, "a number is due", found=value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise input_error(name, "must be finite", found=number)
+    return number
+
+
+def natural(name: str, value: int) -> int:
+    """Return a whole number that is checked not to be negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise input_error(name, "must be a whole number of at least 0", found=value)
+    return int(value)
 
 
 def default_threads(machine: Machine) -> int:
@@ -146,12 +198,16 @@ def as_sparsity(
     layer: Layer, density: float | None, pattern: NDArray[Any] | Sparsity | None, domain: Domain
 ) -> Sparsity:
     """Return the sparsity that a density or a pattern means; neither is dense."""
+    words(density_domain=domain)
     if pattern is None:
         if density is None:
             return Sparsity(1.0, domain=domain)
         if isinstance(density, bool) or not isinstance(density, (int, float, np.number)):
             raise input_error("density", "a number is due", found=density, allowed="0..1")
-        return Sparsity(float(density), domain=domain)
+        try:
+            return Sparsity(float(density), domain=domain)
+        except OverflowError:
+            raise input_error("density", "must lie in 0..1", found="a huge number") from None
     if density is not None:
         raise input_error("density", "is given by the pattern already", found=density)
     if isinstance(pattern, Sparsity):
@@ -164,10 +220,12 @@ def as_sparsity(
     return Sparsity.of_weights(pattern, layer, label="pattern")
 
 
-def positive(name: str, value: int) -> int:
+def positive(name: str, value: int, greatest: int | None = None) -> int:
     """Return a count that is checked to be at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise input_error(name, "must be a whole number of at least 1", found=value)
+    if greatest is not None and value > greatest:
+        raise input_error(name, "is too great", found=value, allowed=f"1..{greatest}")
     return int(value)
 
 

@@ -56,11 +56,22 @@ class Sparsity:
     label: str = "uniform"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.density) and 0.0 <= self.density <= 1.0):
+        if isinstance(self.density, bool) or not isinstance(
+            self.density, (int, float, np.integer, np.floating)
+        ):
+            raise input_error("density", "a number is due", found=self.density, allowed="0..1")
+        if not 0.0 <= self.density <= 1.0:  # nor is NaN
             raise input_error("density", "must lie in 0..1", found=self.density)
         if self.domain not in DOMAINS:
             raise input_error(
                 "density_domain", "unknown", found=self.domain, allowed=", ".join(DOMAINS)
+            )
+        if self.weights is not None and np.ndim(self.weights) != 4:
+            raise input_error(
+                "weights",
+                "wrong shape",
+                found=np.shape(self.weights),
+                allowed="(K, C/groups, R, S)",
             )
 
     @classmethod
@@ -75,7 +86,10 @@ class Sparsity:
             Wrong shape, not numbers, NaN or infinite values.
         """
         where = f"{label}: {layer.name}"
-        array = np.asarray(weights)
+        try:
+            array = np.asarray(weights)
+        except (ValueError, TypeError, OverflowError) as error:  # rows of different lengths
+            raise input_error(where, f"weights must be an array ({_reason(error)})") from None
         if array.dtype.kind not in "fiub":
             raise input_error(where, "weights must be numbers", found=str(array.dtype))
         shape = layer.weight_shape
@@ -161,8 +175,10 @@ def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSpa
         spec = network.default_sparsity
     if isinstance(spec, Path):
         spec = str(spec)
+    if not isinstance(spec, (str, int, float)):
+        raise input_error("sparsity", "wrong type", found=spec, allowed="a number, text or a path")
     if isinstance(spec, (int, float)) or _is_number(spec):
-        value = _fraction("sparsity", float(spec))
+        value = _fraction("sparsity", spec if isinstance(spec, int) else float(spec))
         return LayerSparsities(default=Sparsity(1.0 - value), label=f"{value:g}")
     if spec in network.sparsities:
         chosen = network.sparsities[spec]
@@ -194,6 +210,8 @@ def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSpa
 
 
 def _is_number(text: str) -> bool:
+    if not text.isascii() or "_" in text:  # Python's float() takes more than people mean
+        return False
     try:
         float(text)
     except ValueError:
@@ -202,7 +220,7 @@ def _is_number(text: str) -> bool:
 
 
 def _fraction(where: str, value: float) -> float:
-    if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+    if not 0.0 <= value <= 1.0:  # nor is NaN
         raise input_error(where, "must lie in 0..1", found=value)
     return value
 
@@ -216,7 +234,10 @@ def _read_npz(path: Path, network: Network) -> dict[str, Sparsity]:
                        for name in archive.namelist() if name.endswith(".npy")}  # fmt: skip
         with np.load(path, allow_pickle=False) as data:
             for layer in network:
-                for key in (layer.name, f"{layer.name}.weight"):
+                keys = (layer.name, f"{layer.name}.weight")
+                if keys[0] in headers and keys[1] in headers:
+                    raise input_error(f"{path}: {keys[0]}", f"stands beside {keys[1]}")
+                for key in keys:
                     if key not in headers:
                         continue
                     shape, dtype = headers[key]
@@ -268,9 +289,11 @@ def _read_mtx_folder(path: Path, network: Network) -> dict[str, Sparsity]:
     found = {}
     for layer in network:
         stem = layer.name.replace("/", "_")
-        for file in (path / f"{stem}.mtx", path / f"{stem}.mtx.gz"):
-            if file.exists():
-                found[layer.name] = _read_mtx(file, layer)
+        files = [f for f in (path / f"{stem}.mtx", path / f"{stem}.mtx.gz") if f.exists()]
+        if len(files) > 1:
+            raise input_error(str(files[0]), f"stands beside {files[1].name}")
+        for file in files:
+            found[layer.name] = _read_mtx(file, layer)
     if not found:
         raise input_error(
             str(path),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +46,8 @@ class Study:
 
     network: Network
     machines: tuple[Machine, ...]
-    sparsity: str
+    layers: tuple[Layer, ...]
+    sparsities: LayerSparsities
     results: list[Result] = field(default_factory=list)
     curves: list[Result] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
@@ -53,32 +55,13 @@ class Study:
 
     def totals(self) -> dict[str, Any]:
         """Sum over layers per machine and model: seconds, images per second, weight bytes."""
-        machines: dict[str, dict[str, Any]] = {}
-        for machine in self.machines:
-            rows = [r for r in self.results if r.machine == machine.name]
-            machines[machine.name] = {
-                model: sum_layers([r for r in rows if r.model == model])
-                for model in dict.fromkeys(r.model for r in rows)
-            }
         return {
-            "network": self.network.name,
-            "sparsity": self.sparsity,
+            **sum_up(self.network.name, self.layers, self.sparsities, self.results),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
             "command": self.command,
-            "machines": machines,
-            "weights": self._weight_bytes(),
             "native_max_error": self.errors,
         }
-
-    def _weight_bytes(self) -> dict[str, float]:
-        density = {r.layer: r.density for r in self.results if not get_method(r.method).dense}
-        dense = sum(layer.dense_bytes for layer in self.network)
-        sparse = sum(
-            min(float(layer.dense_bytes), layer.sparse_bytes(density.get(layer.name, 1.0)))
-            for layer in self.network
-        )
-        return {"dense_bytes": float(dense), "sparse_bytes": sparse}
 
     def as_document(self) -> dict[str, Any]:
         """Return the JSON document of schema 1, with the curves and the roofs beside it."""
@@ -114,20 +97,50 @@ class Study:
 
 
 def write_document(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Write a document as JSON and as a table; a file is replaced only when it is whole."""
+    """Write a document as JSON and as a table; both files are replaced once both are whole."""
     text = json.dumps(found, indent=1, allow_nan=False) + "\n"
     paths = [folder / "results.json", folder / "results.csv"]
-    for path in paths:
-        partial = path.with_suffix(path.suffix + ".part")
-        if path.suffix == ".json":
-            partial.write_text(text, encoding="utf-8")
-        else:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, ROW_COLUMNS)
-                writer.writeheader()
-                writer.writerows(as_row(result) for result in found["results"])
-        partial.replace(path)
+    parts = [path.with_suffix(path.suffix + ".part") for path in paths]
+    try:
+        parts[0].write_text(text, encoding="utf-8")
+        with parts[1].open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ROW_COLUMNS)
+            writer.writeheader()
+            writer.writerows(as_row(result) for result in found["results"])
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
+    except BaseException:
+        for part in parts:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise
     return paths
+
+
+@contextmanager
+def open_folder(folder: Path) -> Iterator[None]:
+    """Make sure of a folder for results before the work; take an empty one away if that fails.
+
+    Raises
+    ------
+    InputError
+        Nothing can be written there.
+    """
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / "results.json.part"
+        probe.write_text("", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise input_error(str(folder), f"cannot be written ({error.strerror})") from error
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def run_study(
@@ -186,10 +199,9 @@ def run_study(
                 "model", "unknown model", found=model, allowed=", ".join(PREDICTORS),
                 near=(model, PREDICTORS),
             )  # fmt: skip
-    picked = [chosen[name] for name in layers] if layers else list(chosen)
-    found = Study(chosen, loaded, "")
+    picked = [chosen[name] for name in dict.fromkeys(layers)] if layers else list(chosen)
     sparsities = load_sparsity(sparsity, chosen)
-    found.sparsity = sparsities.label
+    found = Study(chosen, loaded, tuple(picked), sparsities)
     job = _Job(found, picked, sparsities, names, tuple(models), batch, threads,
                schedule, min_seconds, seed)  # fmt: skip
     steps = list(_steps(job, curves=curves, native=native))
@@ -296,13 +308,47 @@ def best_by_layer(results: Iterable[Result]) -> dict[str, Result]:
     return best
 
 
-def sum_layers(results: list[Result]) -> dict[str, Any]:
-    """Add up layers: the dense baseline, and the fastest method of each."""
-    dense = best_by_layer(r for r in results if get_method(r.method).dense)
+def sum_up(
+    network: str, layers: Sequence[Layer], sparsities: LayerSparsities, results: Sequence[Result]
+) -> dict[str, Any]:
+    """Return totals: per machine and model the sums over ``layers``, and bytes of the weights."""
+    machines: dict[str, dict[str, Any]] = {}
+    for result in results:
+        machines.setdefault(result.machine, {}).setdefault(result.model, [])
+        machines[result.machine][result.model].append(result)
+    return {
+        "network": network,
+        "sparsity": sparsities.label,
+        "machines": {
+            machine: {model: _sum_layers(found, layers) for model, found in models.items()}
+            for machine, models in machines.items()
+        },
+        "weights": {
+            "dense_bytes": float(sum(layer.dense_bytes for layer in layers)),
+            "sparse_bytes": sum(
+                min(float(y.dense_bytes), y.sparse_bytes(sparsities[y.name].density))
+                for y in layers
+            ),
+        },
+    }
+
+
+def _sum_layers(results: list[Result], layers: Sequence[Layer]) -> dict[str, Any]:
+    """Add up layers: the dense baseline, and the fastest method of each.
+
+    A sum is None when a layer is missing from it.
+    """
     best = best_by_layer(results)
-    dense_seconds = sum(r.seconds or 0.0 for r in dense.values())
-    seconds = sum(r.seconds or 0.0 for r in best.values())
-    batch = next((r.batch for r in results), 0)
+    dense = {
+        r.layer: r.seconds * r.speedup_over_dense
+        for r in results
+        if r.seconds and r.speedup_over_dense
+    }
+    whole = all(layer.name in best for layer in layers)
+    seconds = sum(r.seconds or 0.0 for r in best.values()) if whole else None
+    whole = all(layer.name in dense for layer in layers)
+    dense_seconds = sum(dense.values()) if whole else None
+    batch = results[0].batch
     return {
         "batch": batch,
         "seconds": seconds,
@@ -347,6 +393,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
         raise input_error(str(path), f"cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise input_error(str(path), f"not JSON ({error})") from error
+    except RecursionError:
+        raise input_error(str(path), "nested too deeply") from None
     if not isinstance(found, dict) or found.get("schema") != 1 or "results" not in found:
         schema = found.get("schema") if isinstance(found, dict) else None
         raise input_error(

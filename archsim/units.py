@@ -30,6 +30,19 @@ UNITS: Final[dict[str, dict[str, float]]] = {
     "flop rate": {f"{p}FLOP/s": f for p, f in _DECIMAL.items()},
 }
 
+#: kind of quantity -> least and greatest value in base units: wide enough for any machine that
+#: could be meant, narrow enough that no model overflows or divides by zero
+RANGES: Final[dict[str, tuple[float, float]]] = {
+    "frequency": (1e3, 1e15),
+    "size": (1.0, 1e18),
+    "bandwidth": (1.0, 1e18),
+    "bandwidth per cycle": (1e-6, 1e9),
+    "cycles": (1e-6, 1e9),
+    "rate per cycle": (1e-6, 1e6),
+    "time": (1e-15, 1e6),
+    "flop rate": (1.0, 1e24),
+}
+
 _NUMBER: Final = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _QUANTITY: Final = re.compile(rf"\s*({_NUMBER})\s*(\S.*?)\s*")
 _BARE: Final = re.compile(rf"\s*{_NUMBER}\s*")
@@ -99,17 +112,21 @@ def parse_quantity(text: object, kind: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Annotation for a pydantic field: a quantity of ``kind``, above ``low`` (or equal to it)."""
+    """Annotation for a pydantic field: a quantity of ``kind`` inside its range, or zero."""
 
     kind: str
     allow_zero: bool = False
 
     def parse(self, text: object) -> float:
-        """Read one quantity and check its sign."""
+        """Read one quantity and check its sign and its range."""
         value = parse_quantity(text, self.kind)
         if value < 0 or (value == 0 and not self.allow_zero):
             rule = "not be negative" if self.allow_zero else "be above zero"
             raise ValueError(f"a {self.kind} must {rule}; found {text!r}")
+        least, greatest = RANGES[self.kind]
+        if value != 0 and not least <= value <= greatest:
+            shown = "..".join(format_quantity(end, self.kind) for end in (least, greatest))
+            raise ValueError(f"a {self.kind} must lie in {shown}; found {text!r}")
         return value
 
     def __get_pydantic_core_schema__(

@@ -9,6 +9,7 @@ YAML 1.2's core rules.  Tags, anchors and aliases are refused, so that nothing i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ import yaml
 
 from archsim.errors import InputError, input_error
 
-MAX_BYTES: Final = 4 * 2**20
+MAX_BYTES: Final = 2**19
 MAX_DEPTH: Final = 32
 
 _INT: Final = re.compile(r"[+-]?[0-9]+")
@@ -77,33 +78,65 @@ def read_yaml(path: str | Path) -> Node:
     InputError
         Missing or unreadable file, text that is not YAML, duplicate keys, tags, aliases.
     """
-    path = Path(path)
+    return parse_yaml(read_text(path), shown_path(path))
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path as errors show it, on one line."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a small UTF-8 file.
+
+    Raises
+    ------
+    InputError
+        Missing, unreadable or too large a file, or another encoding.
+    """
+    path, shown = Path(path), shown_path(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)  # never more, whatever a device or a pipe delivers
     except OSError as error:
-        raise input_error(str(path), f"cannot be read ({error.strerror})") from error
+        raise input_error(shown, f"cannot be read ({error.strerror})") from error
+    except ValueError as error:  # a zero byte in the path
+        raise input_error(shown, f"cannot be read ({error})") from error
     if len(data) > MAX_BYTES:
-        raise input_error(str(path), f"file is larger than {MAX_BYTES // 2**20} MiB")
+        raise input_error(shown, f"file is larger than {MAX_BYTES // 2**10} KiB")
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise input_error(f"{path}:{line}", f"is not UTF-8 text ({error.reason})") from error
-    return parse_yaml(text, str(path))
+        raise input_error(f"{shown}:{line}", f"is not UTF-8 text ({error.reason})") from error
 
 
 def parse_yaml(text: str, file: str = "<text>") -> Node:
     """Parse ``text``; ``file`` is the name that errors give."""
+    loader: yaml.SafeLoader | None = None
     try:
-        events = yaml.parse(text, Loader=yaml.SafeLoader)
-        return _Builder(file).document(events)
+        loader = yaml.SafeLoader(text)
+        return _Builder(file).document(_events(loader))
+    except InputError:
+        raise
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise input_error(f"{file}:{line}", f"not YAML: {error.problem}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise input_error(f"{file}:{line}", f"not YAML: {error.reason}") from error
+    except (ValueError, OverflowError) as error:  # "\\U00110000": no such character
+        line = loader.line + 1 if loader is not None else 1
+        raise input_error(f"{file}:{line}", f"not YAML: {error}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _events(loader: yaml.SafeLoader) -> Iterator[Any]:
+    while loader.check_event():
+        yield loader.get_event()  # type: ignore[no-untyped-call]
 
 
 class _Builder:

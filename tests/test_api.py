@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,3 +169,77 @@ def test_public_names_exist() -> None:
         assert getattr(archsim, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = archsim.nothing
+
+
+def test_a_machine_may_be_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nbase: atom-c2750\n", encoding="utf-8")
+    found = archsim.predict(CONV3, path, method="direct_sparse", density=0.1)
+    assert found.machine == "mine"
+    plan = archsim.make_plan(CONV3, path, method="direct_sparse", density=0.1)
+    assert plan.method == "direct_sparse"
+
+
+@pytest.mark.parametrize("machine", [None, 3, ["atom-c2750"], {}, CONV3])
+def test_machines_of_a_wrong_type(machine: Any) -> None:
+    for verb in (archsim.predict, archsim.make_plan, archsim.measure):
+        with pytest.raises(InputError, match="machine: wrong type"):
+            verb(CONV3, machine, method="direct_sparse")
+
+
+@pytest.mark.parametrize("layer", [None, "conv3", 3, archsim.load_network("alexnet")])
+def test_layers_of_a_wrong_type(layer: Any) -> None:
+    for verb in (archsim.predict, archsim.make_plan):
+        with pytest.raises(InputError, match="layer: wrong type"):
+            verb(layer, "atom-c2750", method="direct_sparse")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"method": 3}, "method: must be text"),
+        ({"method": ["auto"]}, "method: must be text"),
+        ({"schedule": None}, "schedule: must be text"),
+        ({"isa": 3}, "isa: must be text"),
+        ({"isa": {}}, "isa: must be text"),
+        ({"clock": 2.0}, "clock: must be text"),
+        ({"model": 3}, "model: unknown"),
+        ({"seed": -1}, "seed: must be a whole number"),
+        ({"seed": 1.0}, "seed: must be a whole number"),
+        ({"seed": "x"}, "seed: must be a whole number"),
+        ({"batch": 2**31}, "batch: is too great"),
+        ({"batch": "8"}, "batch"),
+        ({"model": "park", "alpha": "3"}, "alpha: a number is due"),
+        ({"model": "park", "alpha": float("nan")}, "alpha: must be finite"),
+        ({"model": "park", "beta": float("inf")}, "beta: must be finite"),
+        ({"model": "park", "sgemm_flops_per_s": 10**400}, "sgemm_flops_per_s: must be finite"),
+        ({"model": "park", "stream_bytes_per_s": True}, "stream_bytes_per_s: a number is due"),
+        ({"density": 10**400}, "density: must lie in 0..1"),
+        ({"density_domain": ["spatial"]}, "density_domain: must be text"),
+        ({"pattern": [[1.0], [1.0, 2.0]]}, "weights must be an array"),
+        ({"pattern": "conv3.npz"}, "weights must be numbers"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_arguments_of_a_wrong_type(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        archsim.predict(CONV3, "atom-c2750", **({"method": "direct_sparse"} | arguments))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_time_that_is_not_finite_names_the_machine() -> None:
+    with pytest.raises(InputError, match=r"machine atom-c2750: its .* no finite time"):
+        archsim.predict(
+            CONV3, "atom-c2750", method="direct_sparse", density=0.1, model="park", alpha=1e300,
+            sgemm_flops_per_s=1e-300,
+        )  # fmt: skip
+
+
+def test_a_layer_beyond_this_computer_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(archsim.api, "by_ecm", fail)
+    with pytest.raises(InputError, match="layer conv3: is too large for direct_sparse"):
+        archsim.predict(CONV3, "atom-c2750", method="direct_sparse")

@@ -12,6 +12,7 @@ import pytest
 
 from archsim.cli import run
 from archsim.methods import METHODS
+from archsim.study import write_document
 
 ATOM = ["-m", "atom-c2750"]
 
@@ -41,7 +42,7 @@ def test_predict_json_is_the_document(capsys: pytest.CaptureFixture[str]) -> Non
     assert found["schema"] == 1
     assert found["archsim"]
     assert len(found["results"]) == 8 * len(METHODS)
-    assert found["totals"]["machines"]["atom-c2750"]["images_per_s"] > 0
+    assert found["totals"]["machines"]["atom-c2750"]["ecm"]["images_per_s"] > 0
     fc = next(r for r in found["results"] if r["layer"] == "fc6" and r["method"] == "direct_sparse")
     assert fc["seconds"] is None
     assert "output pixel" in fc["reason"]
@@ -140,6 +141,20 @@ def test_networks_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["machines", "show"], "Missing argument"),
         (["studdy"], "did you mean 'study'"),
         (["predict", "alexnet", "--machin", "x"], "No such option"),
+        (["predict", "alexnet", "--seed", "-1"], "--seed"),
+        (["predict", "alexnet", "--batch", "many"], "'many' is not a whole number"),
+        (["predict", "alexnet", "--threads", "3000000000"], "--threads"),
+        (["predict", "alexnet", "-m", ""], "must not be empty"),
+        (["predict", "alexnet", "--sparsity", ""], "must not be empty"),
+        (["predict", "alexnet", "--isa", ""], "must not be empty"),
+        (["predict", "alexnet", *ATOM, *ATOM], "two machines have one name"),
+        (["predict", "alexnet", *ATOM, "--alpha", "2"], "--alpha is for --model park"),
+        (["predict", "alexnet", *ATOM, "--beta", "2", "--stream", "1 GB/s"], "--beta, --stream"),
+        (["study", "lenet5", "-o", ""], "must not be empty"),
+        (["study", "lenet5", "--methods", "auto"], "a study runs every method"),
+        (["study", "lenet5", "-o", "/dev/null/x"], "cannot be written"),
+        (["machines", "new", "host", "--base", "host"], "built-in machine"),
+        (["machines", "new", "../x", "--base", "host"], "not a machine name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -220,3 +235,144 @@ def test_import_is_light(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith("[]\n")
     assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_min_seconds_is_finite(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    status, _, err = call(capsys, "measure", "lenet5", "--min-seconds", value)
+    assert status == 2
+    assert "must be finite" in err
+
+
+def test_text_from_files_is_plain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Neither markup nor terminal escapes of a file reach the terminal."""
+    machine = tmp_path / "mine.yaml"
+    machine.write_text(
+        'format: 1\nname: mine\nbase: atom-c2750\ndescription: "[/foo] [red]x \\e[31m"\n'
+    )
+    network = tmp_path / "net.yaml"
+    network.write_text(
+        'format: 1\nname: net\ndescription: "[/foo] \\e[31m"\n'
+        "layers:\n- {name: a, type: fc, C: 4, K: 4}\n"
+    )
+    for arguments in (
+        ("machines", "show", str(machine)),
+        ("networks", "show", str(network)),
+        ("predict", str(network), "-m", str(machine)),
+    ):
+        status, out, err = call(capsys, *arguments)
+        assert status == 0, err
+        assert "\x1b" not in out + err
+        assert ("net" if arguments[0] == "predict" else "[/foo]") in out
+    status, _, err = call(capsys, "predict", str(network), "\x1b[31m")
+    assert status == 2
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("command", ["machines list", "machines schema", "--help"])
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_output_that_cannot_be_written(command: str, redirection: str) -> None:
+    code = "from archsim.cli import main; main()"
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {command} {redirection}', sys.executable, code],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_reader_that_leaves() -> None:
+    code = "from archsim.cli import main; main()"
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" machines schema | true', sys.executable, code],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(MemoryError("9 TB"), 1), (OverflowError("9e999"), 2)]
+)
+def test_too_large_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("archsim.machinefile.load_machine", fail)
+    found, _, err = call(capsys, "machines", "show", "host")
+    assert found == status
+    assert err.count("\n") == 1
+    assert str(error) in err
+
+
+def test_study_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is named safely, and is not left behind empty."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    Path("net.yaml").write_text(
+        "format: 1\nname: my net\nlayers:\n- {name: a, type: fc, C: 4, K: 4}\n"
+    )
+    assert call(capsys, "study", "net.yaml", *ATOM, "--sparsity", "3")[0] == 2
+    assert [p.name for p in Path().iterdir()] == ["net.yaml"]
+    status, _, err = call(capsys, "study", "net.yaml", *ATOM, "--sparsity", "0.9")
+    assert status == 0, err
+    assert Path("study-my_net/results.json").exists()
+    assert not list(Path().rglob("*.part"))
+    assert [p.name for p in tmp_path.iterdir()] == ["cwd"]
+
+
+def test_results_are_replaced_together(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("old")
+    with pytest.raises(TypeError):
+        write_document({"schema": 1, "results": [None]}, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    assert (tmp_path / "results.json").read_text() == "old"
+
+
+def test_deep_results_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "deep.json"
+    file.write_text("[" * 100_000)
+    status, _, err = call(capsys, "report", str(file))
+    assert status == 2
+    assert "nested too deeply" in err
+
+
+def test_report_without_the_extra(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "study")
+    arguments = ["study", "lenet5", "conv2", *ATOM, "--sparsity", "0.9", "-o", folder]
+    assert call(capsys, *arguments)[0] == 0
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    status, out, err = call(capsys, "report", f"{folder}/results.json")
+    assert status == 0
+    assert "conv2" in out
+    assert "archsim[report]" in err
+
+
+def test_piped_tables_cut_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = call(capsys, "networks", "show", "alexnet")[1]
+    assert "published sparsities" in shown
+    assert "winograd_native" in shown
+    checked = call(capsys, "validate", "projections")[1]
+    assert "xeon-e5-2697v4-2s" in checked
+    assert "…" not in shown + checked
+
+
+def test_a_network_fits_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archsim.cli.options._PIPE_WIDTH", 80)
+    shown = call(capsys, "networks", "show", "alexnet")[1]
+    for whole in ("227x227", "37748736", "0.9181", "0.8422", "0.462"):
+        assert whole in shown
+    listed = call(capsys, "machines", "list")[1]
+    assert "xeon-phi-7250-1024bit" in listed
+    assert "Silvermont" not in listed

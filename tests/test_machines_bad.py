@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import archsim
 from archsim.errors import InputError
 from archsim.machinefile import load_machine, machine_from_node
 from archsim.yamlfile import parse_yaml
@@ -96,11 +98,28 @@ EDITS: list[tuple[str, str, str, str, list[str]]] = [
     ("cores with a unit", "cores: 8", "cores: 8 cores", "8 cores", ["allowed: a whole number"]),
     ("NaN", "clock: 2.4 GHz", "clock: .nan", ".nan", ["clock", "must be finite", "nan"]),
     ("infinite", "15 GB/s", ".inf", ".inf", ["memory[0].bandwidth", "must be finite"]),
+    ("too slow a clock", "2.4 GHz", "1 Hz", "1 Hz", ["clock", "must lie in 1 kHz..1000 THz"]),
+    ("endless latency", "95 ns", "1e7 s", "1e7 s", ["memory[0].latency", "must lie in"]),
+    ("too many cores", "cores: 8", "cores: 2000000", "cores: 2", ["cores", "1048576"]),
+    ("too many threads", "cores: 8", "cores: 131072", "cores: 1",
+     ["cores", "must not exceed 65536", "found 131072"]),
+    ("too few registers", "registers: 16", "registers: 3", "registers",
+     ["core.isa.sse42.registers", "greater than or equal to 4"]),
+    ("odd line", "    ways: 6", "    ways: 6\n    line: 48 B", "line: 48",
+     ["caches[0].line", "power of two", "48 B"]),
+    ("tiny line", "    ways: 6", "    ways: 6\n    line: 2 B", "line: 2",
+     ["caches[0].line", "at least 4 B"]),
+    ("odd page", "cores: 8", "page: 5000 B\ncores: 8", "page", ["page", "power of two", "5000"]),
+    ("page below the line", "cores: 8", "page: 32 B\ncores: 8", "page",
+     ["page", "no less than a cache line (64 B)"]),
+    ("memory named like a cache", "name: DDR", "name: L2  # here", "# here",
+     ["memory[0].name", "level names must differ", "L1, L2, L2"]),
     ("overflow", "2.4 GHz", "1e308 THz", "1e308", ["clock", "must be finite"]),
     ("NaN where no unit is due", "alpha: 1.2", "alpha: .nan", ".nan", ["rates.alpha", "finite"]),
     ("number as text", "alpha: 1.2", "alpha: '1.2'", "'1.2'",
      ["rates.alpha", "allowed: a number"]),
-    ("negative alpha", "alpha: 1.2", "alpha: -1", "-1", ["rates.alpha", "greater than 0"]),
+    ("negative alpha", "alpha: 1.2", "alpha: -1", "-1",
+     ["rates.alpha", "greater than or equal to 0.000001"]),
     ("empty value", "clock: 2.4 GHz", "clock:", "clock:", ["clock", "frequency"]),
     ("empty block", "rates:\n  alpha: 1.2", "rates:", "rates:",
      ["rates", "is empty", "allowed: a map"]),
@@ -261,6 +280,45 @@ def test_two_files_that_start_from_each_other(tmp_path: Path) -> None:
         load_machine(tmp_path / "a.yaml")
     assert str(caught.value).startswith(f"{tmp_path / 'b.yaml'}:3: base: base is circular")
     assert "a.yaml -> b.yaml -> a.yaml" in str(caught.value)
+
+
+def test_a_chain_of_bases_ends(tmp_path: Path) -> None:
+    for n in range(40):
+        base = "atom-c2750" if n == 0 else f"m{n - 1}.yaml"
+        (tmp_path / f"m{n}.yaml").write_text(f"name: m{n}\nbase: {base}\n", encoding="utf-8")
+    assert load_machine(tmp_path / "m15.yaml").name == "m15"
+    with pytest.raises(InputError, match="more than 16 files start from each other"):
+        load_machine(tmp_path / "m39.yaml")
+
+
+def test_a_zero_byte_in_a_name(tmp_path: Path) -> None:
+    for name in ("a\0b", "a\0b.yaml", tmp_path / "a\0b.yaml"):
+        with pytest.raises(InputError) as caught:
+            load_machine(name)
+        assert str(caught.value).isprintable()
+
+
+def test_machines_at_the_ends_of_the_ranges_give_finite_times(tmp_path: Path) -> None:
+    path = tmp_path / "slow.yaml"
+    slow = GOOD.replace("2.4 GHz", "1 kHz").replace("15 GB/s", "1 B/s").replace("95 ns", "1e6 s")
+    slow = re.sub(r"[\d.]+ /cycle", "1e-6 /cycle", slow)
+    slow = re.sub(
+        r"[\d.]+ B/cycle", "1e-6 B/cycle", re.sub(r"(?m)[\d.]+ cycles$", "1e9 cycles", slow)
+    )
+    fast = GOOD.replace("2.4 GHz", "1e3 THz").replace("15 GB/s", "1e18 B/s")
+    fast = re.sub(r"[\d.]+ /cycle", "1e6 /cycle", fast.replace("95 ns", "1e-6 ns"))
+    fast = re.sub(
+        r"[\d.]+ B/cycle", "1e9 B/cycle", re.sub(r"(?m)[\d.]+ cycles$", "1e-6 cycles", fast)
+    )
+    for text in (slow, fast):
+        path.write_text(text, encoding="utf-8")
+        for model in ("ecm", "park", "simulator"):
+            found = archsim.predict(
+                archsim.load_network("alexnet")["conv3"], path, density=0.1, model=model,
+                method="direct_sparse",
+            )  # fmt: skip
+            assert found.seconds is not None
+            assert 0 < found.seconds < float("inf")
 
 
 def test_an_error_in_the_base_names_the_base(tmp_path: Path) -> None:

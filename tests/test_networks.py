@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from archsim.errors import InputError
@@ -278,5 +280,88 @@ def test_bad_tables(tmp_path: Path, text: str, line: int, fragments: list[str]) 
 
 def test_a_table_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"name,C,K\n\xff,1,1\n")
-    with pytest.raises(InputError, match=r"x\.csv: is not UTF-8 text"):
+    with pytest.raises(InputError, match=r"x\.csv:2: is not UTF-8 text"):
         load_network(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("cell", ["1_0", "٣", "3x", "9" * 5000, "1x1_0"])
+def test_numbers_of_a_table_are_plain_digits(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(InputError, match=r"mine\.csv:2: layers\[0\]\.stride"):
+        table(tmp_path, f"name,C,K,stride\na,3,4,{cell}\n")
+
+
+def test_a_huge_table_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="larger than 512 KiB"):
+        table(tmp_path, "name,C,K\n" + "a,3,4\n" * 100_000)
+
+
+def test_the_name_of_a_table_is_made_one_of_a_network(tmp_path: Path) -> None:
+    for stem, name in [("_my (net)", "my _net_"), ("é", "network")]:
+        path = tmp_path / f"{stem}.csv"
+        path.write_text(TABLE, encoding="utf-8")
+        assert load_network(path).name == name
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "fragment"),
+    [
+        ({"C": 0}, "C: must lie in 1..1048576; found 0"),
+        ({"K": 2**20 + 1}, "K: must lie in"),
+        ({"C": 3.0}, "C: must be a whole number"),
+        ({"C": True}, "C: must be a whole number"),
+        ({"H": 2**16 + 1}, "H: must lie in 1..65536"),
+        ({"R": 1025}, "R: must lie in 1..1024"),
+        ({"groups": 0}, "groups: must lie in"),
+        ({"groups": 2}, "groups must divide"),
+        ({"stride": 0}, "stride: must lie in"),
+        ({"stride": (1, 0)}, "stride: must lie in"),
+        ({"stride": (1, 1, 1)}, "stride: must be one whole number or two"),
+        ({"dilation": "2"}, "dilation: must be a whole number"),
+        ({"pad": -1}, "pad: must lie in 0.."),
+        ({"pad": 4}, "pad: must not exceed the kernel's span (3, 3); found (4, 4)"),
+        ({"R": 10}, "does not fit into the padded input"),
+        ({"type": "full"}, "type: unknown; found 'full'"),
+        ({"type": "fc"}, "has C and K only"),
+        ({"name": ""}, "layer name: must be text"),
+        ({"name": "a\nb"}, "layer name: must be text without control characters"),
+        ({"name": "a" * 201}, "layer name: must not exceed 200"),
+        ({"name": 3}, "layer name: must be text"),
+    ],
+)
+def test_layers_that_cannot_be(changed: dict[str, Any], fragment: str) -> None:
+    fields: dict[str, Any] = {"name": "x", "C": 3, "K": 4, "H": 8, "W": 8, "R": 3, "S": 3}
+    with pytest.raises(InputError) as caught:
+        Layer(**(fields | changed))
+    assert fragment in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_number_stands_for_both_directions() -> None:
+    both: dict[str, Any] = {"stride": 2, "pad": [1, 1], "dilation": np.int64(1), "C": np.int64(3)}
+    layer = Layer("x", **({"K": 4, "H": 8, "W": 8, "R": 3, "S": 3} | both))
+    assert (layer.stride, layer.pad, layer.dilation, layer.P) == ((2, 2), (1, 1), (1, 1), 4)
+    assert type(layer.C) is int
+    assert hash(layer)
+
+
+@pytest.mark.parametrize("name", ["", "'-x'", "a/b", '"a\\nb"', "a" * 201])
+def test_names_of_networks(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"net\.yaml:2: name"):
+        own(tmp_path, GOOD.replace("name: mine", f"name: {name}"))
+
+
+def test_a_name_or_a_path_is_due() -> None:
+    wrong: Any
+    for wrong in (None, 3, ["alexnet"]):
+        with pytest.raises(InputError, match="network: wrong type"):
+            load_network(wrong)
+
+
+def test_a_network_contains_its_layers_and_their_names() -> None:
+    network = load_network("alexnet")
+    assert "conv3" in network
+    assert network["conv3"] in network
+    assert "conv9" not in network

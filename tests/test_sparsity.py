@@ -474,3 +474,25 @@ def test_a_drawn_pattern_names_its_seed() -> None:
 def test_layers_that_are_not_named_are_dense() -> None:
     empty = LayerSparsities()
     assert (empty["anything"].density, empty["anything"].label) == (1.0, "dense")
+
+
+@pytest.mark.parametrize("spec", ["a\0b", "a\0b.npz", "0_1", "٠.٩", "c1=0_1", [0.5], 10**400])
+def test_numbers_are_plain_digits_and_paths_without_zero_bytes(spec: Any) -> None:
+    assert refused(spec)
+
+
+def test_a_layer_given_twice(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {"c1": weights(C1), "c1.weight": weights(C1)}
+    np.savez(tmp_path / "w.npz", **arrays)
+    assert "c1: stands beside c1.weight" in refused(tmp_path / "w.npz")
+    for name in ("c1.mtx", "c1.mtx.gz"):
+        (tmp_path / name).write_bytes(b"")
+    assert "c1.mtx: stands beside c1.mtx.gz" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("density", ["0.5", None, True, [0.5], 10**400])
+def test_densities_are_numbers_and_weights_have_four_dimensions(density: Any) -> None:
+    with pytest.raises(InputError, match="density: "):
+        Sparsity(density)
+    with pytest.raises(InputError, match=r"weights: wrong shape; found \(3, 2\)"):
+        Sparsity(1.0, np.ones((3, 2), dtype=np.float32))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsim.units import UNITS, Unit, format_quantity, parse_quantity
+from archsim.units import RANGES, UNITS, Unit, format_quantity, parse_quantity
 
 # Written out, not computed: a wrong factor in the module must not repeat itself here.
 READINGS = [
@@ -116,6 +116,14 @@ def test_signs_are_a_field_s_own_rule() -> None:
         Unit("cycles", allow_zero=True).parse("-1 cycles")
     with pytest.raises(ValueError, match="must be above zero; found '-32 KiB'"):
         Unit("size").parse("-32 KiB")
+
+
+def test_quantities_lie_in_a_range_that_models_can_bear() -> None:
+    assert set(RANGES) == set(UNITS)
+    assert Unit("frequency").parse("1 kHz") == 1e3
+    for text, kind in [("999 Hz", "frequency"), ("1e7 s", "time"), ("0.5 B", "size")]:
+        with pytest.raises(ValueError, match=rf"a {kind} must lie in .*\.\..*; found '{text}'"):
+            Unit(kind).parse(text)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,8 @@ BROKEN = [
     ("truncated", "a: [1, 2\nb: {", 2, ["not YAML"]),
     ("open quote", 'a: "no end\n', 2, ["not YAML"]),
     ("control character", "a: 1\nb: \x07\n", 2, ["not YAML"]),
+    ("no such character", 'a: 1\nb: "\\U00110000"\n', 2, ["not YAML"]),
+    ("far from a character", 'a: "\\Uffffffff"\n', 1, ["not YAML"]),
     ("deep list", "x: 1\ny: " + "[" * 500 + "]" * 500, 2, [f"deeper than {MAX_DEPTH} levels"]),
     ("deep map", "{a: " * 500, 1, [f"deeper than {MAX_DEPTH} levels"]),
 ]
@@ -138,7 +140,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.yaml"
     with path.open("wb") as file:
         file.truncate(1000 * MAX_BYTES)  # a hole: takes no space
-    with pytest.raises(InputError, match=r"huge\.yaml: file is larger than 4 MiB"):
+    with pytest.raises(InputError, match=r"huge\.yaml: file is larger than 512 KiB"):
         read_yaml(path)
 
 
@@ -147,6 +149,12 @@ def test_an_endless_device_is_not_read() -> None:
         pytest.skip("no /dev/zero here")
     with pytest.raises(InputError, match="larger than"):
         read_yaml("/dev/zero")
+
+
+def test_a_zero_byte_in_a_path() -> None:
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        read_yaml("a\0b\n.yaml")
+    assert str(caught.value).isprintable()
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

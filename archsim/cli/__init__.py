@@ -7,8 +7,10 @@ Results go to stdout, progress and warnings to stderr.  Exit status: 0 done, 1 t
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -68,6 +70,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    if sys.stdout is None:  # archsim ... >&-
+        _say("there is no standard output to write to")
+        return 1
+    for stream in (sys.stdout, sys.stderr):
+        # a name that the terminal's encoding lacks must not end the program
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        status = _call(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader (head, less) has gone: leave quietly
+        _drop_output()
+        return 1
+    except OSError as error:
+        _drop_output()
+        _say(f"{error.filename or 'output'}: {error.strerror or error}")
+        return 1
+    return status
+
+
+def _call(arguments: list[str] | None) -> int:
+    """Run the command line; turn errors into one line and a status."""
     try:
         status = cli.main(args=arguments, prog_name="archsim", standalone_mode=False)
         return int(status or 0)
@@ -87,14 +112,26 @@ def run(arguments: list[str] | None = None) -> int:
     except ArchsimError as error:
         _say(str(error))
         return 1
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        _say(f"not enough memory{why}: a smaller batch or layer needs less")
+        return 1
+    except OverflowError as error:
+        _say(f"a number is too large ({error})")
+        return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         _say("interrupted")
         return 130
-    except BrokenPipeError:
-        # the reader (head, less) has gone: leave quietly, also when the buffers are flushed
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, so that flushing it at the end cannot fail."""
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _say(text: str) -> None:
-    click.echo("error: " + " ".join(text.splitlines()), err=True)
+    from archsim.report.record import clean
+
+    with suppress(OSError):  # nobody listens
+        click.echo("error: " + clean(" ".join(text.splitlines())), err=True)

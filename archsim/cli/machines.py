@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archsim.cli.options import json_option, print_json, print_tables, say
+from archsim.cli.options import (
+    filled,
+    filled_path,
+    json_option,
+    new_table,
+    one_line,
+    output_width,
+    plain,
+    print_json,
+    print_tables,
+    say,
+)
 
 if TYPE_CHECKING:
     from archsim.machine import Machine
+
+#: the least columns of a list with descriptions
+_WIDE = 120
 
 
 @click.group("machines")
@@ -45,17 +60,20 @@ def list_machines(as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "machines": rows})
         return
-    from rich.table import Table
-
-    table = Table(title="machines")
-    for column in ("name", "cores", "threads", "clock", "isa", "lanes", "peak", "memory", "what"):
+    table = new_table("machines")
+    table.add_column("name", no_wrap=True)
+    for column in ("cores", "threads", "clock", "isa", "lanes", "peak", "memory"):
         table.add_column(column, overflow="fold")
+    described = output_width() >= _WIDE
+    if described:
+        table.add_column("what", overflow="fold")
     for row in rows:
         table.add_row(
-            row["name"], str(row["cores"]), str(row["threads"]),
-            format_quantity(row["clock_hz"], "frequency"), row["isa"], str(row["lanes"]),
+            plain(row["name"]), str(row["cores"]), str(row["threads"]),
+            format_quantity(row["clock_hz"], "frequency"), plain(row["isa"]), str(row["lanes"]),
             format_quantity(row["peak_flops_per_s"], "flop rate"),
-            format_quantity(row["memory_bytes_per_s"], "bandwidth"), row["description"],
+            format_quantity(row["memory_bytes_per_s"], "bandwidth"),
+            *([plain(row["description"])] if described else []),
         )  # fmt: skip
     print_tables(table)
 
@@ -72,13 +90,12 @@ def show_machine(name: str, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "machine": machine.describe(), "numbers": rows})
         return
-    from rich.table import Table
-
-    table = Table(title=f"{machine.name}: {machine.description}")
+    table = new_table(f"{machine.name}: {machine.description}")
     for column in ("key", "value", "range", "kind", "source"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row["key"], row["value"], row["range"] or "", row["kind"], row["source"])
+        cells = (row["key"], row["value"], row["range"] or "", row["kind"], row["source"])
+        table.add_row(*map(plain, cells))
     print_tables(table)
 
 
@@ -121,7 +138,7 @@ def check_machines(files: tuple[str, ...], as_json: bool) -> None:
         rows.append({"file": file, "name": machine.name, "numbers": kinds})
         if not as_json:
             counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            click.echo(f"{file}: ok, {machine.name} ({counted})")
+            click.echo(one_line(f"{file}: ok, {machine.name} ({counted})"))
     if as_json:
         print_json({"schema": 1, "checked": rows})
 
@@ -147,36 +164,60 @@ def diff_machines(first: str, second: str, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "first": one.name, "second": two.name, "differences": rows})
         return
-    from rich.table import Table
-
-    table = Table(title=f"{one.name} and {two.name}: {len(rows)} differences")
+    table = new_table(f"{one.name} and {two.name}: {len(rows)} differences")
     for column in ("key", one.name, two.name):
-        table.add_column(column, overflow="fold")
+        table.add_column(plain(column), overflow="fold")
     for row in rows:
-        table.add_row(str(row["key"]), row["first"] or "-", row["second"] or "-")
+        table.add_row(*map(plain, (row["key"], row["first"] or "-", row["second"] or "-")))
     print_tables(table)
 
 
 @machines_command.command("new")
 @click.argument("name")
-@click.option("--base", required=True, help="Machine to start from.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--base", required=True, callback=filled, help="Machine to start from.")
+@click.option("-o", "--output", metavar="FILE", callback=filled_path,
               help="File to write [default: NAME.yaml]")  # fmt: skip
 def new_machine(name: str, base: str, output: Path | None) -> None:
     """Write the file of a new machine that starts from another one."""
     from archsim.errors import input_error
     from archsim.machineview import skeleton
 
+    _check_name(name)
     path = output or Path(f"{name}.yaml")
     text = skeleton(name, base)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        file = path.open("x", encoding="utf-8")
     except FileExistsError:
         raise input_error(str(path), "exists already; nothing was written") from None
     except OSError as error:
         raise input_error(str(path), f"cannot be written ({error.strerror})") from error
+    try:
+        with file:
+            file.write(text)
+    except BaseException as error:
+        with suppress(OSError):
+            path.unlink()
+        if isinstance(error, OSError):
+            raise input_error(str(path), f"cannot be written ({error.strerror})") from error
+        raise
     say(f"wrote {path}; check it with: archsim machines check {path}")
+
+
+def _check_name(name: str) -> None:
+    """Refuse what no machine file may be called, and the names that are taken."""
+    import re
+
+    from archsim.errors import input_error
+    from archsim.hostfacts import HOST
+    from archsim.machine import Machine
+    from archsim.machinefile import machine_names
+
+    rules = [getattr(rule, "pattern", None) for rule in Machine.model_fields["name"].metadata]
+    for pattern in filter(None, rules):
+        if not re.fullmatch(pattern, name):
+            raise input_error("NAME", "not a machine name", found=name, allowed=pattern)
+    if name in (*machine_names(), HOST):
+        raise input_error("NAME", "is the name of a built-in machine", found=name)
 
 
 @machines_command.command("schema")

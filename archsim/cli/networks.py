@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archsim.cli.options import json_option, print_json, print_tables
+from archsim.cli.options import json_option, new_table, one_line, plain, print_json, print_tables
 
 if TYPE_CHECKING:
-    from archsim.network import SparsityMap
+    from rich.table import Table
+
+    from archsim.network import Network, SparsityMap
 
 
 @click.group("networks")
@@ -40,15 +42,14 @@ def list_networks(as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "networks": rows})
         return
-    from rich.table import Table
-
-    table = Table(title="networks")
+    table = new_table("networks")
     for column in ("name", "layers", "M MAC", "M weights", "sparsity maps", "what"):
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
-            row["name"], str(row["layers"]), f"{row['macs'] / 1e6:.4g}",
-            f"{row['weights'] / 1e6:.4g}", ", ".join(row["sparsities"]), row["description"],
+            plain(row["name"]), str(row["layers"]), f"{row['macs'] / 1e6:.4g}",
+            f"{row['weights'] / 1e6:.4g}", plain(", ".join(row["sparsities"])),
+            plain(row["description"]),
         )  # fmt: skip
     print_tables(table)
 
@@ -79,22 +80,36 @@ def show_network(network: str, as_json: bool) -> None:
             }
         )
         return
-    from rich.table import Table
-
-    table = Table(title=f"{found.name}: {found.description}", caption=found.source)
-    for column in ("layer", "type", "C", "H x W", "K", "P x Q", "kernel", "stride", "pad", "groups",
-                   "M MAC", "weights", *found.sparsities):  # fmt: skip
-        table.add_column(column, justify="left" if column in ("layer", "type") else "right")
-    for y in found:
-        table.add_row(
-            y.name, y.type, str(y.C), f"{y.H}x{y.W}", str(y.K), f"{y.P}x{y.Q}", f"{y.R}x{y.S}",
-            f"{y.stride[0]}x{y.stride[1]}", f"{y.pad[0]}x{y.pad[1]}", str(y.groups),
-            f"{y.macs / 1e6:.4g}", str(y.weights),
-            *(_share(m, y.name) for m in found.sparsities.values()),
-        )  # fmt: skip
-    print_tables(table)
+    print_tables(_shapes(found), *([_sparsities(found)] if found.sparsities else []))
+    if found.sparsities:
+        click.echo()
     for name, entry in found.sparsities.items():
-        click.echo(f"{name} ({entry.domain}): {entry.description} [{entry.source}]")
+        click.echo(one_line(f"{name} ({entry.domain}): {entry.description} [{entry.source}]"))
+
+
+def _shapes(network: Network) -> Table:
+    table = new_table(f"{network.name}: {network.description}", network.source or "", gap=1)
+    table.add_column("layer", no_wrap=True)
+    for column in ("type", "C", "H x W", "K", "P x Q", "kernel", "stride", "pad", "groups",
+                   "M MAC", "weights"):  # fmt: skip
+        table.add_column(column, justify="left" if column == "type" else "right", overflow="fold")
+    for y in network:
+        table.add_row(
+            plain(y.name), y.type, str(y.C), f"{y.H}x{y.W}", str(y.K), f"{y.P}x{y.Q}",
+            f"{y.R}x{y.S}", f"{y.stride[0]}x{y.stride[1]}", f"{y.pad[0]}x{y.pad[1]}",
+            str(y.groups), f"{y.macs / 1e6:.4g}", str(y.weights),
+        )  # fmt: skip
+    return table
+
+
+def _sparsities(network: Network) -> Table:
+    table = new_table(f"{network.name}: published sparsities", gap=1)
+    table.add_column("layer", no_wrap=True)
+    for name in network.sparsities:
+        table.add_column(plain(name), justify="right", overflow="fold")
+    for y in network:
+        table.add_row(plain(y.name), *(_share(m, y.name) for m in network.sparsities.values()))
+    return table
 
 
 def _share(entry: SparsityMap, layer: str) -> str:

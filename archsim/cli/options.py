@@ -3,45 +3,109 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from archsim.machine import Machine
 
 F = TypeVar("F", bound=Callable[..., Any])
 Progress = Callable[[str, int, int], None]
+
+
+class Whole(click.IntRange):
+    """A whole number in a range; what is none is told so in plain words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{str(value)[:40]!r} is not a whole number", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_MOST = 2**31 - 1
+_PIPE_WIDTH = 10_000
+
+
+def filled(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse empty text, as an unset shell variable gives it."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if text is not None and not text.strip():
+            raise click.BadParameter("must not be empty", ctx, param)
+    return value
+
+
+def filled_path(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """Read a path; refuse empty text."""
+    return None if filled(ctx, param, value) is None else Path(str(value))
+
+
+def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse infinity and what is not a number."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"must be finite; found {value}", ctx, param)
+    return value
 
 
 def machine_option(default: tuple[str, ...]) -> Callable[[F], F]:
     """Add ``-m/--machine``, which repeats."""
     return click.option(
         "-m", "--machine", "machines", multiple=True, default=default, show_default=True,
-        metavar="NAME|FILE", help="Machine by name or file; repeats. 'host' is this machine.",
+        metavar="NAME|FILE", callback=filled,
+        help="Machine by name or file; repeats. 'host' is this machine.",
     )  # fmt: skip
 
 
-def workload_options(function: F) -> F:
+def load_machines(names: Sequence[str]) -> list[Machine]:
+    """Load machines; refuse two of one name, for results are told apart by it."""
+    from archsim.errors import input_error
+    from archsim.machinefile import load_machine
+
+    found: dict[str, Machine] = {}
+    for name in names:
+        machine = load_machine(name)
+        if machine.name in found:
+            raise input_error("--machine", "two machines have one name", found=machine.name)
+        found[machine.name] = machine
+    return list(found.values())
+
+
+def workload_options(*, auto: bool) -> Callable[[F], F]:
     """Add what describes the work: sparsity, methods, batch, threads, schedule, seed."""
     options = (
-        click.option("--sparsity", metavar="SPEC", help="Share of zeros: 0..1, a map of the "
+        click.option("--sparsity", metavar="SPEC", callback=filled,
+                     help="Share of zeros: 0..1, a map of the "
                      "network (gesl), FILE.npz, a folder of .mtx, FILE.yaml, or layer=VALUE,... "
                      "[default: the network's own map, else dense]"),
         click.option("--methods", default="all", show_default=True, metavar="LIST",
-                     help="Methods, comma separated; 'auto' keeps the fastest."),
+                     help="Methods, comma separated" + ("; 'auto' keeps the fastest." if auto
+                                                        else ".")),
         click.option("--schedule", default="auto", show_default=True,
                      help="Schedule of the methods that have it, such as row or row:dyn32."),
-        click.option("--batch", type=click.IntRange(min=1), help="Images."),
-        click.option("--threads", type=click.IntRange(min=1),
+        click.option("--batch", type=Whole(min=1, max=_MOST), metavar="N", help="Images."),
+        click.option("--threads", type=Whole(min=1, max=_MOST), metavar="N",
                      help="Threads [default: all hardware threads; host: physical cores]"),
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of patterns."),
+        click.option("--seed", type=Whole(min=0), metavar="N", default=0, show_default=True,
+                     help="Seed of patterns."),
     )  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
+
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 json_option = click.option(
@@ -62,7 +126,7 @@ def method_list(text: str) -> list[str]:
         get_method(name)
     if not names:
         raise click.BadParameter("no method is named", param_hint="--methods")
-    return names
+    return list(dict.fromkeys(names))
 
 
 def print_json(document: Any) -> None:
@@ -70,20 +134,56 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=1, allow_nan=False))
 
 
-def print_tables(*tables: Table) -> None:
-    """Print tables on stdout, as wide as the terminal, or 140 columns into a pipe."""
-    import sys
-
+def _console() -> Console:
+    """Return stdout: as wide as the terminal; into a pipe every line has the room it needs."""
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    for table in tables:
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def output_width() -> int:
+    """Return how many columns a table may have."""
+    return _console().width
+
+
+def print_tables(*tables: Table) -> None:
+    """Print tables on stdout, as wide as the terminal; into a pipe as wide as they are."""
+    console = _console()
+    for index, table in enumerate(tables):
+        if index:
+            console.print()
         console.print(table)
+
+
+def new_table(title: str, caption: str = "", *, gap: int = 2) -> Table:
+    """Return an empty table, as narrow as may be, titled with text from a file."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=plain(title), caption=plain(caption) if caption else None, title_justify="left",
+        caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False,
+        show_edge=False,
+    )  # fmt: skip
+
+
+def plain(text: str) -> Text:
+    """Return text from a file as a table shows it: no markup, no control characters."""
+    from rich.text import Text
+
+    return Text(one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Return text from a file as one line without control characters."""
+    from archsim.report.record import clean
+
+    return clean(" ".join(text.splitlines()))
 
 
 def say(text: str) -> None:
     """Print a remark on stderr."""
-    click.echo(text, err=True)
+    click.echo(one_line(text), err=True)
 
 
 @contextmanager
@@ -94,13 +194,13 @@ def progress_bar() -> Iterator[Progress]:
 
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description:<32}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
         task = bar.add_task("", total=None)
 
         def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=one_line(what), completed=done, total=total)
 
         yield update

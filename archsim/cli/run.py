@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli.options import (
+    filled,
+    finite,
     json_option,
+    load_machines,
     machine_option,
     method_list,
     print_json,
     print_tables,
     progress_bar,
+    say,
     workload_options,
 )
 
@@ -27,16 +31,16 @@ if TYPE_CHECKING:
 @click.argument("network")
 @click.argument("layers", nargs=-1)
 @machine_option(("host",))
-@workload_options
+@workload_options(auto=True)
 @click.option("--model", default="ecm", show_default=True, help="ecm, park or simulator.")
 @click.option(
     "--density-domain", default=None, help="spatial or winograd: where zeros are counted."
 )
 @click.option("--clock", default="sustained", show_default=True, help="sustained or nominal.")
-@click.option("--isa", help="Instruction set of the machine [default: the widest]")
+@click.option("--isa", callback=filled, help="Instruction set of the machine [default: the widest]")
 @click.option("--alpha", type=float, help="park: overhead of a sparse multiply-add.")
-@click.option("--beta", type=float, default=2.0, show_default=True,
-              help="park: bytes of a nonzero over bytes of a dense weight.")  # fmt: skip
+@click.option("--beta", type=float,
+              help="park: bytes of a nonzero over bytes of a dense one [default: 2]")  # fmt: skip
 @click.option("--sgemm", metavar="RATE", help="park: F, such as '2150 GFLOP/s'.")
 @click.option("--stream", metavar="RATE", help="park: B, such as '122 GB/s'.")
 @json_option
@@ -59,6 +63,15 @@ def predict_command(
     """Predict what each layer of NETWORK costs on a machine, without running anything."""
     from archsim.api import predict
 
+    published = {
+        "--alpha": settings["alpha"],
+        "--beta": settings["beta"],
+        "--sgemm": sgemm,
+        "--stream": stream,
+    }
+    _only_park(settings["model"], [key for key, value in published.items() if value is not None])
+    if settings["beta"] is None:
+        del settings["beta"]  # predict knows the default
     settings |= {
         "sgemm_flops_per_s": _rate("--sgemm", sgemm, "flop rate"),
         "stream_bytes_per_s": _rate("--stream", stream, "bandwidth"),
@@ -81,10 +94,12 @@ def predict_command(
 @click.argument("network")
 @click.argument("layers", nargs=-1)
 @machine_option(("host",))
-@workload_options
-@click.option("--isa", help="Instruction set [default: the widest, or ARCHSIM_ISA]")
+@workload_options(auto=True)
+@click.option(
+    "--isa", callback=filled, help="Instruction set [default: the widest, or ARCHSIM_ISA]"
+)
 @click.option("--min-seconds", type=click.FloatRange(min=0.0), default=0.1, show_default=True,
-              help="Repeat each kernel for at least so long.")  # fmt: skip
+              callback=finite, help="Repeat each kernel for at least so long.")  # fmt: skip
 @click.option("--check/--no-check", default=False, help="Compare with a float64 reference.")
 @json_option
 def measure_command(
@@ -112,6 +127,16 @@ def measure_command(
         return measure_together(layer, cases, machine, **settings)
 
     _each(network, layers, machines, sparsity, methods, as_json, layer_of)
+
+
+def _only_park(model: str, given: list[str]) -> None:
+    """Refuse parameters of the published model where another one predicts."""
+    if model != "park" and given:
+        raise click.UsageError(
+            f"{', '.join(given)} {'are' if len(given) > 1 else 'is'} for --model park; "
+            f"the model here is {model}",
+            click.get_current_context(),
+        )
 
 
 def _rate(name: str, text: str | None, kind: str) -> float | None:
@@ -143,16 +168,16 @@ def _each(
     layer_of: Callable[..., list[Result]],
 ) -> None:
     """Run every layer, machine and method; print them."""
-    from archsim.machinefile import load_machine
     from archsim.network import load_network
     from archsim.report.tables import results_table
     from archsim.result import document
     from archsim.sparsity import load_sparsity
+    from archsim.study import sum_up
 
     network: Network = load_network(network_name)
     sparsities: LayerSparsities = load_sparsity(sparsity, network)
     layers = [network[name] for name in names] if names else list(network)
-    machines = [load_machine(name) for name in machine_names]
+    machines = load_machines(machine_names)
     chosen = method_list(methods)
     cases = [(machine, layer) for machine in machines for layer in layers]
     results: list[Result] = []
@@ -162,13 +187,7 @@ def _each(
             results += layer_of(layer, machine, chosen, sparsities[layer.name])
         found = [result.as_dict() for result in results]
     totals: dict[str, Any] = {
-        "network": network.name,
-        "sparsity": sparsities.label,
-        "dense_bytes": float(sum(layer.dense_bytes for layer in layers)),
-        "sparse_bytes": sum(
-            min(float(y.dense_bytes), y.sparse_bytes(sparsities[y.name].density)) for y in layers
-        ),
-        "machines": {m.name: _totals(m.name, results) for m in machines},
+        **sum_up(network.name, layers, sparsities, results),
         "native_max_error": {
             f"{r.layer} {r.method}": r.max_error for r in results if r.max_error is not None
         },
@@ -180,12 +199,6 @@ def _each(
     print_tables(results_table(found))
     if any(r.model != "native" for r in results):
         for where, notes in totals["notes"].items():
-            click.echo(f"{where}: {'; '.join(notes)}", err=True)
+            say(f"{where}: {'; '.join(notes)}")
     for where, error in totals["native_max_error"].items():
-        click.echo(f"{where}: largest error {error:.1e} of the largest reference value", err=True)
-
-
-def _totals(machine: str, results: list[Result]) -> dict[str, Any]:
-    from archsim.study import sum_layers
-
-    return sum_layers([r for r in results if r.machine == machine])
+        say(f"{where}: largest error {error:.1e} of the largest reference value")

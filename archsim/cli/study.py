@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import click
 
 from archsim.cli.options import (
+    filled_path,
     json_option,
+    load_machines,
     machine_option,
     method_list,
     print_json,
@@ -26,10 +29,10 @@ _DEFAULT = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "host")
 @click.argument("network")
 @click.argument("layers", nargs=-1)
 @machine_option(_DEFAULT)
-@workload_options
+@workload_options(auto=False)
 @click.option("--model", "models", multiple=True, default=("ecm", "park"), show_default=True,
               help="Predictors: ecm, park, simulator; repeats.")  # fmt: skip
-@click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path),
+@click.option("-o", "--output", "folder", metavar="DIR", callback=filled_path,
               help="Folder for results and page [default: study-NETWORK]")  # fmt: skip
 @click.option("--native/--no-native", default=True, help="Measure on the host, if it is chosen.")
 @click.option("--curves/--no-curves", default=True, help="Also a range of sparsities per layer.")
@@ -55,18 +58,23 @@ def study_command(
     NETWORK is a built-in name, a YAML file or a CSV layer table. Without --batch each machine
     gets one image per hardware thread.
     """
-    from archsim.study import run_study
+    from archsim.network import load_network
+    from archsim.study import open_folder, run_study
 
-    with progress_bar() as progress:
+    chosen = load_network(network)
+    loaded = load_machines(machines)
+    names = _named(methods)
+    folder = folder or Path("study-" + re.sub(r"[^\w.-]", "_", chosen.name))
+    with open_folder(folder), progress_bar() as progress:
         found = run_study(
-            network, list(machines), layers=layers or None, batch=batch, threads=threads,
-            sparsity=sparsity, methods=method_list(methods), models=models, curves=curves,
+            chosen, loaded, layers=layers or None, batch=batch, threads=threads,
+            sparsity=sparsity, methods=names, models=models, curves=curves,
             native=native, schedule=schedule, seed=seed, progress=progress,
         )  # fmt: skip
     found.command = " ".join(["archsim", *sys.argv[1:]])
     document = found.as_document()
-    paths = found.write(folder or Path(f"study-{found.network.name}"), document)
-    paths += _page(document, paths[0].parent)
+    paths = found.write(folder, document)
+    paths += _page(document, folder / "report.html")
     if as_json:
         print_json(document)
     else:
@@ -77,16 +85,28 @@ def study_command(
 
 @click.command("report")
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "page", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("-o", "--output", "page", metavar="FILE", callback=filled_path,
               help="HTML page to write [default: report.html beside RESULTS]")  # fmt: skip
 def report_command(results: Path, page: Path | None) -> None:
     """Redraw table and page of a RESULTS file (results.json of a study)."""
-    from archsim.report.html import write_html
     from archsim.study import read_document
 
     document = read_document(results)
     _print_study(document)
-    say(f"wrote {write_html(document, page or results.parent / 'report.html')}")
+    for path in _page(document, page or results.parent / "report.html"):
+        say(f"wrote {path}")
+
+
+def _named(methods: str) -> list[str]:
+    """Read ``--methods`` of a study, which runs all that are named and keeps all of them."""
+    names = method_list(methods)
+    if names == ["auto"]:
+        raise click.BadParameter(
+            "a study runs every method that is named: give 'all' or names, not 'auto'",
+            click.get_current_context(),
+            param_hint="--methods",
+        )
+    return names
 
 
 def _print_study(document: dict[str, Any]) -> None:
@@ -95,13 +115,13 @@ def _print_study(document: dict[str, Any]) -> None:
     print_tables(*study_tables(document))
 
 
-def _page(document: dict[str, Any], folder: Path) -> list[Path]:
+def _page(document: dict[str, Any], path: Path) -> list[Path]:
     """Write the HTML page where the extra for it is installed; say so where it is not."""
     from archsim.errors import ArchsimError, InputError
     from archsim.report.html import write_html
 
     try:
-        return [write_html(document, folder / "report.html")]
+        return [write_html(document, path)]
     except InputError:
         raise
     except ArchsimError as error:

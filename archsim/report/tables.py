@@ -109,7 +109,7 @@ def _empty_table(study: StudyContents, machine: MachineFacts, first: Row, layout
         table.add_column("", no_wrap=True)
     table.add_column("sparsity", justify="right", no_wrap=True)
     for name in ("dense", *(_short(m) for m in layout.methods)):
-        table.add_column(f"{name}\n{unit}", justify="right", no_wrap=True)
+        table.add_column(Text(f"{name}\n{unit}"), justify="right", no_wrap=True)
     table.add_column("best", overflow="fold")
     table.add_column("speedup", justify="right", no_wrap=True)
     if layout.published:
