@@ -14,6 +14,8 @@ instruction set); the packed object runs on batches as often as wanted and obeys
     f32_direct_row.c   f32_lowered.c    SciPy's BLAS     C: register blocks, compiled once for each
                                                          instruction set; dispatch.c has the table
 
+DirectSparseLanes (lanes_layout.py, run_direct_lanes.c, f32_direct_lanes.c) is built like the first.
+
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
 
@@ -36,6 +38,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from archsim.kernels.dense import DenseGemm
+from archsim.kernels.direct_lanes import DirectSparseLanes
 from archsim.kernels.direct_row import DirectSparseRow
 from archsim.kernels.isa import IsaInfo, active_isa, isa_table, set_isa, supported_isas
 from archsim.kernels.lowered import LoweredSparse
@@ -46,6 +49,7 @@ from archsim.kernels.shapes import ConvShape
 __all__ = [
     "ConvShape",
     "DenseGemm",
+    "DirectSparseLanes",
     "DirectSparseRow",
     "IsaInfo",
     "LoweredSparse",

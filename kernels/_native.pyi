@@ -3,6 +3,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from archsim.kernels.lanes_layout import LanesLayout
 from archsim.kernels.shapes import ConvShape
 
 MOST_THREADS: int
@@ -23,6 +24,7 @@ class Streams:
         val: npt.NDArray[np.float32],
         lists: int,
         last_offset: int,
+        ahead: int = 0,
     ) -> None: ...
 
 class DirectRow:
@@ -34,6 +36,24 @@ class DirectRow:
         bias: npt.NDArray[np.float32],
         isa_index: int,
         blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
+
+class DirectLanes:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        layout: LanesLayout,
+        blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...
     @property

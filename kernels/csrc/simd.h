@@ -85,6 +85,12 @@ AS_INLINE as_vec as_load_aligned(const float *p)
     return *(const as_vec *)__builtin_assume_aligned(p, 4 * AS_LANES);
 }
 
+/* p must be aligned to the vector. */
+AS_INLINE void as_store_aligned(float *p, as_vec v)
+{
+    *(as_vec *)__builtin_assume_aligned(p, 4 * AS_LANES) = v;
+}
+
 AS_INLINE as_vec as_splat(float x)
 {
     return x - (as_vec){0}; /* not "+": -0.0f + 0.0f would be 0.0f */
