@@ -190,7 +190,8 @@ class Plan:
 
     ``blocking`` is handed to the native kernel of the same name, which runs exactly that.
     ``part_ptr`` cuts the units of ``products`` (output-channel blocks, output channels) among
-    the ``threads_per_image`` threads that share an image.
+    the ``threads_per_image`` threads that share an image, or the ``images_per_turn`` images that
+    SIMD lanes take together.
     """
 
     method: str
@@ -205,6 +206,7 @@ class Plan:
     part_ptr: tuple[int, ...]
     phases: tuple[Phase, ...]
     nonzeros: float = field(default=0.0)
+    images_per_turn: int = 1
 
     def __post_init__(self) -> None:
         names = tuple(phase.name for phase in self.phases)

@@ -111,9 +111,7 @@ class DirectSparseLanes(PackedSparseLayer):
             threads=threads, isa=info.name, bias=bias, relu=relu,
         )  # fmt: skip
         pointwise = mode == "pointwise"
-        layout = (
-            pointwise_layout(shape, number) if pointwise else lanes_layout(shape, number, mode)
-        )
+        layout = pointwise_layout(shape, number) if pointwise else lanes_layout(shape, number, mode)
         slabs = shape.group_channels * len(layout.plane_row)
         packed = pack_lanes(weights, shape, layout, number["slab_block"])
         channels = int((self._part_ptr[1:] - self._part_ptr[:-1]).max())
@@ -173,8 +171,7 @@ def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: Isa
 def _check_pointwise(number: Mapping[str, int], shape: ConvShape) -> None:
     if (shape.kernel_h, shape.kernel_w, *shape.stride, *shape.pad) != (1, 1, 1, 1, 0, 0):
         raise ValueError(
-            "blocking['mode']: pointwise needs a 1x1 kernel, stride 1 and no padding; "
-            f"got {shape}"
+            f"blocking['mode']: pointwise needs a 1x1 kernel, stride 1 and no padding; got {shape}"
         )
     vectors = pointwise_slab_pitch(shape, number["lanes"])
     for name, right in (("grid_rows", 1), ("grid_columns", 1), ("tile_rows", 1),
@@ -191,4 +188,6 @@ def _at_most(name: str, value: int, most: int, what: str) -> None:
 
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise ValueError(f"blocking[{name!r}]: must be at least {least} for this layer; got {value}")
+        raise ValueError(
+            f"blocking[{name!r}]: must be at least {least} for this layer; got {value}"
+        )

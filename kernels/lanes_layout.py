@@ -120,7 +120,7 @@ def lanes_layout(shape: ConvShape, number: Mapping[str, int], mode: str) -> Lane
     plane_size = max(end, (shape.out_h + residues.reach_rows) * pitch)
     if mode == "images":
         start = lane * residues.count * plane_size
-    blocks, chunks, pieces = _way_out(shape, number, _places(shape, number, mode), in_columns)
+    blocks, chunks, pieces = _way_out(number, _places(shape, number, mode), in_columns)
     planes = np.array([(a, b) for a in residues.rows for b in residues.columns], dtype=np.int64)
     return LanesLayout(
         lanes=lanes,
@@ -191,11 +191,13 @@ def _places(shape: ConvShape, number: Mapping[str, int], mode: str) -> Ints:
 
 
 def _way_out(
-    shape: ConvShape, number: Mapping[str, int], places: Ints, in_columns: int
+    number: Mapping[str, int], places: Ints, in_columns: int
 ) -> tuple[Ints, Ints, npt.NDArray[np.void]]:
     """Return blocks, chunks and pieces."""
     lanes = number["lanes"]
-    blocks, chunks, pieces = [], [], []
+    blocks: list[tuple[int, ...]] = []
+    chunks: list[tuple[int, ...]] = []
+    pieces: list[tuple[int, int, int]] = []
     for top in range(0, number["tile_rows"], number["reg_rows"]):
         rows = min(number["reg_rows"], number["tile_rows"] - top)
         for left in range(0, number["tile_columns"], number["reg_vectors"]):

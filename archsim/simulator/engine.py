@@ -70,7 +70,8 @@ def simulate(
     sharers = plan.threads_per_image
     groups = plan.threads // sharers
     barriers = [_Barrier(env, sharers) for _ in range(groups)]
-    images = [len(range(group, plan.batch, groups)) for group in range(groups)]
+    turns = ceil(plan.batch / plan.images_per_turn)
+    images = [len(range(group, turns, groups)) for group in range(groups)]
     state = _State(env, cycles, np.zeros(len(plan.phases)), np.zeros(len(cores)))
     for thread in range(groups * sharers):
         group = thread // sharers

@@ -224,14 +224,18 @@ def test_pickles(kit: Any, mode: str) -> None:
         ("tiles", {"grid_rows": 3}, "sub-images together; got"),
         ("tiles", {"plane_pitch": 7}, "'plane_pitch'.*at least"),
         ("images", {"tile_columns": 5}, "'tile_columns'.*at least 6"),
-        ("images", {"reg_rows": 1, "reg_vectors": 7}, r"at most blocking\['tile_columns'\] \(6\); got 7"),
+        (
+            "images",
+            {"reg_rows": 1, "reg_vectors": 7},
+            r"at most blocking\['tile_columns'\] \(6\); got 7",
+        ),
         ("images", {"reg_rows": 6, "reg_vectors": 6}, "a block of 36 vectors"),
         ("images", {"slab_block": 5}, "the slabs of a group"),
         ("images", {"lanes": 3}, "another instruction set"),
         ("pointwise", {}, "pointwise needs a 1x1 kernel"),
     ],
 )
-def test_bad_blockings(kit: Any, mode: str, changes: dict[str, int], text: str) -> None:
+def test_bad_blockings(kit: Any, mode: str, changes: dict[str, Any], text: str) -> None:
     case = kit.case(ConvShape(4, 6, 6, 6, 3, 3, pad=(1, 1)))
     with pytest.raises(ValueError, match=text):
         _pack(kit, case, mode, **changes)
