@@ -40,7 +40,7 @@ except ModuleNotFoundError as error:
 from archsim.kernels.dense import DenseGemm
 from archsim.kernels.direct_lanes import DirectSparseLanes
 from archsim.kernels.direct_row import DirectSparseRow
-from archsim.kernels.isa import IsaInfo, active_isa, isa_table, set_isa, supported_isas
+from archsim.kernels.isa import IsaInfo, active_isa, isa_table, load_roof, set_isa, supported_isas
 from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
@@ -57,6 +57,7 @@ __all__ = [
     "active_isa",
     "conv2d",
     "isa_table",
+    "load_roof",
     "set_isa",
     "supported_isas",
 ]

@@ -99,6 +99,8 @@ cdef extern from "archsim_native.h" nogil:
     int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                             as_seconds *seconds)
 
+    double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift)
+
     ctypedef struct as_lowered:
         as_shape shape
         as_team team

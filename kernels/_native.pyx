@@ -24,10 +24,12 @@ from archsim.kernels._capi cimport (
     as_direct_row,
     as_direct_row_run,
     as_free,
+    as_isa,
     as_isa_at,
     as_isa_built,
     as_isa_count,
     as_isa_supported,
+    as_load_roof,
     as_lanes_block,
     as_lanes_chunk,
     as_lanes_piece,
@@ -63,6 +65,22 @@ def isa_rows():
 def pool_workers():
     """Worker threads that this process has (the callers of runs are not among them)."""
     return as_pool_workers()
+
+
+def load_roof(int isa_index, int64_t vectors, int64_t repeats, bint aligned):
+    """Seconds of `repeats` walks over so many vectors (a multiple of 12), a multiply-add each."""
+    cdef const as_isa *isa
+    cdef double seconds
+    if not (0 <= isa_index < as_isa_count() and as_isa_supported(isa_index)):
+        raise ValueError(f"isa_index: got {isa_index}, which cannot run here")
+    if vectors < 12 or vectors % 12 or vectors > 2**24 or repeats < 1:
+        raise ValueError(f"vectors, repeats: got {vectors}, {repeats}")
+    isa = as_isa_at(isa_index)
+    with nogil:
+        seconds = as_load_roof(isa, vectors, repeats, 0 if aligned else 1)
+    if seconds < 0:
+        raise MemoryError(f"no memory for {vectors} vectors")
+    return seconds
 
 
 cdef class Buffers:

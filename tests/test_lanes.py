@@ -116,6 +116,7 @@ def test_plan_and_kernel_agree_on_the_geometry(layer: Layer, lanes: int) -> None
 def test_a_density_is_the_mean_of_patterns() -> None:
     layer, machine = LAYERS[0], MACHINES["xeon-e5-2697v4-2s"]
     drawn = Sparsity(0.2).draw(layer, seed=3)
+    assert drawn.weights is not None
     density = np.count_nonzero(drawn.weights) / layer.weights
     common: dict[str, Any] = {"method": "direct_sparse", "schedule": "lanes:flat", "threads": 2}
     uniform = make_plan(layer, machine, density=density, **common)

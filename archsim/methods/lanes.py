@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import NotApplicableError
-from archsim.methods.lanes_cost import Choice, choose, chunks, fours, register_blocks
+from archsim.methods.lanes_cost import (
+    Choice,
+    choose,
+    chunks,
+    fours,
+    register_blocks,
+    threads_per_turn,
+)
 from archsim.methods.lanes_geometry import MODES, Mode
 from archsim.methods.sharing import balanced_parts, even_parts, part_counts, share
 from archsim.methods.streams import (
@@ -116,11 +123,11 @@ def plan_choice(
     layer: Layer, sparsity: Sparsity, choice: Choice, *, batch: int, threads: int, target: Target
 ) -> Plan:
     """Plan a layout and blocks that were chosen."""
-    counts = _counts(layer, sparsity, choice, batch, threads)
+    counts = _counts(layer, sparsity, choice, batch, threads, target)
     geometry = choice.geometry
     part_ptr = balanced_parts(counts.nonzeros[counts.unit_kind], counts.sharers)
     tiles = share(counts.turns, threads, counts.sharers, part_counts(part_ptr, counts.unit_kind))
-    barriers = ceil(counts.turns * counts.sharers / threads) * 2 if counts.sharers > 1 else 0
+    barriers = ceil(counts.turns / (threads // counts.sharers)) * 2 if counts.sharers > 1 else 0
     products = Phase(
         name="products",
         tiles=tiles,
@@ -162,7 +169,9 @@ def plan_choice(
     )
 
 
-def _counts(layer: Layer, sparsity: Sparsity, choice: Choice, batch: int, threads: int) -> _Counts:
+def _counts(
+    layer: Layer, sparsity: Sparsity, choice: Choice, batch: int, threads: int, target: Target
+) -> _Counts:
     geometry = choice.geometry
     turns = ceil(batch / geometry.images)
     group_slabs = layer.C // layer.groups * geometry.planes
@@ -185,7 +194,7 @@ def _counts(layer: Layer, sparsity: Sparsity, choice: Choice, batch: int, thread
     lane_bytes = FLOAT_BYTES * geometry.lanes * geometry.in_rows * geometry.in_columns
     turn_bytes: float = geometry.images * (layer.input_bytes + layer.output_bytes)
     turn_bytes += layer.C * geometry.planes * lane_bytes + _NONZERO_BYTES * total
-    sharers = max(1, threads // turns)
+    sharers = threads_per_turn(turns, threads, target)
     return _Counts(
         layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, float(turn_bytes)
     )

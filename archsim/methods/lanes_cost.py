@@ -22,10 +22,11 @@ from archsim.plan import Target
 # since Haswell and Zen), and an accumulator waits for its last multiply-add.
 LOAD: Final = 0.5
 CHAIN: Final = 4.0
-# The same load from the second level: `benchmarks/direct.py --roof`, 384 KiB over 24 KiB.
+# The same load of a line of 64 bytes from the second level, and from beyond it
+# (`benchmarks/direct.py --roof` on a Sapphire Rapids core: 24 against 384 KiB and 4 MiB).
 LOAD_L2: Final = 1.1
-# And from beyond it, third level (same command, 4 MiB of a core with 2 MiB).
-LOAD_FAR: Final = 2.5
+LOAD_FAR: Final = 5.0
+_LINE_BYTES: Final = 64
 # Entering and leaving a list of nonzeros: one mispredicted end of the loop (20 cycles since
 # Skylake: Fog, microarchitecture, section 3.8) and the call.
 CALL: Final = 30.0
@@ -103,22 +104,30 @@ def _blocked(
         return None
     window = geometry.window(*reg)
     turns = ceil(batch / geometry.images)
-    sharers = max(1, threads // turns)
+    sharers = threads_per_turn(turns, threads, target)
     fits = max(1, int(_level_bytes(target, 1, sharers) / (window * vector)))
     # every thread of an image looks at all of its slabs, once per register block
     far = load_cycles(slabs * geometry.in_rows * geometry.in_columns * vector, target, sharers)
     passes = sum(register_blocks(geometry, reg).values())
-    touched = layer.C * geometry.planes * window * passes * max(far, LOAD_L2)
+    touched = layer.C * geometry.planes * window * passes * far
     best = None
     for count in sorted({1, 2, 3, ceil(slabs / fits), ceil(slabs / fits / 2)}):
         block = ceil(slabs / min(count, slabs))
         load = load_cycles(block * window * vector, target, sharers)
         cycles = _products(layer, geometry, reg, nonzeros, ceil(slabs / block), load)
         cycles += _conversions(layer, geometry, reg)
-        cycles = max(1, ceil(turns / threads)) * (cycles / sharers + touched)
+        cycles = ceil(turns / (threads // sharers)) * (cycles / sharers + touched)
         if best is None or cycles < best.cycles:
             best = Choice(geometry, reg, block, cycles)
     return best
+
+
+def threads_per_turn(turns: int, threads: int, target: Target) -> int:
+    """Return how many threads share a turn: those of a core, more where there are few turns.
+
+    Threads of a core have its first level in common, and read the same window of input.
+    """
+    return min(threads, max(threads // turns, target.threads_per_core))
 
 
 def _level_bytes(target: Target, level: int, sharers: int) -> float:
@@ -133,7 +142,8 @@ def load_cycles(window_bytes: float, target: Target, sharers: int) -> float:
     """Return the cycles of a vector load from a window that is walked again and again."""
     if window_bytes <= _level_bytes(target, 1, sharers):
         return LOAD
-    return LOAD_L2 if window_bytes <= _level_bytes(target, 2, sharers) else LOAD_FAR
+    line = LOAD_L2 if window_bytes <= _level_bytes(target, 2, sharers) else LOAD_FAR
+    return max(LOAD, line * FLOAT_BYTES * target.lanes / _LINE_BYTES)
 
 
 def _products(

@@ -163,6 +163,10 @@ enum { AS_LANES_READY = 8 };
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
 
+/* Seconds of `repeats` walks over `count` vectors that begin `shift` floats behind an aligned one, one
+ * multiply-add each; < 0: no memory. count is a multiple of 12. */
+double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift);
+
 /* ---- lowering (im2col.c) ----
  *
  * Row (c * kernel_h + r) * kernel_w + s of the lowered matrix holds what weight (c, r, s) meets at

@@ -109,6 +109,26 @@ static void pick(const float *from, int64_t step, int64_t count, float *to)
     }
 }
 
+static void roof(const float *from, int64_t count, int64_t repeats, float *to)
+{
+    enum { SUMS = 12 };
+    as_vec acc[SUMS] = {{0}}, sum = {0};
+    const as_vec weight = as_splat(0.5f);
+    assert(count % SUMS == 0);
+    for (int64_t r = 0; r < repeats; ++r) {
+        const float *at = from;
+        AS_OPAQUE(at); /* each walk loads anew */
+        for (int64_t j = 0; j < count; j += SUMS, at += SUMS * AS_LANES) {
+            AS_UNROLL for (int i = 0; i < SUMS; ++i)
+                acc[i] += weight * as_load(at + i * AS_LANES);
+        }
+    }
+    AS_UNROLL for (int i = 0; i < SUMS; ++i)
+        sum += acc[i];
+    *to = 0.0f;
+    for (int i = 0; i < AS_LANES; ++i) *to += sum[i];
+}
+
 #define AS_ENTRY(rows, vectors) [rows][vectors] = tile_##rows##x##vectors,
 extern const as_direct_lanes_kernels AS_EXPORT(as_f32_direct_lanes);
 const as_direct_lanes_kernels AS_EXPORT(as_f32_direct_lanes) = {
@@ -116,4 +136,5 @@ const as_direct_lanes_kernels AS_EXPORT(as_f32_direct_lanes) = {
     .in = into_lanes,
     .out = out_of_lanes,
     .pick = pick,
+    .roof = roof,
 };

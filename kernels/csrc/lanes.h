@@ -69,11 +69,17 @@ typedef void (*as_lanes_out_fn)(const float *from, int64_t positions, const as_l
 /* to[i] = from[i * step] for i < count. */
 typedef void (*as_lanes_pick_fn)(const float *from, int64_t step, int64_t count, float *to);
 
+/* The limit of all these loops, for benchmarks: `repeats` walks over `count` vectors from `from`, each
+ * loaded by one multiply-add, no weights and no offsets. count is a multiple of 12; `from` need only
+ * be aligned as float. The sums' sum goes to *to. */
+typedef void (*as_lanes_roof_fn)(const float *from, int64_t count, int64_t repeats, float *to);
+
 typedef struct {
     as_lanes_tile_fn tile[AS_TILE_SIDE][AS_TILE_SIDE]; /* [rows][vectors]; NULL: does not fit */
     as_lanes_in_fn in;
     as_lanes_out_fn out;
     as_lanes_pick_fn pick;
+    as_lanes_roof_fn roof;
 } as_direct_lanes_kernels;
 
 #endif

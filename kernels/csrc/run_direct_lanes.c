@@ -194,3 +194,16 @@ int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int6
                               .per_turn = layer->images};
     return as_team_run(&layer->team, &method, layer, x, out, images, seconds);
 }
+
+double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift)
+{
+    float sum, *from = as_alloc((size_t)((count + 1) * isa->lanes) * sizeof(float));
+    if (from == NULL)
+        return -1.0;
+    isa->direct_lanes->roof(from + shift, count, 1, &sum);
+    const double start = as_now();
+    isa->direct_lanes->roof(from + shift, count, repeats, &sum);
+    const double seconds = as_now() - start;
+    as_free(from);
+    return seconds;
+}

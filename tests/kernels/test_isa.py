@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape, active_isa, isa_table, set_isa, supported_isas
+from archsim.kernels import (
+    ConvShape,
+    _native,
+    active_isa,
+    isa_table,
+    load_roof,
+    set_isa,
+    supported_isas,
+)
 
 NAMES = ("baseline", "sse42", "avx2", "avx512", "neon")
 
@@ -115,3 +123,12 @@ def test_a_register_block_too_many_is_refused(kit: Any, isa: str) -> None:
         kit.pack("direct", case, isa=isa, reg_rows=info.accumulators + 1, reg_vectors=1)
     with pytest.raises(ValueError, match=f"registers for {info.accumulators}"):
         kit.pack("lowered", case, isa=isa, pixel_vectors=info.accumulators + 1)
+
+
+def test_load_roof_is_a_rate(isa: str) -> None:
+    assert load_roof(isa) > 1e8
+    assert load_roof(isa, aligned=False) > 1e8
+    with pytest.raises(ValueError, match="cannot run here"):
+        _native.load_roof(len(isa_table()), 12, 1, True)
+    with pytest.raises(ValueError, match="vectors, repeats"):
+        _native.load_roof(0, 13, 1, True)
