@@ -69,7 +69,7 @@ def torch_peers(layer: Layer, x: Any, weights: Any) -> dict[str, Call]:
     torch.set_grad_enabled(False)
     functional = torch.nn.functional
     geometry = (layer.stride, layer.pad, layer.dilation, layer.groups)
-    w, calls = torch.from_numpy(weights), {}
+    w, calls = torch.from_numpy(weights.copy()), {}
     for name, form in (("nchw", torch.contiguous_format), ("cl", torch.channels_last)):
         tx = torch.from_numpy(x).contiguous(memory_format=form)
         tw = w.contiguous(memory_format=form)

@@ -22,10 +22,11 @@ from archsim.plan import Target
 # since Haswell and Zen), and an accumulator waits for its last multiply-add.
 LOAD: Final = 0.5
 CHAIN: Final = 4.0
-# The same load of a line of 64 bytes from the second level, and from beyond it
-# (`benchmarks/direct.py --roof` on a Sapphire Rapids core: 24 against 384 KiB and 4 MiB).
+# The same load from the second level, and from beyond it (`benchmarks/direct.py --roof` on a
+# Sapphire Rapids core, 24 against 384 KiB and 4 MiB, the latter halved for its slow third level).
+# Per vector up to a line: cores with narrower vectors have narrower paths between their levels.
 LOAD_L2: Final = 1.1
-LOAD_FAR: Final = 5.0
+LOAD_FAR: Final = 2.5
 _LINE_BYTES: Final = 64
 # Entering and leaving a list of nonzeros: one mispredicted end of the loop (20 cycles since
 # Skylake: Fog, microarchitecture, section 3.8) and the call.
@@ -143,7 +144,7 @@ def load_cycles(window_bytes: float, target: Target, sharers: int) -> float:
     if window_bytes <= _level_bytes(target, 1, sharers):
         return LOAD
     line = LOAD_L2 if window_bytes <= _level_bytes(target, 2, sharers) else LOAD_FAR
-    return max(LOAD, line * FLOAT_BYTES * target.lanes / _LINE_BYTES)
+    return line * max(1.0, FLOAT_BYTES * target.lanes / _LINE_BYTES)
 
 
 def _products(
