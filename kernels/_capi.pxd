@@ -62,7 +62,6 @@ cdef extern from "archsim_native.h" nogil:
 
     enum:
         AS_LANES_AHEAD
-        AS_LANES_READY
 
     ctypedef struct as_lanes_block:
         pass

@@ -13,7 +13,6 @@ from archsim.kernels._capi cimport (
     AS_ERR_MEMORY,
     AS_ERR_THREADS,
     AS_LANES_AHEAD,
-    AS_LANES_READY,
     AS_MOST_THREADS,
     AS_OK,
     as_alloc,
@@ -307,7 +306,7 @@ cdef class DirectLanes:
         self.x = Buffers(groups, slabs * layout.slab_pitch)
         self.planes = Buffers(threads, planes)
         self.sums = Buffers(threads, blocking["channels_of_part"] * vector)
-        self.ready = Buffers(threads, AS_LANES_READY * (vector + 3 * layout.lanes))
+        self.ready = Buffers(threads, vector + 3 * layout.lanes)
         d.x, d.planes = self.x.items, self.planes.items
         d.sums, d.ready = self.sums.items, self.ready.items
 

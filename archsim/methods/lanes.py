@@ -47,7 +47,6 @@ SCHEDULES: Final[dict[str, tuple[Mode, ...]]] = {
 }
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _AHEAD: Final = 4  # offsets that are read before the first nonzero of a list
-_READY: Final = 8  # output channels whose sums wait together to leave lane layout
 _GAPS: Final = 16  # output channels after which a slab counts as not seen
 
 
@@ -347,7 +346,7 @@ def _output_phase(counts: _Counts, threads: int) -> Phase:
             branches=pieces + rows * len(widths),
         ),
         streams=(
-            stream("sums", "read", sums, _READY * sums),
+            stream("sums", "read", sums, sums),
             stream("output", "write", output, first),
         ),
         waits_for="products",

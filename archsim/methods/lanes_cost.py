@@ -15,6 +15,7 @@ from math import ceil
 from typing import Final
 
 from archsim.methods.lanes_geometry import Geometry, Mode, geometries
+from archsim.methods.row_variants import row_variant
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
@@ -185,9 +186,12 @@ def row_cycles(layer: Layer, nonzeros: float, batch: int, threads: int, target: 
     line = target.line_bytes // FLOAT_BYTES
     crossing = min(1.0, (target.lanes - 1) / line)  # of a random place; a crossing load is two
     passes = ceil(vectors / accumulators(target))
-    window = 32 * FLOAT_BYTES * (layer.H + layer.pad[0]) * (layer.W + layer.pad[1])
+    group_channels = layer.C // layer.groups
+    _, variant = row_variant("row", target)
+    block = variant.channel_block(group_channels, nonzeros / layer.K)
+    window = block * FLOAT_BYTES * (layer.H + layer.pad[0]) * (layer.W + layer.pad[1])
     load = load_cycles(window, target, max(sharers, min(target.threads_per_core, threads)))
-    blocks = ceil(layer.C // layer.groups / 32)
+    blocks = ceil(group_channels / block)
     products = nonzeros * max(CHAIN * passes, LOAD * passes + load * (1.0 + crossing) * vectors)
     spills = layer.K * ((blocks - 1) * SPILL * vectors + blocks * passes * CALL)
     copied = layer.C * layer.H * (1.0 + layer.W / target.lanes) * COPY

@@ -153,12 +153,8 @@ typedef struct {
     float *const *x;       /* one of each group of threads */
     float *const *planes;  /* one of each thread */
     float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
-    float *const *ready;   /* one of each thread: AS_LANES_READY * (most_vectors + 3) vectors */
+    float *const *ready;   /* one of each thread: most_vectors + 3 vectors */
 } as_direct_lanes;
-
-/* Output channels whose final sums wait together to leave lane layout: enough that none is read
- * while its stores are still on their way, few enough to stay in L1 beside the input. */
-enum { AS_LANES_READY = 8 };
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);

@@ -86,75 +86,64 @@ static void copy_pixels(void *layer, const as_turn *turn)
 
 /* ---- products and output ---- */
 
+/* One output channel in this many is timed on its way out; the clock costs as much as a small one. */
+enum { TIMED = 16 };
+
 /* What one thread does of one group in one register block. */
 typedef struct {
     const as_direct_lanes *d;
     const as_turn *turn;
     const as_lanes_block *block;
-    const float *in;       /* the group's first slab, at the block */
+    const float *in; /* the group's first slab, at the block */
     int64_t group;
-    int64_t first, last;   /* output channels of the group */
-    float *out;            /* the group's first output channel */
-    double output_seconds; /* of the first channels that were brought out ... */
-    int64_t timed;         /* ... and how many those were */
+    int64_t first, last; /* output channels of the group */
+    float *out;          /* the group's first output channel */
+    int used;            /* lanes that leave lane layout */
 } block_part;
 
-static void bring_out(block_part *p, int64_t channel, int64_t count)
+static void bring_out(const block_part *p, const float *ready, float *out)
 {
     const as_direct_lanes *d = p->d;
-    const int64_t lanes = d->isa->lanes, plane = d->shape.out_height * d->shape.out_width;
-    const int64_t used =
-        d->images > 1 ? p->turn->images - p->turn->image * d->images : d->isa->lanes;
-    const double start = p->timed ? 0.0 : as_now();
-    for (int64_t i = 0; i < count; ++i) {
-        const float *ready = d->ready[p->turn->thread] + i * (d->most_vectors + 3) * lanes;
-        for (int64_t j = p->block->first_chunk; j < p->block->last_chunk; ++j) {
-            const as_lanes_chunk *chunk = &d->chunk[j];
-            d->isa->direct_lanes->out(ready + chunk->vector * lanes, chunk->positions,
-                                      d->piece + chunk->first_piece,
-                                      chunk->last_piece - chunk->first_piece,
-                                      (int)as_min(used, lanes), p->out + (channel + i) * plane);
-        }
-    }
-    if (p->timed == 0) {
-        p->output_seconds = as_now() - start;
-        p->timed = count;
+    const int64_t lanes = d->isa->lanes;
+    for (int64_t j = p->block->first_chunk; j < p->block->last_chunk; ++j) {
+        const as_lanes_chunk *chunk = &d->chunk[j];
+        d->isa->direct_lanes->out(ready + chunk->vector * lanes, chunk->positions,
+                                  d->piece + chunk->first_piece,
+                                  chunk->last_piece - chunk->first_piece, p->used, out);
     }
 }
 
 /* All output channels of the part over one slab block. */
-static void slab_block(block_part *p, int64_t b)
+static void slab_block(const block_part *p, int64_t b)
 {
     const as_direct_lanes *d = p->d;
     const int64_t in_group = d->shape.out_channels / d->shape.groups;
     const int64_t plane = d->shape.out_height * d->shape.out_width, lanes = d->isa->lanes;
     const int64_t *list = d->ptr + (p->group * d->slab_blocks + b) * in_group;
-    const int last = b == d->slab_blocks - 1;
+    const int last = b == d->slab_blocks - 1, leaves = last && !d->pointwise;
     const as_lanes_tile_fn tile_fn = d->isa->direct_lanes->tile[p->block->rows][p->block->vectors];
-    const int64_t ready_pitch = (d->most_vectors + 3) * lanes;
+    float *ready = d->ready[p->turn->thread];
     as_lanes_tile tile = {.in = p->in,
                           .in_pitch = d->in_columns * lanes,
                           .relu = last && d->relu,
                           .last_lanes = last ? (int)p->block->last_lanes : 0};
-    int64_t waiting = 0;
     for (int64_t k = p->first; k < p->last; ++k) {
         float *sums = d->sums[p->turn->thread] + (k - p->first) * d->most_vectors * lanes;
+        float *out = p->out + k * plane;
         tile.off = d->off + list[k];
         tile.val = d->val + list[k];
         tile.n = list[k + 1] - list[k];
         tile.from = b == 0 ? NULL : sums;
         tile.start = d->bias[p->group * in_group + k];
-        if (!last)
-            tile.to = sums;
-        else if (d->pointwise)
-            tile.to = p->out + k * plane + p->block->in;
-        else
-            tile.to = d->ready[p->turn->thread] + waiting++ * ready_pitch;
+        tile.to = !last ? sums : leaves ? ready : out + p->block->in;
         tile_fn(&tile);
-        if (waiting == AS_LANES_READY || (waiting && k == p->last - 1)) {
-            bring_out(p, k + 1 - waiting, waiting);
-            waiting = 0;
-        }
+        if (!leaves)
+            continue;
+        const int timed = (k - p->first) % TIMED == 0;
+        const double start = timed ? as_now() : 0.0;
+        bring_out(p, ready, out);
+        if (timed)
+            *p->turn->output_seconds += (as_now() - start) * (double)as_min(TIMED, p->last - k);
     }
 }
 
@@ -170,6 +159,9 @@ static void products(void *layer, const as_turn *turn)
     float *out = turn->out + turn->image * d->images * s->out_channels * plane;
     for (int64_t g = 0; g < s->groups; ++g) {
         block_part p = {.d = d, .turn = turn, .group = g, .out = out + g * in_group * plane};
+        p.used = d->isa->lanes;
+        if (d->images > 1)
+            p.used = (int)as_min(turn->images - turn->image * d->images, d->images);
         p.first = turn->first_unit > g * in_group ? turn->first_unit - g * in_group : 0;
         p.last = as_min(in_group, turn->last_unit - g * in_group);
         if (p.first >= p.last)
@@ -177,11 +169,7 @@ static void products(void *layer, const as_turn *turn)
         for (int64_t i = 0; i < d->block_count; ++i) {
             p.block = &d->block[i];
             p.in = x + g * slabs * d->slab_pitch + p.block->in;
-            p.timed = 0;
             for (int64_t b = 0; b < d->slab_blocks; ++b) slab_block(&p, b);
-            if (p.timed) /* the clock costs as much as a small channel: the first ones stand for all */
-                *turn->output_seconds +=
-                    p.output_seconds * (double)(p.last - p.first) / (double)p.timed;
         }
     }
 }

@@ -73,6 +73,11 @@ static void timed(as_phase phase, void *layer, const as_turn *turn, double *seco
     *seconds += as_now() - start;
 }
 
+static double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 static void run_thread(void *arg, int thread)
 {
     const as_run *run = arg;
@@ -104,6 +109,7 @@ static void run_thread(void *arg, int thread)
         timed(method->products, run->layer, &turn, &seconds.products);
         timed(method->end, run->layer, &turn, &seconds.output);
     }
+    in_products = smaller(in_products, seconds.products); /* it may be an estimate */
     seconds.products -= in_products;
     seconds.output += in_products;
     team->state->clocks[thread].of_last_run = seconds;
