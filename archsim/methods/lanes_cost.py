@@ -23,27 +23,29 @@ from archsim.plan import Target
 # since Haswell and Zen), and an accumulator waits for its last multiply-add.
 LOAD: Final = 0.5
 CHAIN: Final = 4.0
-# The same load from the second level, and from beyond it (`benchmarks/direct.py --roof` on a
-# Sapphire Rapids core, 24 against 384 KiB and 4 MiB, the latter halved for its slow third level).
-# Per vector up to a line: cores with narrower vectors have narrower paths between their levels.
-LOAD_L2: Final = 1.1
-LOAD_FAR: Final = 2.5
+# The same load from the second level, and from beyond it: time of the products of conv3 (AlexNet)
+# at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core;
+# `benchmarks/direct.py --roof` has 1.1 for a plain walk, which prefetchers follow better.  Per
+# vector up to a line: cores with narrower vectors have narrower paths between their levels.
+LOAD_L2: Final = 1.55
+LOAD_FAR: Final = 4.0
 _LINE_BYTES: Final = 64
-# Entering and leaving a list of nonzeros: one mispredicted end of the loop (20 cycles since
-# Skylake: Fog, microarchitecture, section 3.8) and the call.
-CALL: Final = 30.0
-# A sum spilled between blocks: a load and a store of the second level.
-SPILL: Final = 2.0
+# Entering and leaving a list of nonzeros: one mispredicted end of the loop (about 20 cycles
+# on Skylake: Fog, The microarchitecture of Intel, AMD and VIA CPUs) and the call.
+CALL: Final = 25.0
+# A sum spilled between blocks: a line from the second level and one back to it.
+SPILL: Final = 4.0
 # A vector brought in or out: 4 loads with inserts, 2 shuffles on one port, a store
 # (kernels/csrc/transpose.h); and a vector copied, into the padded plane or out of a first touch.
 CONVERT: Final = 4.0
 COPY: Final = 2.0
 # What one lane writes of a chunk of output: mask, place and store (f32_direct_lanes.c).
-PIECE: Final = 2.0
+PIECE: Final = 8.0
 # A nonzero and a pixel of the loop without vectors (benchmarks/direct.py, conv1, schedule row).
 SCALAR: Final = 1.5
 # Share of a level for the input window; streams, sums and offsets pass through the rest.
 WINDOW_SHARE: Final = 0.85
+_COUNTS: Final = (2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 128, 256)  # blocks that are tried
 _OFFSET_LIMIT: Final = 2**31 - 1
 
 
@@ -113,7 +115,8 @@ def _blocked(
     passes = sum(register_blocks(geometry, reg).values())
     touched = layer.C * geometry.planes * window * passes * far
     best = None
-    for count in sorted({1, 2, 3, ceil(slabs / fits), ceil(slabs / fits / 2)}):
+    most = ceil(slabs / fits)
+    for count in sorted({1, most, *(n for n in _COUNTS if n < most)}):
         block = ceil(slabs / min(count, slabs))
         load = load_cycles(block * window * vector, target, sharers)
         cycles = _products(layer, geometry, reg, nonzeros, ceil(slabs / block), load)
@@ -141,11 +144,19 @@ def _level_bytes(target: Target, level: int, sharers: int) -> float:
 
 
 def load_cycles(window_bytes: float, target: Target, sharers: int) -> float:
-    """Return the cycles of a vector load from a window that is walked again and again."""
-    if window_bytes <= _level_bytes(target, 1, sharers):
-        return LOAD
-    line = LOAD_L2 if window_bytes <= _level_bytes(target, 2, sharers) else LOAD_FAR
-    return line * max(1.0, FLOAT_BYTES * target.lanes / _LINE_BYTES)
+    """Return the mean cycles of a vector load from a window that output channels walk in turn.
+
+    Each looks at a vector of it with some probability p, so that a vector comes back after g
+    channels with probability p (1 - p)^(g - 1), when they have touched 1 - (1 - p)^g of the
+    window.  It is still in a level that holds a share r of the window if that is at most r,
+    which has the probability r, whatever p.
+    """
+    near, middle = (
+        min(1.0, _level_bytes(target, level, sharers) / max(window_bytes, 1.0)) for level in (1, 2)
+    )
+    lines = max(1.0, FLOAT_BYTES * target.lanes / _LINE_BYTES)
+    far = LOAD_L2 * max(0.0, middle - near) + LOAD_FAR * (1.0 - max(middle, near))
+    return LOAD * near + far * lines
 
 
 def _products(
