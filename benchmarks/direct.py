@@ -176,7 +176,9 @@ def compare(layer: Layer, sparsity: float, batch: int, threads: int, rounds: int
         name: {
             "median_ms": 1e3 * statistics.median(times),
             "best_ms": 1e3 * min(times),
-            "share_of_roof": nonzero / statistics.median(products[name]) / roof if name in products else None,
+            "share_of_roof": nonzero / statistics.median(products[name]) / roof
+            if name in products
+            else None,
         }
         for name, times in seconds.items()
     }

@@ -20,15 +20,16 @@ from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
 # A nonzero loads its value and one vector per accumulator, two a cycle (port count: every core
-# since Haswell and Zen), and an accumulator waits for its last multiply-add.
+# since Haswell and Zen), and an accumulator waits for its last multiply-add: 4 cycles since
+# Skylake and Zen, 5 on Haswell (Fog, instruction tables).
 LOAD: Final = 0.5
-CHAIN: Final = 4.0
+CHAIN: Final = 5.0
 # The same load from the second level, and from beyond it: time of the products of conv3 (AlexNet)
 # at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core;
 # `benchmarks/direct.py --roof` has 1.1 for a plain walk, which prefetchers follow better.  Per
 # vector up to a line: cores with narrower vectors have narrower paths between their levels.
 LOAD_L2: Final = 1.55
-LOAD_FAR: Final = 4.0
+LOAD_FAR: Final = 5.0
 _LINE_BYTES: Final = 64
 # Entering and leaving a list of nonzeros: one mispredicted end of the loop (about 20 cycles
 # on Skylake: Fog, The microarchitecture of Intel, AMD and VIA CPUs) and the call.
@@ -43,9 +44,12 @@ COPY: Final = 2.0
 PIECE: Final = 8.0
 # A nonzero and a pixel of the loop without vectors (benchmarks/direct.py, conv1, schedule row).
 SCALAR: Final = 1.5
+# Loads of the `row` kernel wait for addresses that are known late: it reaches about 80 % of the
+# unaligned roof where nothing else is in its way (benchmarks/direct.py, conv3 and conv2 at 0.5).
+LATE: Final = 1.25
 # Share of a level for the input window; streams, sums and offsets pass through the rest.
 WINDOW_SHARE: Final = 0.85
-_COUNTS: Final = (2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 128, 256)  # blocks that are tried
+_FEW_BLOCKS: Final = (1, 2, 3)  # tried beside as many as make the window fit
 _OFFSET_LIMIT: Final = 2**31 - 1
 
 
@@ -115,8 +119,7 @@ def _blocked(
     passes = sum(register_blocks(geometry, reg).values())
     touched = layer.C * geometry.planes * window * passes * far
     best = None
-    most = ceil(slabs / fits)
-    for count in sorted({1, most, *(n for n in _COUNTS if n < most)}):
+    for count in sorted({ceil(slabs / fits), *_FEW_BLOCKS}):
         block = ceil(slabs / min(count, slabs))
         load = load_cycles(block * window * vector, target, sharers)
         cycles = _products(layer, geometry, reg, nonzeros, ceil(slabs / block), load)
@@ -203,7 +206,8 @@ def row_cycles(layer: Layer, nonzeros: float, batch: int, threads: int, target: 
     window = block * FLOAT_BYTES * (layer.H + layer.pad[0]) * (layer.W + layer.pad[1])
     load = load_cycles(window, target, max(sharers, min(target.threads_per_core, threads)))
     blocks = ceil(group_channels / block)
-    products = nonzeros * max(CHAIN * passes, LOAD * passes + load * (1.0 + crossing) * vectors)
+    walk = LOAD * passes + LATE * load * (1.0 + crossing) * vectors
+    products = nonzeros * max(CHAIN * passes, walk)
     spills = layer.K * ((blocks - 1) * SPILL * vectors + blocks * passes * CALL)
     copied = layer.C * layer.H * (1.0 + layer.W / target.lanes) * COPY
     return images * (products + spills + copied)
