@@ -76,7 +76,7 @@ cdef extern from "archsim_native.h" nogil:
         as_shape shape
         as_team team
         const as_isa *isa
-        int pointwise, relu
+        int pointwise, relu, past_caches
         int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns
         int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count
         const int64_t *plane_row

@@ -292,6 +292,7 @@ cdef class DirectLanes:
         self.team, self.streams, self.bias = team, streams, bias
         d.shape, d.team, d.isa = to_shape(shape), team.team, as_isa_at(isa_index)
         d.pointwise, d.relu, d.slab_blocks = blocking["pointwise"], relu, blocking["slab_blocks"]
+        d.past_caches = blocking["past_caches"]
         if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LANES_AHEAD:
             raise ValueError("off: too few entries behind the last list")
         check_length("ptr", streams.ptr.shape[0] - 1, d.slab_blocks * d.shape.out_channels)

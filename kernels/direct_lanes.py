@@ -36,6 +36,7 @@ _LEAST = {
     "reg_vectors": 1,
     "slab_block": 1,
     "slab_pitch": 1,
+    "past_caches": 0,
     "threads_per_image": 1,
 }
 _WORDS = {"mode": ("flat", "tiles", "images", "pointwise")}
@@ -72,6 +73,8 @@ class DirectSparseLanes(PackedSparseLayer):
         reg_rows, reg_vectors : register block, positions; less at the edges
         slab_block : slabs (of one group) in a block
         slab_pitch : vectors from one slab to the next
+        past_caches : 1 to write the output of "pointwise" past the caches where its planes are
+            whole, aligned vectors: pays where it would not stay in them anyway; else 0
         threads_per_image : threads that share an image (or a turn of images)
     part_ptr : sequence of int
         Output channels: rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
@@ -125,6 +128,7 @@ class DirectSparseLanes(PackedSparseLayer):
             layout,
             {
                 "pointwise": int(pointwise),
+                "past_caches": number["past_caches"],
                 "slab_blocks": -(-slabs // number["slab_block"]),
                 "channels_of_part": min(channels, shape.group_out_channels),
             },
@@ -138,6 +142,8 @@ def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: Isa
     check_accumulators(block, "blocking['reg_rows'] x blocking['reg_vectors']", isa)
     for small, large in (("reg_rows", "tile_rows"), ("reg_vectors", "tile_columns")):
         _at_most(small, number[small], number[large], f"blocking[{large!r}]")
+    _at_most("past_caches", number["past_caches"], int(mode == "pointwise"),
+             f"what {mode} allows")  # fmt: skip
     residues = Residues.of(shape)
     _at_most("slab_block", number["slab_block"], shape.group_channels * residues.count,
              "the slabs of a group")  # fmt: skip

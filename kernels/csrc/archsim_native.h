@@ -139,6 +139,7 @@ typedef struct {
     as_team team;
     const as_isa *isa;
     int pointwise, relu;
+    int past_caches; /* pointwise: write whole, aligned vectors of output past the caches */
     int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns;
     int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count;
     const int64_t *plane_row, *plane_column, *lane_start;

@@ -22,6 +22,11 @@ AS_INLINE void store_sums(const as_lanes_tile *t, int count, as_vec *acc)
             as_store_aligned(to + i * AS_LANES, acc[i]);
         return;
     }
+    if (t->past_caches && last_lanes == AS_LANES && (uintptr_t)to % sizeof(as_vec) == 0) {
+        AS_UNROLL for (int i = 0; i < count; ++i)
+            as_store_past_caches(to + i * AS_LANES, acc[i]);
+        return;
+    }
     AS_UNROLL for (int i = 0; i < count - 1; ++i)
         as_store(to + i * AS_LANES, acc[i]);
     if (last_lanes == AS_LANES)

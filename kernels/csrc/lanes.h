@@ -24,6 +24,8 @@ enum { AS_LANES_AHEAD = 4 };
  *           one after the other. off counts bytes.
  * Edges     last_lanes 0: `to` is in lane layout, aligned, written in full. Else `to` is a row of
  *           pixels: not aligned, and of the last vector only last_lanes lanes are written.
+ *           past_caches: whole, aligned vectors of pixels may be written past the caches, and the
+ *           caller fences before others read them.
  * Over-read of off: AS_LANES_AHEAD entries behind the list must be readable; they reach nothing.
  * Alignment in + off[j], in_pitch and from to whole vectors. Aliasing: `from` may equal `to`;
  *           nothing else overlaps `to`.
@@ -40,6 +42,7 @@ typedef struct {
     int relu;
     float *to;
     int last_lanes;
+    int past_caches;
 } as_lanes_tile;
 
 typedef void (*as_lanes_tile_fn)(const as_lanes_tile *tile);

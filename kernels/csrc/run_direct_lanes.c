@@ -126,7 +126,8 @@ static void slab_block(const block_part *p, int64_t b)
     as_lanes_tile tile = {.in = p->in,
                           .in_pitch = d->in_columns * lanes,
                           .relu = last && d->relu,
-                          .last_lanes = last ? (int)p->block->last_lanes : 0};
+                          .last_lanes = last ? (int)p->block->last_lanes : 0,
+                          .past_caches = d->past_caches};
     for (int64_t k = p->first; k < p->last; ++k) {
         float *sums = d->sums[p->turn->thread] + (k - p->first) * d->most_vectors * lanes;
         float *out = p->out + k * plane;
@@ -172,6 +173,10 @@ static void products(void *layer, const as_turn *turn)
             for (int64_t b = 0; b < d->slab_blocks; ++b) slab_block(&p, b);
         }
     }
+#if defined(__x86_64__)
+    if (d->past_caches) /* such stores are not ordered with what tells others that we are done */
+        __builtin_ia32_sfence();
+#endif
 }
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,

@@ -54,6 +54,7 @@ def _blocking(shape: ConvShape, isa: str | None, mode: str, **changes: int) -> d
         "reg_vectors": vectors,
         "slab_block": min(2, shape.group_channels * residues.count),
         "slab_pitch": in_rows * in_columns,
+        "past_caches": 0,
         "threads_per_image": 1,
     } | changes
 
@@ -163,15 +164,19 @@ def test_threads_do_not_change_a_bit(kit: Any, threads: int, per_image: int, mod
 
 @pytest.mark.parametrize("shape", POINTWISE, ids=str)
 @pytest.mark.parametrize("shift", [0, 1, 4])
-def test_pointwise(kit: Any, isa: str, shape: ConvShape, shift: int) -> None:
+@pytest.mark.parametrize("past_caches", [0, 1])
+def test_pointwise(kit: Any, isa: str, shape: ConvShape, shift: int, past_caches: int) -> None:
     """Wherever the picture begins in memory, and nothing is written around the output."""
     case = kit.case(shape, batch=2, density=0.6)
     room = np.full(case.x.size + 64, np.nan, dtype=np.float32)
     start = (-room.ctypes.data // 4) % 16 + shift
     x = room[start : start + case.x.size].reshape(case.x.shape)
     x[:] = case.x
-    guarded = np.full((4, shape.out_channels, shape.out_h, shape.out_w), 7.0, dtype=np.float32)
-    layer = _pack(kit, case, "pointwise", isa=isa, bias=True, relu=True)
+    image = shape.out_channels * shape.out_h * shape.out_w
+    room = np.full(4 * image + 64, 7.0, dtype=np.float32)
+    start = (-room.ctypes.data // 4 - image) % 16 + shift
+    guarded = room[start : start + 4 * image].reshape(4, -1, shape.out_h, shape.out_w)
+    layer = _pack(kit, case, "pointwise", isa=isa, bias=True, relu=True, past_caches=past_caches)
     layer.run(x, guarded[1:3])
     case.assert_right(guarded[1:3], bias=True, relu=True)
     assert (guarded[[0, 3]] == 7.0).all()
@@ -232,6 +237,7 @@ def test_pickles(kit: Any, mode: str) -> None:
         ("images", {"reg_rows": 6, "reg_vectors": 6}, "a block of 36 vectors"),
         ("images", {"slab_block": 5}, "the slabs of a group"),
         ("images", {"lanes": 3}, "another instruction set"),
+        ("flat", {"past_caches": 1}, r"\['past_caches'\]: must be at most what flat allows \(0\)"),
         ("pointwise", {}, "pointwise needs a 1x1 kernel"),
     ],
 )
