@@ -108,23 +108,24 @@ int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t 
  *
  * Lane layout of a turn's input, buffer x: position (y, c) of slab s is the vector at
  *     s * slab_pitch + (y * in_columns + c) * lanes,
- * lane l of which is float lane_start[l] + y * plane_pitch + c of the slab's padded plane. A lane is
- * a piece of the picture, or one of `images` pictures of a turn. The padded planes of one channel
- * stand in `planes` (image by image, plane by plane, plane_size floats each); what lies outside the
- * picture stays 0 from as_alloc on.
+ * lane l of which is float lane_start[l] + y * plane_pitch + c of the slab's padded plane. A
+ * lane is a piece of the picture, or one of `images` pictures of a turn. The padded planes of
+ * one channel stand in `planes` (image by image, plane by plane, plane_size floats each); what
+ * lies outside the picture stays 0 from as_alloc on.
  *
  * Output positions are computed in blocks of rows x vectors; block i has its first input position
  * at block.in floats from a slab's begin, and chunks [first_chunk, last_chunk) bring it out of lane
  * layout: chunk j takes `positions` vectors from vector `vector` of the block, in pieces
  * [first_piece, last_piece).
  *
- * Pointwise (1x1, stride 1, no padding): a slab is a channel, a vector neighbouring pixels, and x
- * the image itself where it is aligned to whole vectors and slab_pitch = height * width; else a copy
- * of its rows. block.in is then also the pixel, last_lanes counts the pixels of its last vector.
+ * Pointwise (1x1, stride 1, no padding): a slab is a channel, a vector neighbouring pixels, and
+ * x the image itself where it is aligned to whole vectors and slab_pitch = height * width; else
+ * a copy of its rows. block.in is then also the pixel, last_lanes counts the pixels of its last
+ * vector.
  *
- * Weights: list (group * slab_blocks + b) * (out_channels / groups) + k holds the nonzeros of output
- * channel k of a group in slab block b. off counts bytes from the group's first slab; AS_LANES_AHEAD
- * more entries follow the last list. Unit of part_ptr: an output channel.
+ * Weights: list (group * slab_blocks + b) * (out_channels / groups) + k holds the nonzeros of
+ * output channel k of a group in slab block b. off counts bytes from the group's first slab;
+ * AS_LANES_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
  */
 typedef struct {
     int64_t in, rows, vectors, first_chunk, last_chunk, last_lanes;
@@ -160,8 +161,8 @@ typedef struct {
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
 
-/* Seconds of `repeats` walks over `count` vectors that begin `shift` floats behind an aligned one, one
- * multiply-add each; < 0: no memory. count is a multiple of 12. */
+/* Seconds of `repeats` walks over `count` vectors that begin `shift` floats behind an aligned
+ * one, one multiply-add each; < 0: no memory. count is a multiple of 12. */
 double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift);
 
 /* ---- lowering (im2col.c) ----

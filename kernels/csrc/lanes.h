@@ -1,8 +1,8 @@
 /* Microkernels of the lanes schedules: contracts, and what each instruction set's object exports.
  *
- * Lane layout: a vector holds one position of `lanes` far-apart pieces of the picture (or of as many
- * pictures). A shift by a kernel's row and column moves from vector to vector, never inside one, so
- * every vector is loaded where it is aligned.
+ * Lane layout: a vector holds one position of `lanes` far-apart pieces of the picture (or of as
+ * many pictures). A shift by a kernel's row and column moves from vector to vector, never
+ * inside one, so every vector is loaded where it is aligned.
  */
 #ifndef ARCHSIM_LANES_H
 #define ARCHSIM_LANES_H
@@ -72,9 +72,9 @@ typedef void (*as_lanes_out_fn)(const float *from, int64_t positions, const as_l
 /* to[i] = from[i * step] for i < count. */
 typedef void (*as_lanes_pick_fn)(const float *from, int64_t step, int64_t count, float *to);
 
-/* The limit of all these loops, for benchmarks: `repeats` walks over `count` vectors from `from`, each
- * loaded by one multiply-add, no weights and no offsets. count is a multiple of 12; `from` need only
- * be aligned as float. The sums' sum goes to *to. */
+/* The limit of all these loops, for benchmarks: `repeats` walks over `count` vectors from
+ * `from`, each loaded by one multiply-add, no weights and no offsets. count is a multiple of
+ * 12; `from` need only be aligned as float. The sums' sum goes to *to. */
 typedef void (*as_lanes_roof_fn)(const float *from, int64_t count, int64_t repeats, float *to);
 
 typedef struct {

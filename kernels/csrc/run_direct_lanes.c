@@ -1,5 +1,4 @@
-/* Direct sparse convolution, lanes schedules: conversions, and the loops around the register blocks.
- */
+/* Direct sparse convolution, lanes schedules: conversions, loops around the register blocks. */
 #include <string.h>
 
 #include "pool.h"
@@ -86,7 +85,8 @@ static void copy_pixels(void *layer, const as_turn *turn)
 
 /* ---- products and output ---- */
 
-/* One output channel in this many is timed on its way out; the clock costs as much as a small one. */
+/* One output channel in this many is timed on its way out, for the clock costs as much as a small
+ * one. */
 enum { TIMED = 16 };
 
 /* What one thread does of one group in one register block. */

@@ -1,8 +1,8 @@
 /* Transpositions between rows of pixels and lane layout, four columns at a time.
  *
- * A vector is lanes / 4 quarters of four floats. Row 4 k + i gives quarter k of vector i; exchanging
- * the four vectors' floats inside each quarter then makes vector m hold column m of all rows. The
- * quarters are put together by loads, so that only 2 shuffles per vector remain.
+ * A vector is lanes / 4 quarters of four floats. Row 4 k + i gives quarter k of vector i;
+ * exchanging the four vectors' floats inside each quarter then makes vector m hold column m of
+ * all rows. The quarters are put together by loads, so that only 2 shuffles per vector remain.
  * Include after simd.h.
  */
 #ifndef ARCHSIM_TRANSPOSE_H
@@ -67,7 +67,8 @@ AS_INLINE void as_transpose_fours(as_vec four[4])
 #endif
     enum { N = AS_LANES };
     const as_mask low = AS_EACH_QUARTER(0, N, 1, N + 1), high = AS_EACH_QUARTER(2, N + 2, 3, N + 3);
-    const as_mask left = AS_EACH_QUARTER(0, 1, N, N + 1), right = AS_EACH_QUARTER(2, 3, N + 2, N + 3);
+    const as_mask left = AS_EACH_QUARTER(0, 1, N, N + 1);
+    const as_mask right = AS_EACH_QUARTER(2, 3, N + 2, N + 3);
     const as_vec a = __builtin_shuffle(four[0], four[1], low);
     const as_vec b = __builtin_shuffle(four[0], four[1], high);
     const as_vec c = __builtin_shuffle(four[2], four[3], low);
