@@ -24,11 +24,12 @@ from archsim.plan import Target
 # Skylake and Zen, 5 on Haswell (Fog, instruction tables).
 LOAD: Final = 0.5
 CHAIN: Final = 5.0
-# The same load from the second level, and from beyond it: time of the products of conv3 (AlexNet)
+# The same load from the second level: time of the products of conv3 (AlexNet)
 # at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core;
 # `benchmarks/direct.py --roof` has 1.1 for a plain walk, which prefetchers follow better.  Per
 # vector up to a line: cores with narrower vectors have narrower paths between their levels.
 LOAD_L2: Final = 1.55
+# From beyond: the plain walk, 4 MiB against 24 KiB, on a core with 2 MiB of second level.
 LOAD_FAR: Final = 5.0
 _LINE_BYTES: Final = 64
 # Entering and leaving a list of nonzeros: one mispredicted end of the loop (about 20 cycles
@@ -40,12 +41,14 @@ SPILL: Final = 4.0
 # (kernels/csrc/transpose.h); and a vector copied, into the padded plane or out of a first touch.
 CONVERT: Final = 4.0
 COPY: Final = 2.0
-# What one lane writes of a chunk of output: mask, place and store (f32_direct_lanes.c).
+# What one lane writes of a chunk of output.  Output time of ResNet's 64 channels at 56x56, 896 and
+# 1792 chunks of 16 pieces, less the transpositions, on a Sapphire Rapids core.
 PIECE: Final = 8.0
-# A nonzero and a pixel of the loop without vectors (benchmarks/direct.py, conv1, schedule row).
+# A nonzero and a pixel of the loop without vectors: three loads, two a cycle.  Not measured.
 SCALAR: Final = 1.5
-# Loads of the `row` kernel wait for addresses that are known late: it reaches about 80 % of the
-# unaligned roof where nothing else is in its way (benchmarks/direct.py, conv3 and conv2 at 0.5).
+# Loads of the `row` kernel wait for addresses that are known late, which costs 15-25 % of the load
+# slots (f32_direct_lanes.c).  Lenient: conv3 at 0.7 runs at 65 % of the unaligned roof
+# (benchmarks/direct.py, Sapphire Rapids).
 LATE: Final = 1.25
 # Share of a level for the input window; streams, sums and offsets pass through the rest.
 WINDOW_SHARE: Final = 0.85
