@@ -73,6 +73,8 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DenseDirect(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "lowered_sparse":
         return kernels.LoweredSparse(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "direct_sparse" and "mode" in plan.blocking:
+        return kernels.DirectSparseLanes(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":
         return kernels.DirectSparseRow(weights, shape, isa=plan.target.isa, **common)
     raise input_error("method", "has no native kernel", found=plan.method)

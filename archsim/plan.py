@@ -191,8 +191,8 @@ class Plan:
 
     ``blocking`` is handed to the native kernel of the same name, which runs exactly that.
     ``part_ptr`` cuts the units of ``products`` (output-channel blocks, output channels) among
-    the ``threads_per_image`` threads that share an image.  With ``whole_batch`` the phases run
-    once for all images, else once an image.
+    the ``threads_per_image`` threads that share an image, or the ``images_per_turn`` images that
+    SIMD lanes take together.  With ``whole_batch`` the phases run once for all images.
     """
 
     method: str
@@ -208,6 +208,7 @@ class Plan:
     phases: tuple[Phase, ...]
     nonzeros: float = 0.0
     whole_batch: bool = False
+    images_per_turn: int = 1
 
     def __post_init__(self) -> None:
         names = tuple(phase.name for phase in self.phases)
@@ -228,7 +229,7 @@ class Plan:
     @property
     def turns(self) -> int:
         """Times that the phases follow each other."""
-        return 1 if self.whole_batch else self.batch
+        return 1 if self.whole_batch else -(-self.batch // self.images_per_turn)
 
     @property
     def effective_flop(self) -> float:

@@ -137,7 +137,7 @@ def in_core_alpha(
         return 1.0
     threads = machine.total_threads
     plan = method.plan(
-        layer, uniform, batch=threads, threads=threads, schedule="auto",
+        layer, uniform, batch=threads, threads=threads, schedule="row",
         target=machine.target(isa),
     )  # fmt: skip
     found = ecm.estimate(plan, machine, isa=isa, clock=clock, memory=False)

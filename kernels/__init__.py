@@ -15,6 +15,7 @@ instruction set); the packed object runs on batches as often as wanted and obeys
                                                          instruction set; dispatch.c has the table
 
 and DenseDirect in the same way: dense_direct.py, run_dense_direct.c, f32_dense_direct.c.
+DirectSparseLanes (lanes_layout.py, run_direct_lanes.c, f32_direct_lanes.c) is built like the first.
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -37,11 +38,13 @@ if importlib.util.find_spec("archsim.kernels._native") is None:
 
 from archsim.kernels.dense import DenseGemm
 from archsim.kernels.dense_direct import DenseDirect
+from archsim.kernels.direct_lanes import DirectSparseLanes
 from archsim.kernels.direct_row import DirectSparseRow
 from archsim.kernels.isa import (
     IsaInfo,
     active_isa,
     isa_table,
+    load_roof,
     multiply_add_roof,
     set_isa,
     supported_isas,
@@ -55,6 +58,7 @@ __all__ = [
     "ConvShape",
     "DenseDirect",
     "DenseGemm",
+    "DirectSparseLanes",
     "DirectSparseRow",
     "IsaInfo",
     "LoweredSparse",
@@ -62,6 +66,7 @@ __all__ = [
     "active_isa",
     "conv2d",
     "isa_table",
+    "load_roof",
     "multiply_add_roof",
     "set_isa",
     "supported_isas",

@@ -60,6 +60,46 @@ cdef extern from "archsim_native.h" nogil:
     int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t images,
                           as_seconds *seconds)
 
+    enum:
+        AS_LANES_AHEAD
+
+    ctypedef struct as_lanes_block:
+        pass
+
+    ctypedef struct as_lanes_chunk:
+        pass
+
+    ctypedef struct as_lanes_piece:
+        pass
+
+    ctypedef struct as_direct_lanes:
+        as_shape shape
+        as_team team
+        const as_isa *isa
+        int pointwise, relu, past_caches
+        int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns
+        int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count
+        const int64_t *plane_row
+        const int64_t *plane_column
+        const int64_t *lane_start
+        const as_lanes_block *block
+        const as_lanes_chunk *chunk
+        const as_lanes_piece *piece
+        const int64_t *ptr
+        const int32_t *off
+        const float *val
+        const float *bias
+        int64_t most_vectors
+        float **x
+        float **planes
+        float **sums
+        float **ready
+
+    int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
+                            as_seconds *seconds)
+
+    double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift)
+
     ctypedef struct as_lowered:
         as_shape shape
         as_team team

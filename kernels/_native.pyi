@@ -3,6 +3,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from archsim.kernels.lanes_layout import LanesLayout
 from archsim.kernels.shapes import ConvShape
 
 MOST_THREADS: int
@@ -10,6 +11,7 @@ MOST_THREADS: int
 def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
 def pool_workers() -> int: ...
 def run_roof(isa_index: int, steps: int) -> int: ...
+def load_roof(isa_index: int, vectors: int, repeats: int, aligned: bool) -> float: ...
 
 class Team:
     def __init__(
@@ -24,6 +26,7 @@ class Streams:
         val: npt.NDArray[np.float32],
         lists: int,
         last_offset: int,
+        ahead: int = 0,
     ) -> None: ...
 
 class DirectRow:
@@ -35,6 +38,24 @@ class DirectRow:
         bias: npt.NDArray[np.float32],
         isa_index: int,
         blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
+
+class DirectLanes:
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        layout: LanesLayout,
+        blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...
     @property

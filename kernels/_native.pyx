@@ -14,6 +14,7 @@ from libc.string cimport memcpy
 from archsim.kernels._capi cimport (
     AS_ERR_MEMORY,
     AS_ERR_THREADS,
+    AS_LANES_AHEAD,
     AS_MOST_THREADS,
     AS_OK,
     as_alloc,
@@ -21,13 +22,20 @@ from archsim.kernels._capi cimport (
     as_dense_direct,
     as_dense_direct_run,
     as_dense_run,
+    as_direct_lanes,
+    as_direct_lanes_run,
     as_direct_row,
     as_direct_row_run,
     as_free,
+    as_isa,
     as_isa_at,
     as_isa_built,
     as_isa_count,
     as_isa_supported,
+    as_load_roof,
+    as_lanes_block,
+    as_lanes_chunk,
+    as_lanes_piece,
     as_lowered,
     as_lowered_run,
     as_pool_workers,
@@ -72,6 +80,22 @@ def run_roof(int isa_index, int64_t steps):
     with nogil:
         flop = as_roof_run(as_isa_at(isa_index), steps, &seen)
     return flop
+
+
+def load_roof(int isa_index, int64_t vectors, int64_t repeats, bint aligned):
+    """Seconds of `repeats` walks over so many vectors (a multiple of 12), a multiply-add each."""
+    cdef const as_isa *isa
+    cdef double seconds
+    if not (0 <= isa_index < as_isa_count() and as_isa_supported(isa_index)):
+        raise ValueError(f"isa_index: got {isa_index}, which cannot run here")
+    if vectors < 12 or vectors % 12 or vectors > 2**24 or repeats < 1:
+        raise ValueError(f"vectors, repeats: got {vectors}, {repeats}")
+    isa = as_isa_at(isa_index)
+    with nogil:
+        seconds = as_load_roof(isa, vectors, repeats, 0 if aligned else 1)
+    if seconds < 0:
+        raise MemoryError(f"no memory for {vectors} vectors")
+    return seconds
 
 
 cdef class Buffers:
@@ -133,13 +157,14 @@ cdef class Streams:
     def __cinit__(
         self,
         const int64_t[::1] ptr,  # IN, lists + 1
-        const int32_t[::1] off,  # IN, nonzeros
-        const float[::1] val,    # IN, nonzeros
+        const int32_t[::1] off,  # IN, nonzeros and `ahead` more
+        const float[::1] val,    # IN, as many
         int64_t lists,
         int64_t last_offset,
+        int64_t ahead=0,         # entries behind the last list, which nothing uses
     ):
         cdef Py_ssize_t i
-        check_ptr("ptr", ptr, lists + 1, off.shape[0])
+        check_ptr("ptr", ptr, lists + 1, off.shape[0] - ahead)
         if val.shape[0] != off.shape[0]:
             raise ValueError(f"val: got {val.shape[0]} values for {off.shape[0]} offsets")
         for i in range(off.shape[0]):
@@ -253,6 +278,93 @@ cdef class DirectRow:
         check_images(self.layer.shape, x, out)
         with nogil:
             status = as_direct_row_run(
+                &self.layer, &x[0, 0, 0, 0], &out[0, 0, 0, 0], x.shape[0], &seconds)
+        return finish(status, seconds)
+
+
+cdef class DirectLanes:
+    """A packed layer for the lanes schedules; `layout` is a LanesLayout."""
+
+    cdef as_direct_lanes layer
+    cdef Team team
+    cdef Streams streams
+    cdef const float[::1] bias
+    cdef const int64_t[::1] plane_row, plane_column, lane_start
+    cdef const int64_t[:, ::1] block, chunk, piece
+    cdef Buffers x, planes, sums, ready
+
+    def __cinit__(
+        self,
+        shape,
+        Team team,
+        Streams streams,
+        const float[::1] bias,  # IN, out_channels
+        int isa_index,
+        layout,
+        dict blocking,
+        bint relu,
+    ):
+        cdef as_direct_lanes *d = &self.layer
+        self.team, self.streams, self.bias = team, streams, bias
+        d.shape, d.team, d.isa = to_shape(shape), team.team, as_isa_at(isa_index)
+        d.pointwise, d.relu, d.slab_blocks = blocking["pointwise"], relu, blocking["slab_blocks"]
+        d.past_caches = blocking["past_caches"]
+        if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LANES_AHEAD:
+            raise ValueError("off: too few entries behind the last list")
+        check_length("ptr", streams.ptr.shape[0] - 1, d.slab_blocks * d.shape.out_channels)
+        d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
+        check_length("bias", bias.shape[0], d.shape.out_channels)
+        d.bias = &bias[0]
+        self.take(layout)
+        groups, threads = team.team.threads // team.team.per_image, team.team.threads
+        vector = layout.lanes * layout.most_vectors
+        slabs = shape.channels * len(layout.plane_row)
+        planes = layout.images * len(layout.plane_row) * layout.plane_size
+        self.x = Buffers(groups, slabs * layout.slab_pitch)
+        self.planes = Buffers(threads, planes)
+        self.sums = Buffers(threads, blocking["channels_of_part"] * vector)
+        self.ready = Buffers(threads, vector + 3 * layout.lanes)
+        d.x, d.planes = self.x.items, self.planes.items
+        d.sums, d.ready = self.sums.items, self.ready.items
+
+    cdef int take(self, layout) except -1:
+        cdef as_direct_lanes *d = &self.layer
+        self.plane_row, self.plane_column = layout.plane_row, layout.plane_column
+        self.lane_start, self.block, self.chunk = layout.lane_start, layout.block, layout.chunk
+        self.piece = layout.piece.view("i8").reshape(-1, 2)
+        check_length("lane_start", self.lane_start.shape[0], d.isa.lanes)
+        check_length("block", self.block.shape[1] * 8, sizeof(as_lanes_block))
+        check_length("chunk", self.chunk.shape[1] * 8, sizeof(as_lanes_chunk))
+        check_length("piece", self.piece.shape[1] * 8, sizeof(as_lanes_piece))
+        d.images, d.plane_count = layout.images, self.plane_row.shape[0]
+        d.plane_pitch, d.plane_size = layout.plane_pitch, layout.plane_size
+        d.fill_rows, d.fill_columns = layout.fill_rows, layout.fill_columns
+        d.in_rows, d.in_columns = layout.in_rows, layout.in_columns
+        d.slab_pitch, d.most_vectors = layout.slab_pitch, layout.most_vectors
+        d.block_count = self.block.shape[0]
+        d.plane_row, d.plane_column = &self.plane_row[0], &self.plane_column[0]
+        d.lane_start, d.block = &self.lane_start[0], <const as_lanes_block *> &self.block[0, 0]
+        if self.chunk.shape[0]:
+            d.chunk = <const as_lanes_chunk *> &self.chunk[0, 0]
+        if self.piece.shape[0]:
+            d.piece = <const as_lanes_piece *> &self.piece[0, 0]
+        return 0
+
+    @property
+    def isa(self):
+        """Name of the instruction set whose kernels this layer calls."""
+        return self.layer.isa.name.decode("ascii")
+
+    def run(
+        self,
+        const float[:, :, :, ::1] x,  # IN
+        float[:, :, :, ::1] out,      # OUT
+    ):
+        cdef as_seconds seconds
+        cdef int status
+        check_images(self.layer.shape, x, out)
+        with nogil:
+            status = as_direct_lanes_run(
                 &self.layer, &x[0, 0, 0, 0], &out[0, 0, 0, 0], x.shape[0], &seconds)
         return finish(status, seconds)
 

@@ -104,3 +104,16 @@ def multiply_add_roof(isa: str | None = None, *, steps: int = 100_000) -> float:
 def isa_index(isa: IsaInfo) -> int:
     """Return the place of *isa* in the table, which is its number in C."""
     return isa_table().index(isa)
+
+
+def load_roof(isa: str | None = None, *, size_bytes: int = 24 << 10, aligned: bool = True) -> float:
+    """Return the FLOP/s of multiply-adds that each load a vector, the sparse kernels' limit.
+
+    *size_bytes* are walked again and again (default: what any first level holds). Unaligned, every
+    vector as wide as a line crosses one. A call takes about a millisecond.
+    """
+    info = find_isa(isa)
+    vectors = max(12, size_bytes // (4 * info.lanes) // 12 * 12)
+    repeats = max(1, 500_000 // vectors)
+    seconds = _native.load_roof(isa_index(info), vectors, repeats, aligned)
+    return 2.0 * info.lanes * vectors * repeats / seconds

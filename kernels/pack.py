@@ -69,13 +69,13 @@ def pack_direct_row(
 
     channel_rows = shape.height + shape.pad[0]
     off = (c * channel_rows + r * shape.dilation[0]) * row_pitch + s * shape.dilation[1]
-    last = _offset_limit(
+    last = offset_limit(
         ((shape.group_channels - 1) * channel_rows + (shape.kernel_h - 1) * shape.dilation[0])
         * row_pitch
         + (shape.kernel_w - 1) * shape.dilation[1]
     )
     return PackedStreams(
-        ptr=_list_ptr(lists, shape.groups * blocks_in_group * column_blocks * oc_block),
+        ptr=list_ptr(lists, shape.groups * blocks_in_group * column_blocks * oc_block),
         off=off[order].astype(np.int32),
         val=weights[k, c, r, s][order],
         last_offset=last,
@@ -89,26 +89,28 @@ def pack_lowered(weights: Weights, shape: ConvShape, *, pitch: int) -> PackedStr
     *pitch*.
     """
     rows = weights.reshape(shape.out_channels, -1)
-    last = _offset_limit((rows.shape[1] - 1) * pitch)
+    last = offset_limit((rows.shape[1] - 1) * pitch)
     k, row = np.nonzero(rows)
     return PackedStreams(
-        ptr=_list_ptr(k, shape.out_channels),
+        ptr=list_ptr(k, shape.out_channels),
         off=(row * pitch).astype(np.int32),
         val=rows[k, row],
         last_offset=last,
     )
 
 
-def _list_ptr(lists: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.int64]:
+def list_ptr(lists: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.int64]:
+    """Return where each of *count* lists begins, from the list of each nonzero."""
     ptr = np.zeros(count + 1, dtype=np.int64)
     np.cumsum(np.bincount(lists, minlength=count), out=ptr[1:])
     return ptr
 
 
-def _offset_limit(last: int) -> int:
+def offset_limit(last: int, unit: str = "floats") -> int:
+    """Return *last* if 32 bits hold it; raise ValueError if not."""
     if last > _LARGEST_OFFSET:
         raise ValueError(
-            f"this layer needs offsets up to {last} floats; "
+            f"this layer needs offsets up to {last} {unit}; "
             f"they are 32-bit, at most {_LARGEST_OFFSET}"
         )
     return last

@@ -84,7 +84,7 @@ def test_dense_never_beats_the_peak() -> None:
 
 
 def test_phases_and_barrier_add_up() -> None:
-    found = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72)
+    found = predict(CONV3, XEON, method="direct_sparse", density=0.1, batch=72, schedule="row")
     assert found.seconds is not None
     join = XEON.barrier_cycles / XEON.clock_for()
     assert found.seconds == pytest.approx(sum(p.seconds for p in found.phases) + join)

@@ -1,10 +1,13 @@
 """Direct sparse convolution: stretched CSR rows slide over the padded input, no lowering.
 
 Park et al., "Faster CNNs with Direct Sparse Convolutions and Guided Pruning", ICLR 2017, section
-2.1.  The schedule ``row`` is the published one: padded rows, one unaligned load per multiply-add,
-column blocks of input channels, output channels in blocks of 16, a register block of output
-rows.  Its periods are in :mod:`archsim.methods.row_variants`.  With a stride above 1 the
-published code falls to a scalar loop (pixel, output channel, nonzero), and so does this one.
+2.1.  The schedule ``row`` is the published one: padded rows, one unaligned load per
+multiply-add, column blocks of input channels, output channels in blocks of 16, a register block
+of output rows.  Its periods are in :mod:`archsim.methods.row_variants`.  With a stride above 1
+the published code falls to a scalar loop (pixel, output channel, nonzero), and so does this one.
+
+The schedules ``lanes`` and ``pointwise``, whose loads are all aligned, are planned in
+:mod:`archsim.methods.lanes`; ``auto`` takes them where ``row`` has no vectors.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.methods import lanes
 from archsim.methods.crossing import (
     crossing_share,
     position_offsets,
@@ -35,7 +39,7 @@ from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
 
 NAME: Final = "direct_sparse"
-SCHEDULES: Final = ("auto", "row", *VARIANTS)
+SCHEDULES: Final = ("auto", "row", *VARIANTS, *lanes.SCHEDULES)
 
 OC_BLOCK: Final = 16  # output channels of a block in the published code
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
@@ -141,7 +145,27 @@ def _kinds(layer: Layer, sparsity: Sparsity) -> _Kinds:
 def plan(
     layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
 ) -> Plan:
-    """Plan the ``row`` schedule; see :func:`archsim.api.make_plan` for the arguments."""
+    """Plan a schedule; ``auto`` is ``row``, and with a stride above 1, where that has no vectors,
+    the cheapest lane layout.
+
+    See :func:`archsim.api.make_plan` for the arguments.
+    """
+    if schedule in lanes.SCHEDULES:
+        return lanes.plan(
+            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target
+        )
+    if schedule == "auto" and layer.stride != (1, 1):
+        choice = lanes.cheapest(layer, sparsity, batch, threads, target)
+        if choice is not None:
+            return lanes.plan_choice(
+                layer, sparsity, choice, batch=batch, threads=threads, target=target
+            )
+    return _plan_row(layer, sparsity, batch, threads, schedule, target)
+
+
+def _plan_row(
+    layer: Layer, sparsity: Sparsity, batch: int, threads: int, schedule: str, target: Target
+) -> Plan:
     full_name, variant = row_variant(schedule, target)
     shape, kinds = _shape(layer, target), _kinds(layer, sparsity)
     nonzeros = float(kinds.nonzeros[kinds.unit_kind].sum())

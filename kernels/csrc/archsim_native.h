@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lanes.h"
 #include "microkernels.h"
 
 enum { AS_OK = 0, AS_ERR_THREADS = -1, AS_ERR_MEMORY = -2 };
@@ -21,6 +22,7 @@ typedef struct {
     const as_direct_row_kernels *direct_row; /* NULL: not built */
     const as_lowered_kernels *lowered;
     const as_dense_direct_kernels *dense_direct;
+    const as_direct_lanes_kernels *direct_lanes;
 } as_isa;
 
 int as_isa_count(void);
@@ -97,6 +99,72 @@ typedef struct {
 
 int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t images,
                       as_seconds *seconds);
+
+/* ---- direct sparse convolution, lanes schedules (run_direct_lanes.c) ----
+ *
+ * A stride's residues take the padded image apart: plane (a, b) holds the pixels of rows
+ * a, a + stride_h, ... and columns b, b + stride_w, ..., so that in a plane every weight moves by
+ * whole positions. A slab is one plane of one channel, first_row x first_column of plane i being
+ * plane_row[i], plane_column[i]. Slabs count channel by channel.
+ *
+ * Lane layout of a turn's input, buffer x: position (y, c) of slab s is the vector at
+ *     s * slab_pitch + (y * in_columns + c) * lanes,
+ * lane l of which is float lane_start[l] + y * plane_pitch + c of the slab's padded plane. A
+ * lane is a piece of the picture, or one of `images` pictures of a turn. The padded planes of
+ * one channel stand in `planes` (image by image, plane by plane, plane_size floats each); what
+ * lies outside the picture stays 0 from as_alloc on.
+ *
+ * Output positions are computed in blocks of rows x vectors; block i has its first input position
+ * at block.in floats from a slab's begin, and chunks [first_chunk, last_chunk) bring it out of lane
+ * layout: chunk j takes `positions` vectors from vector `vector` of the block, in pieces
+ * [first_piece, last_piece).
+ *
+ * Pointwise (1x1, stride 1, no padding): a slab is a channel, a vector neighbouring pixels, and
+ * x the image itself where it is aligned to whole vectors and slab_pitch = height * width; else
+ * a copy of its rows. block.in is then also the pixel, last_lanes counts the pixels of its last
+ * vector.
+ *
+ * Weights: list (group * slab_blocks + b) * (out_channels / groups) + k holds the nonzeros of
+ * output channel k of a group in slab block b. off counts bytes from the group's first slab;
+ * AS_LANES_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
+ */
+typedef struct {
+    int64_t in, rows, vectors, first_chunk, last_chunk, last_lanes;
+} as_lanes_block;
+
+typedef struct {
+    int64_t vector, positions, first_piece, last_piece;
+} as_lanes_chunk;
+
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int pointwise, relu;
+    int past_caches; /* pointwise: write whole, aligned vectors of output past the caches */
+    int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns;
+    int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count;
+    const int64_t *plane_row, *plane_column, *lane_start;
+    const as_lanes_block *block;
+    const as_lanes_chunk *chunk;
+    const as_lanes_piece *piece;
+    const int64_t *ptr;
+    const int32_t *off;
+    const float *val;
+    const float *bias;
+    int64_t most_vectors;  /* of a block */
+    float *const *x;       /* one of each group of threads */
+    float *const *planes;  /* one of each thread */
+    float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
+    float *const *ready;   /* one of each thread: most_vectors + 3 vectors */
+} as_direct_lanes;
+
+int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
+                        as_seconds *seconds);
+
+/* Seconds of `repeats` walks over `count` vectors that begin `shift` floats behind an aligned
+ * one, one multiply-add each; < 0: no memory. count is a multiple of 12. */
+double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift);
 
 /* ---- lowering (im2col.c) ----
  *

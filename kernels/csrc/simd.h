@@ -100,6 +100,21 @@ AS_INLINE void as_store_aligned(float *p, as_vec v)
     *(as_vec *)__builtin_assume_aligned(p, 4 * AS_LANES) = v;
 }
 
+/* p must be aligned to the vector. Writes to memory, past the caches, where the set can; the thread
+ * must call a store fence before others may rely on it. */
+AS_INLINE void as_store_past_caches(float *p, as_vec v)
+{
+#if AS_LANES == 16
+    _mm512_stream_ps(p, (__m512)v);
+#elif AS_LANES == 8
+    _mm256_stream_ps(p, (__m256)v);
+#elif defined(__x86_64__)
+    _mm_stream_ps(p, (__m128)v);
+#else
+    as_store_aligned(p, v);
+#endif
+}
+
 AS_INLINE as_vec as_splat(float x)
 {
     return x - (as_vec){0}; /* not "+": -0.0f + 0.0f would be 0.0f */

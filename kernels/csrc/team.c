@@ -73,6 +73,11 @@ static void timed(as_phase phase, void *layer, const as_turn *turn, double *seco
     *seconds += as_now() - start;
 }
 
+static double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 static void run_thread(void *arg, int thread)
 {
     const as_run *run = arg;
@@ -90,6 +95,8 @@ static void run_thread(void *arg, int thread)
     as_barrier *barrier = &team->state->barriers[turn.group];
     const int shared = turn.ranks > 1 && method->input != NULL; /* the input buffer is */
     as_seconds seconds = {0.0, 0.0, 0.0};
+    double in_products = 0.0;
+    turn.output_seconds = &in_products;
 
     for (turn.image = turn.group; turn.image < run->turns; turn.image += run->groups) {
         /* Nobody may overwrite the input buffer while a colleague still reads the last image. */
@@ -102,6 +109,9 @@ static void run_thread(void *arg, int thread)
         timed(method->products, run->layer, &turn, &seconds.products);
         timed(method->end, run->layer, &turn, &seconds.output);
     }
+    in_products = smaller(in_products, seconds.products); /* it may be an estimate */
+    seconds.products -= in_products;
+    seconds.output += in_products;
     team->state->clocks[thread].of_last_run = seconds;
 }
 
@@ -113,7 +123,8 @@ static double larger(double a, double b)
 int as_team_run(const as_team *team, const as_method *method, void *layer, const float *x,
                 float *out, int64_t images, as_seconds *seconds)
 {
-    const int64_t turns = method->whole_batch ? 1 : images;
+    const int64_t per_turn = method->per_turn ? method->per_turn : 1;
+    const int64_t turns = method->whole_batch ? 1 : as_div_up(images, per_turn);
     const int groups = (int)as_min(team->threads / team->per_image, turns);
     const int threads = groups * team->per_image;
     as_run run = {team, method, layer, x, out, images, turns, groups};

@@ -13,6 +13,7 @@ typedef struct {
     int64_t image, images; /* which one, of how many */
     int group, rank, ranks, thread;
     int64_t first_unit, last_unit; /* of the output */
+    double *output_seconds;        /* a products phase that ends sums itself adds that time here */
 } as_turn;
 
 typedef void (*as_phase)(void *layer, const as_turn *turn);
@@ -20,7 +21,8 @@ typedef void (*as_phase)(void *layer, const as_turn *turn);
 /* The phases of an image, in this order; NULL: nothing to do. `begin` and `end` count as output. */
 typedef struct {
     as_phase input, begin, products, end;
-    int whole_batch; /* all images are one turn */
+    int whole_batch;  /* all images are one turn */
+    int64_t per_turn; /* images of a turn, else; 0 is 1 */
 } as_method;
 
 int as_team_run(const as_team *team, const as_method *method, void *layer, const float *x,

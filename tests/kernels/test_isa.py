@@ -9,8 +9,10 @@ import pytest
 
 from archsim.kernels import (
     ConvShape,
+    _native,
     active_isa,
     isa_table,
+    load_roof,
     multiply_add_roof,
     set_isa,
     supported_isas,
@@ -129,3 +131,12 @@ def test_the_roof_grows_with_the_vectors(isa: str) -> None:
     assert max(multiply_add_roof(isa, steps=1000) for _ in range(5)) > 1e8
     with pytest.raises(ValueError, match="unknown"):
         multiply_add_roof("nonsense")
+
+
+def test_load_roof_is_a_rate(isa: str) -> None:
+    assert load_roof(isa) > 1e8
+    assert load_roof(isa, aligned=False) > 1e8
+    with pytest.raises(ValueError, match="cannot run here"):
+        _native.load_roof(len(isa_table()), 12, 1, True)
+    with pytest.raises(ValueError, match="vectors, repeats"):
+        _native.load_roof(0, 13, 1, True)

@@ -1,0 +1,365 @@
+"""The ``lanes`` and ``pointwise`` schedules of direct sparse convolution: every load is aligned.
+
+SIMD lanes hold far-apart pixels, so that a weight's row and column move from vector to vector
+(:mod:`archsim.methods.lanes_geometry`).  The picture is transposed into lane layout, each
+output channel's sums out of it.  Loops: group, register block, block of slabs, output channel,
+nonzero; between blocks of slabs the sums are spilled.  ``pointwise`` reads a 1x1 layer's
+planes where they stand.  Layout and blocks come from :mod:`archsim.methods.lanes_cost`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import NotApplicableError
+from archsim.methods.lanes_cost import (
+    Choice,
+    choose,
+    chunks,
+    fours,
+    register_blocks,
+    threads_per_turn,
+)
+from archsim.methods.lanes_geometry import MODES, Geometry, Mode
+from archsim.methods.sharing import balanced_parts, even_parts, part_counts, share
+from archsim.methods.streams import (
+    ROW_COPY_BRANCHES,
+    ROW_COPY_OPS,
+    batch_distance,
+    stream,
+)
+from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
+from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
+from archsim.sparsity import Sparsity
+
+#: Schedules, and the modes that each may choose from.
+SCHEDULES: Final[dict[str, tuple[Mode, ...]]] = {
+    "lanes": ("flat", "tiles", "images"),
+    "lanes:flat": ("flat",),
+    "lanes:tiles": ("tiles",),
+    "lanes:images": ("images",),
+    "pointwise": ("pointwise",),
+}
+_NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
+_AHEAD: Final = 4  # offsets that are read before the first nonzero of a list
+_GAPS: Final = 16  # output channels after which a slab counts as not seen
+
+
+def cheapest(
+    layer: Layer, sparsity: Sparsity, batch: int, threads: int, target: Target
+) -> Choice | None:
+    """Return the cheapest of all modes."""
+    return choose(layer, nonzeros_of(layer, sparsity), batch, threads, target, MODES)
+
+
+def nonzeros_of(layer: Layer, sparsity: Sparsity) -> float:
+    """Return the nonzeros of a layer: counted, or expected."""
+    if sparsity.weights is not None:
+        return float(np.count_nonzero(sparsity.weights))
+    return layer.weights * sparsity.density
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """A choice for a layer, and what each kind of output channel has: arrays of (kinds,)."""
+
+    layer: Layer
+    choice: Choice
+    unit_kind: NDArray[np.int64]  # (K,)
+    nonzeros: Counts
+    slabs: Counts  # slabs with at least one nonzero
+    total: float  # nonzeros of the layer
+    turns: int
+    sharers: int
+    images_bytes: float  # what a thread touches in a turn, all arrays
+
+    @property
+    def vector_bytes(self) -> int:
+        return FLOAT_BYTES * self.choice.geometry.lanes
+
+    @property
+    def slab_bytes(self) -> float:
+        geometry = self.choice.geometry
+        return float(geometry.in_rows * geometry.in_columns * self.vector_bytes)
+
+    @property
+    def group_slabs(self) -> int:
+        return self.layer.C // self.layer.groups * self.choice.geometry.planes
+
+    @property
+    def passes(self) -> int:
+        """Register blocks of an output channel."""
+        return sum(register_blocks(self.choice.geometry, self.choice.reg).values())
+
+
+def plan(
+    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+) -> Plan:
+    """Plan one of `SCHEDULES`.
+
+    Raises
+    ------
+    NotApplicableError
+        The schedule cannot compute this layer.
+    """
+    total = nonzeros_of(layer, sparsity)
+    choice = choose(layer, total, batch, threads, target, SCHEDULES[schedule])
+    if choice is None:
+        raise NotApplicableError(
+            "pointwise is for 1x1 layers with stride 1 and no padding"
+            if schedule == "pointwise"
+            else "offsets into the input in lane layout would not fit 32 bits"
+        )
+    return plan_choice(layer, sparsity, choice, batch=batch, threads=threads, target=target)
+
+
+def plan_choice(
+    layer: Layer, sparsity: Sparsity, choice: Choice, *, batch: int, threads: int, target: Target
+) -> Plan:
+    """Plan a layout and blocks that were chosen."""
+    counts = _counts(layer, sparsity, choice, batch, threads, target)
+    geometry = choice.geometry
+    part_ptr = balanced_parts(counts.nonzeros[counts.unit_kind], counts.sharers)
+    tiles = share(counts.turns, threads, counts.sharers, part_counts(part_ptr, counts.unit_kind))
+    barriers = ceil(counts.turns / (threads // counts.sharers)) * 2 if counts.sharers > 1 else 0
+    products = Phase(
+        name="products",
+        tiles=tiles,
+        work=_products_work(counts),
+        streams=_products_streams(counts, batch, threads),
+        waits_for="input",
+        barriers=barriers,
+    )
+    phases = [_input_phase(counts, threads, target), products]
+    if geometry.mode != "pointwise":
+        phases.append(_output_phase(counts, threads))
+    return Plan(
+        method="direct_sparse",
+        schedule=geometry.mode if geometry.mode == "pointwise" else f"lanes:{geometry.mode}",
+        layer=layer,
+        sparsity=sparsity,
+        batch=batch,
+        threads=threads,
+        threads_per_image=counts.sharers,
+        target=target,
+        blocking={
+            "lanes": geometry.lanes,
+            "mode": geometry.mode,
+            "grid_rows": geometry.grid[0],
+            "grid_columns": geometry.grid[1],
+            "tile_rows": geometry.tile[0],
+            "tile_columns": geometry.tile[1],
+            "plane_pitch": geometry.pitch,
+            "reg_rows": choice.reg[0],
+            "reg_vectors": choice.reg[1],
+            "slab_block": choice.slab_block,
+            "slab_pitch": geometry.slab_pitch(*choice.reg),
+            "past_caches": int(_past_caches(layer, geometry, target)),
+            "threads_per_image": counts.sharers,
+        },
+        part_ptr=part_ptr,
+        phases=tuple(phases),
+        nonzeros=counts.total,
+        images_per_turn=geometry.images,
+    )
+
+
+def _past_caches(layer: Layer, geometry: Geometry, target: Target) -> bool:
+    """Whether an output is written that would not stay in the second level.
+
+    A plain store first fetches the line that it is about to overwrite: on a Sapphire Rapids core
+    64 -> 256 channels at 56x56 and sparsity 0.9 take 1.6 times as long (benchmarks/direct.py).
+    """
+    aligned = layer.H * layer.W % geometry.lanes == 0
+    return geometry.mode == "pointwise" and aligned and layer.output_bytes > target.l2_bytes
+
+
+def _counts(
+    layer: Layer, sparsity: Sparsity, choice: Choice, batch: int, threads: int, target: Target
+) -> _Counts:
+    geometry = choice.geometry
+    turns = ceil(batch / geometry.images)
+    group_slabs = layer.C // layer.groups * geometry.planes
+    if sparsity.weights is not None:
+        nonzero = sparsity.weights != 0
+        planes = _slab_of_weight(layer)
+        per_slab = np.stack(
+            [nonzero[:, :, planes == p].any(axis=2) for p in range(geometry.planes)], axis=2
+        )
+        nonzeros = nonzero.sum(axis=(1, 2, 3)).astype(float)
+        slabs = per_slab.sum(axis=(1, 2)).astype(float)
+        unit_kind = np.arange(layer.K)
+    else:
+        weights = layer.weights / layer.K
+        nonzeros = np.array([weights * sparsity.density])
+        seen = 1.0 - (1.0 - sparsity.density) ** (weights / group_slabs)
+        slabs = np.array([group_slabs * seen])
+        unit_kind = np.zeros(layer.K, dtype=np.int64)
+    total = float(nonzeros[unit_kind].sum())
+    lane_bytes = FLOAT_BYTES * geometry.lanes * geometry.in_rows * geometry.in_columns
+    turn_bytes: float = geometry.images * (layer.input_bytes + layer.output_bytes)
+    turn_bytes += layer.C * geometry.planes * lane_bytes + _NONZERO_BYTES * total
+    sharers = threads_per_turn(turns, threads, target)
+    return _Counts(
+        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, float(turn_bytes)
+    )
+
+
+def _slab_of_weight(layer: Layer) -> NDArray[np.int64]:
+    """Return the residue plane of each weight, shape (R, S)."""
+    row = np.arange(layer.R) * layer.dilation[0] % layer.stride[0]
+    column = np.arange(layer.S) * layer.dilation[1] % layer.stride[1]
+    _, row_index = np.unique(row, return_inverse=True)
+    columns, column_index = np.unique(column, return_inverse=True)
+    planes: NDArray[np.int64] = row_index[:, None] * len(columns) + column_index[None, :]
+    return planes
+
+
+def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
+    """Bring the picture into lane layout; a tile is one input channel."""
+    layer, geometry = counts.layer, counts.choice.geometry
+    lanes = geometry.lanes
+    first = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
+    plane = float(FLOAT_BYTES * layer.H * layer.W * geometry.images)
+    padded = geometry.planes * counts.slab_bytes
+    rows = float(layer.H * geometry.images)
+    vectors = rows * ceil(layer.W / lanes)
+    moved: dict[str, Any] = {
+        "scalar_ops": ROW_COPY_OPS * rows,
+        "branches": ROW_COPY_BRANCHES * rows,
+    }
+    if layer.stride[1] > 1:  # one pixel at a time, or shuffles of as much work
+        moved = {"scalar_ops": rows * layer.W / layer.stride[1], "branches": rows}
+    streams = [stream("input", "read", plane, first)]
+    if geometry.mode == "pointwise":
+        copied = layer.H * layer.W % lanes != 0
+        vectors = float(geometry.positions) if copied else 0.0
+        work = Work.of(loads_unaligned=vectors, stores=vectors)
+        streams = [stream("input", "read", plane * copied, first)]
+        padded *= copied
+    else:
+        turned = geometry.planes * geometry.in_rows * ceil(geometry.in_columns / 4)
+        positions = float(geometry.planes * geometry.in_rows * geometry.in_columns)
+        moved["scalar_ops"] += 8.0 * turned  # the shuffles of four vectors
+        # quarters of vectors: aligned they are not, but 16 bytes seldom cross a line
+        crossing = (4.0 - 1.0) / (target.line_bytes // FLOAT_BYTES)
+        work = Work.of(
+            loads_unaligned=vectors + float(lanes * turned),
+            loads_line_crossing=crossing * lanes * turned,
+            stores=vectors + positions, **moved,
+        )  # fmt: skip
+        streams.append(stream("padded input", "update", plane, 2.0 * plane))
+    streams.append(stream("lane input", "write", padded, counts.images_bytes))
+    units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
+    return Phase(
+        name="input",
+        tiles=share(counts.turns, threads, counts.sharers, units),
+        work=work,
+        streams=tuple(streams),
+    )
+
+
+def _products_work(counts: _Counts) -> Work:
+    choice = counts.choice
+    positions, rows = choice.geometry.positions, choice.reg[0]
+    passes, blocks = counts.passes, choice.slab_blocks(counts.layer)
+    loads = counts.nonzeros * positions
+    spilled = float((blocks - 1) * positions)
+    iterations, rounds = counts.nonzeros * passes, float(blocks * passes)
+    return Work.of(
+        kinds=len(counts.nonzeros),
+        multiply_adds=loads,
+        loads_aligned=loads + spilled,
+        loads_folded=loads,
+        stores=spilled + positions,
+        broadcasts=iterations + passes,
+        scalar_loads=iterations + (2.0 + _AHEAD) * rounds,
+        # address, count, compare, three offsets that move up, and a row's step
+        scalar_ops=(6.0 + rows - 1) * iterations + 12.0 * rounds,
+        branches=iterations + rounds,
+        mispredicts=rounds,
+        chain_multiply_adds=iterations,
+    )
+
+
+def _products_streams(counts: _Counts, batch: int, threads: int) -> tuple[Stream, ...]:
+    """Bytes of an output channel, array by array.
+
+    A group's nonzeros come back once per register block.  In a register block a slab's window is
+    read by the first output channel that has a nonzero there, and comes back after g channels
+    with probability p (1 - p)^(g - 1), p being the share of slabs that a channel looks at.
+    """
+    layer, choice = counts.layer, counts.choice
+    geometry, kinds, passes = choice.geometry, len(counts.nonzeros), counts.passes
+    blocks = choice.slab_blocks(layer)
+    channels = layer.K / layer.groups / counts.sharers
+    group = float(counts.group_slabs * counts.slab_bytes)
+    window = geometry.window(*choice.reg) * counts.vector_bytes
+    in_block = float(min(choice.slab_block, counts.group_slabs) * window)
+    weights = counts.nonzeros * _NONZERO_BYTES
+    group_weights = counts.total * _NONZERO_BYTES / layer.groups / counts.sharers
+    sums = float(choice.reg[0] * choice.reg[1] * counts.vector_bytes)
+    p = np.clip(counts.slabs / counts.group_slabs, 0.0, 1.0)
+    seen = 1.0 - (1.0 - p) ** channels  # slabs that some channel of the part looks at
+    touched = passes * counts.group_slabs * window
+    streams = [
+        stream("weights", "read", weights, counts.images_bytes, kinds=kinds, shared="part"),
+        stream("weights", "read", weights * (passes - 1), group_weights, kinds=kinds,
+               shared="part"),
+        # the first register block finds the slabs anew, the others find the group
+        stream("lane input", "read", seen * group / channels, counts.images_bytes,
+               kinds=kinds, shared="image"),
+        stream("lane input", "read", seen * max(0.0, touched - group) / channels,
+               group + group_weights, kinds=kinds, shared="image"),
+    ]  # fmt: skip
+    if blocks > 1:
+        moved = float(blocks - 1) * geometry.positions * counts.vector_bytes
+        streams.append(
+            stream("partial sums", "update", moved, channels * sums + in_block, kinds=kinds)
+        )
+    if geometry.mode == "pointwise":
+        output = float(FLOAT_BYTES * layer.P * layer.Q)
+        distance = batch_distance(layer, batch, threads, counts.sharers)
+        streams.append(stream("output", "write", output, distance, kinds=kinds))
+    gap = np.arange(1.0, _GAPS)[:, None]
+    pairs = np.maximum(channels - gap, 0.0) / channels * p * p * (1.0 - p) ** (gap - 1.0)
+    beside = sums + weights / (passes * blocks)
+    distance_rows = in_block * (1.0 - (1.0 - p) ** gap) + gap * beside
+    streams.append(Stream("lane input", "read", touched * pairs, distance_rows, shared="image"))
+    return tuple(streams)
+
+
+def _output_phase(counts: _Counts, threads: int) -> Phase:
+    """Bring sums out of lane layout; a tile is one output channel, right after its last block."""
+    layer, geometry = counts.layer, counts.choice.geometry
+    lanes, rows = geometry.lanes, geometry.tile[0]
+    widths = chunks(geometry, counts.choice.reg)
+    quarters = float(rows * lanes * sum(fours(n) for n in widths) / 4)
+    pieces = float(rows * lanes * len(widths))
+    if geometry.mode == "flat":  # a lane's chunk also ends where a row does
+        pieces += layer.P
+    sums = float(geometry.positions * counts.vector_bytes)
+    output = float(FLOAT_BYTES * layer.P * layer.Q * geometry.images)
+    units = np.zeros(layer.K, dtype=np.int64)
+    parts = balanced_parts(counts.nonzeros[counts.unit_kind], counts.sharers)
+    first = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
+    return Phase(
+        name="output",
+        tiles=share(counts.turns, threads, counts.sharers, part_counts(parts, units)),
+        work=Work.of(
+            loads_aligned=quarters, stores=pieces, scalar_loads=2.0 * pieces,
+            # shuffles; place and bits of a piece
+            scalar_ops=2.0 * lanes * rows * len(widths) + 4.0 * pieces,
+            branches=pieces + rows * len(widths),
+        ),
+        streams=(
+            stream("sums", "read", sums, sums),
+            stream("output", "write", output, first),
+        ),
+        waits_for="products",
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Lane layout of a layer: which pixels share a vector, and what a slab of input looks like.
+
+Modes: ``flat``, equal chunks of the padded plane, row after row; ``tiles``, a grid of
+sub-images; ``images``, pictures of the batch; ``pointwise``, neighbouring pixels of a 1x1 layer.
+A stride takes the padded picture apart into residue planes (rows a, a + stride, ... and columns
+b, b + stride, ...), inside which every weight moves by whole positions; one plane of one input
+channel is a *slab*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Final, Literal
+
+from archsim.network import FLOAT_BYTES, Layer
+
+Mode = Literal["flat", "tiles", "images", "pointwise"]
+MODES: Final[tuple[Mode, ...]] = ("flat", "tiles", "images", "pointwise")
+
+# A cache of 4 KiB ways (any x86 first level: sets x line is a page) repeats its sets every 4 KiB.
+_WAY_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One lane layout; sizes in positions (a position is a vector)."""
+
+    mode: Mode
+    lanes: int
+    grid: tuple[int, int]
+    tile: tuple[int, int]  # output positions of a lane
+    pitch: int  # positions from a row of a padded plane to the next
+    reach: tuple[int, int]  # positions that the kernel looks beyond, down and right
+    planes: int  # slabs of an input channel
+
+    @property
+    def images(self) -> int:
+        """Pictures of a turn."""
+        return self.lanes if self.mode == "images" else 1
+
+    @property
+    def positions(self) -> int:
+        """Output positions of a lane."""
+        return self.tile[0] * self.tile[1]
+
+    @property
+    def in_rows(self) -> int:
+        """Rows of a slab."""
+        return 1 if self.mode == "flat" else self.tile[0] + self.reach[0]
+
+    @property
+    def in_columns(self) -> int:
+        """Positions of a row of a slab."""
+        columns = self.tile[1] + self.reach[1]
+        return columns + self.reach[0] * self.pitch if self.mode == "flat" else columns
+
+    def window(self, rows: int, vectors: int) -> int:
+        """Return the positions of a slab that a register block looks at."""
+        if self.mode == "flat":
+            return vectors + self.reach[0] * self.pitch + self.reach[1]
+        return (rows + self.reach[0]) * (vectors + self.reach[1])
+
+    def slab_pitch(self, rows: int, vectors: int) -> int:
+        """Return the vectors from a slab to the next.
+
+        The windows of neighbouring slabs then fill the sets of a cache one behind the other; at
+        a pitch of a whole way they would all fall into the same ones.
+        """
+        size = self.in_rows * self.in_columns
+        if self.mode == "pointwise":
+            return size
+        way = _WAY_BYTES // (FLOAT_BYTES * self.lanes)
+        return size + (self.window(rows, vectors) - size) % way
+
+
+def geometries(layer: Layer, lanes: int, mode: Mode) -> Iterator[Geometry]:
+    """Yield the layouts of a mode that a layer has; none where it does not apply."""
+    reach, residues = _reach(layer)
+    planes = len(residues[0]) * len(residues[1])
+    if mode == "pointwise":
+        if is_pointwise(layer):
+            vectors = ceil(layer.H * layer.W / lanes)
+            yield Geometry(mode, lanes, (1, 1), (1, vectors), 1, (0, 0), 1)
+    elif mode == "flat":
+        pitch = _flat_pitch(layer, residues[1], reach[1])
+        chunk = ceil(((layer.P - 1) * pitch + layer.Q) / lanes)
+        yield Geometry(mode, lanes, (1, lanes), (1, chunk), pitch, reach, planes)
+    else:
+        grids = [(1, 1)]
+        if mode == "tiles":
+            grids = [(rows, lanes // rows) for rows in range(1, lanes + 1) if lanes % rows == 0]
+        for grid in grids:
+            tile = ceil(layer.P / grid[0]), ceil(layer.Q / grid[1])
+            pitch = grid[1] * tile[1] + reach[1]
+            yield Geometry(mode, lanes, grid, tile, pitch, reach, planes)
+
+
+def is_pointwise(layer: Layer) -> bool:
+    """Return whether outputs lie where their inputs do."""
+    return (layer.R, layer.S, *layer.stride, *layer.pad) == (1, 1, 1, 1, 0, 0)
+
+
+def _reach(layer: Layer) -> tuple[tuple[int, int], tuple[list[int], list[int]]]:
+    """Return how far the kernel reaches, in positions, and the residues that it looks at."""
+    down = [r * layer.dilation[0] for r in range(layer.R)]
+    right = [s * layer.dilation[1] for s in range(layer.S)]
+    stride = layer.stride
+    return (
+        (down[-1] // stride[0], right[-1] // stride[1]),
+        (sorted({y % stride[0] for y in down}), sorted({x % stride[1] for x in right})),
+    )
+
+
+def _flat_pitch(layer: Layer, residues: list[int], reach: int) -> int:
+    """Return the least pitch at which a row's right pad may be the next row's left one."""
+    width, pitch = layer.Q + reach, layer.Q
+    for residue in residues:
+        begin = max(0, ceil((layer.pad[1] - residue) / layer.stride[1]))
+        end = min(ceil((layer.pad[1] + layer.W - residue) / layer.stride[1]), width)
+        if begin < end:
+            pitch = max(pitch, end, width - begin)
+    return pitch

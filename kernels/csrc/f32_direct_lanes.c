@@ -1,0 +1,145 @@
+/* Direct sparse convolution in lane layout: register blocks and transpositions. Contract: lanes.h.
+ */
+#include "lanes.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "simd.h"
+#include "tiles.h"
+#include "transpose.h"
+
+AS_INLINE void store_sums(const as_lanes_tile *t, int count, as_vec *acc)
+{
+    float *to = t->to;
+    const int last_lanes = t->last_lanes;
+    if (t->relu) {
+        AS_UNROLL for (int i = 0; i < count; ++i)
+            acc[i] = as_relu(acc[i]);
+    }
+    if (last_lanes == 0) {
+        AS_UNROLL for (int i = 0; i < count; ++i)
+            as_store_aligned(to + i * AS_LANES, acc[i]);
+        return;
+    }
+    if (t->past_caches && last_lanes == AS_LANES && (uintptr_t)to % sizeof(as_vec) == 0) {
+        AS_UNROLL for (int i = 0; i < count; ++i)
+            as_store_past_caches(to + i * AS_LANES, acc[i]);
+        return;
+    }
+    AS_UNROLL for (int i = 0; i < count - 1; ++i)
+        as_store(to + i * AS_LANES, acc[i]);
+    if (last_lanes == AS_LANES)
+        as_store(to + (count - 1) * AS_LANES, acc[count - 1]);
+    else
+        as_store_first(to + (count - 1) * AS_LANES, acc[count - 1], last_lanes);
+}
+
+/* An address that is known only just before its loads costs 15-25 % of the load slots. So offsets
+ * are read AS_LANES_AHEAD nonzeros early and wait in integer registers; moving them along is free
+ * where registers are renamed. */
+AS_INLINE void run_tile(const as_lanes_tile *t, int rows, int vectors)
+{
+    assert(0 <= t->last_lanes && t->last_lanes <= AS_LANES);
+    as_vec acc[AS_MAX_ACCUMULATORS];
+    const char *in = (const char *)t->in;
+    const int64_t n = t->n, pitch = t->in_pitch * (int64_t)sizeof(float);
+    const int32_t *off = t->off;
+    const float *val = t->val;
+    int64_t first = off[0], second = off[1], third = off[2], fourth = off[3];
+
+    if (t->from == NULL) {
+        AS_UNROLL for (int i = 0; i < rows * vectors; ++i)
+            acc[i] = as_splat(t->start);
+    } else {
+        AS_UNROLL for (int i = 0; i < rows * vectors; ++i)
+            acc[i] = as_load_aligned(t->from + i * AS_LANES);
+    }
+    for (int64_t j = 0; j < n; ++j) {
+        const char *at = in + first;
+        first = second, second = third, third = fourth, fourth = off[j + AS_LANES_AHEAD];
+        const as_vec weight = as_splat(val[j]);
+        AS_UNROLL for (int h = 0; h < rows; ++h) {
+            AS_UNROLL for (int v = 0; v < vectors; ++v)
+                acc[h * vectors + v] += weight * as_load_aligned((const float *)at + v * AS_LANES);
+            if (h < rows - 1) {
+                at += pitch;
+                AS_OPAQUE(at);
+            }
+        }
+    }
+    store_sums(t, rows * vectors, acc);
+}
+
+#define AS_DEFINE(rows, vectors)                                \
+    static void tile_##rows##x##vectors(const as_lanes_tile *t) \
+    {                                                           \
+        run_tile(t, rows, vectors);                             \
+    }
+AS_TILES(AS_DEFINE)
+
+/* Four positions of all lanes at a time. */
+static void into_lanes(const float *from, const int64_t *start, int64_t count, float *to)
+{
+    for (int64_t i = 0; i < count; i += 4) {
+        as_vec four[4];
+        as_load_fours_at(from + i, start, four);
+        as_transpose_fours(four);
+        const int64_t left = count - i < 4 ? count - i : 4;
+        for (int64_t m = 0; m < left; ++m) as_store_aligned(to + (i + m) * AS_LANES, four[m]);
+    }
+}
+
+static void out_of_lanes(const float *from, int64_t positions, const as_lanes_piece *piece,
+                         int64_t count, int used, float *out)
+{
+    as_vec of_lane[AS_LANES];
+    for (int l = 0; l < AS_LANES; l += 4) {
+        as_load_fours(from + l, AS_LANES, positions, of_lane + l);
+        as_transpose_fours(of_lane + l);
+    }
+    for (const as_lanes_piece *p = piece; p < piece + count && p->lane < used; ++p)
+        as_store_bits(out + p->place, of_lane[p->lane], p->bits);
+}
+
+/* The usual strides as constants, which compilers make vectors of. */
+static void pick(const float *from, int64_t step, int64_t count, float *to)
+{
+    if (step == 2) {
+        for (int64_t i = 0; i < count; ++i) to[i] = from[i * 2];
+    } else if (step == 4) {
+        for (int64_t i = 0; i < count; ++i) to[i] = from[i * 4];
+    } else {
+        for (int64_t i = 0; i < count; ++i) to[i] = from[i * step];
+    }
+}
+
+static void roof(const float *from, int64_t count, int64_t repeats, float *to)
+{
+    enum { SUMS = 12 };
+    as_vec acc[SUMS] = {{0}}, sum = {0};
+    const as_vec weight = as_splat(0.5f);
+    assert(count % SUMS == 0);
+    for (int64_t r = 0; r < repeats; ++r) {
+        const float *at = from;
+        AS_OPAQUE(at); /* each walk loads anew */
+        for (int64_t j = 0; j < count; j += SUMS, at += SUMS * AS_LANES) {
+            AS_UNROLL for (int i = 0; i < SUMS; ++i)
+                acc[i] += weight * as_load(at + i * AS_LANES);
+        }
+    }
+    AS_UNROLL for (int i = 0; i < SUMS; ++i)
+        sum += acc[i];
+    *to = 0.0f;
+    for (int i = 0; i < AS_LANES; ++i) *to += sum[i];
+}
+
+#define AS_ENTRY(rows, vectors) [rows][vectors] = tile_##rows##x##vectors,
+extern const as_direct_lanes_kernels AS_EXPORT(as_f32_direct_lanes);
+const as_direct_lanes_kernels AS_EXPORT(as_f32_direct_lanes) = {
+    .tile = {AS_TILES(AS_ENTRY)},
+    .in = into_lanes,
+    .out = out_of_lanes,
+    .pick = pick,
+    .roof = roof,
+};

@@ -1,0 +1,202 @@
+/* Direct sparse convolution, lanes schedules: conversions, loops around the register blocks. */
+#include <string.h>
+
+#include "pool.h"
+#include "team.h"
+
+/* ---- input ---- */
+
+/* Pixels i of an axis for which i * stride + start lies inside the image: [first, last). */
+static void inside(int64_t start, int64_t stride, int64_t size, int64_t count, int64_t *first,
+                   int64_t *last)
+{
+    *first = as_min(start >= 0 ? 0 : as_div_up(-start, stride), count);
+    *last = as_min(start >= size ? 0 : as_div_up(size - start, stride), count);
+}
+
+/* The part of a residue plane that the image fills; rows and columns as the layout has room for. */
+static void fill_plane(const as_direct_lanes *d, int64_t plane, const float *pixels, float *to)
+{
+    const as_shape *s = &d->shape;
+    const int64_t row = d->plane_row[plane] - s->pad_h;
+    const int64_t column = d->plane_column[plane] - s->pad_w;
+    int64_t y0, y1, x0, x1;
+    inside(row, s->stride_h, s->height, d->fill_rows, &y0, &y1);
+    inside(column, s->stride_w, s->width, d->fill_columns, &x0, &x1);
+    for (int64_t y = y0; y < y1 && x0 < x1; ++y) {
+        const float *from = pixels + (y * s->stride_h + row) * s->width + x0 * s->stride_w + column;
+        float *at = to + y * d->plane_pitch + x0;
+        if (s->stride_w == 1)
+            memcpy(at, from, (size_t)(x1 - x0) * sizeof(float));
+        else
+            d->isa->direct_lanes->pick(from, s->stride_w, x1 - x0, at);
+    }
+}
+
+static void into_lanes(void *layer, const as_turn *turn)
+{
+    const as_direct_lanes *d = layer;
+    const as_shape *s = &d->shape;
+    const int64_t pixels = s->height * s->width, first_image = turn->image * d->images;
+    const int64_t images = as_min(d->images, turn->images - first_image);
+    float *planes = d->planes[turn->thread];
+    int64_t first, last;
+    as_share(turn, s->channels, &first, &last);
+    for (int64_t c = first; c < last; ++c) {
+        for (int64_t i = 0; i < images; ++i)
+            for (int64_t p = 0; p < d->plane_count; ++p)
+                fill_plane(d, p, turn->x + ((first_image + i) * s->channels + c) * pixels,
+                           planes + (i * d->plane_count + p) * d->plane_size);
+        for (int64_t p = 0; p < d->plane_count; ++p) {
+            float *slab = d->x[turn->group] + (c * d->plane_count + p) * d->slab_pitch;
+            const float *from = planes + p * d->plane_size;
+            for (int64_t y = 0; y < d->in_rows; ++y)
+                d->isa->direct_lanes->in(from + y * d->plane_pitch, d->lane_start, d->in_columns,
+                                         slab + y * d->in_columns * d->isa->lanes);
+        }
+    }
+}
+
+static const float *image_of(const as_direct_lanes *d, const as_turn *turn)
+{
+    return turn->x + turn->image * d->shape.channels * d->shape.height * d->shape.width;
+}
+
+/* Whether the pixels can be read where they are. */
+static int in_place(const as_direct_lanes *d, const as_turn *turn)
+{
+    const size_t vector_bytes = (size_t)d->isa->lanes * sizeof(float);
+    return d->slab_pitch == d->shape.height * d->shape.width &&
+           (uintptr_t)image_of(d, turn) % vector_bytes == 0;
+}
+
+static void copy_pixels(void *layer, const as_turn *turn)
+{
+    const as_direct_lanes *d = layer;
+    const int64_t pixels = d->shape.height * d->shape.width;
+    int64_t first, last;
+    if (in_place(d, turn))
+        return;
+    as_share(turn, d->shape.channels, &first, &last);
+    for (int64_t c = first; c < last; ++c)
+        memcpy(d->x[turn->group] + c * d->slab_pitch, image_of(d, turn) + c * pixels,
+               (size_t)pixels * sizeof(float));
+}
+
+/* ---- products and output ---- */
+
+/* One output channel in this many is timed on its way out, for the clock costs as much as a small
+ * one. */
+enum { TIMED = 16 };
+
+/* What one thread does of one group in one register block. */
+typedef struct {
+    const as_direct_lanes *d;
+    const as_turn *turn;
+    const as_lanes_block *block;
+    const float *in; /* the group's first slab, at the block */
+    int64_t group;
+    int64_t first, last; /* output channels of the group */
+    float *out;          /* the group's first output channel */
+    int used;            /* lanes that leave lane layout */
+} block_part;
+
+static void bring_out(const block_part *p, const float *ready, float *out)
+{
+    const as_direct_lanes *d = p->d;
+    const int64_t lanes = d->isa->lanes;
+    for (int64_t j = p->block->first_chunk; j < p->block->last_chunk; ++j) {
+        const as_lanes_chunk *chunk = &d->chunk[j];
+        d->isa->direct_lanes->out(ready + chunk->vector * lanes, chunk->positions,
+                                  d->piece + chunk->first_piece,
+                                  chunk->last_piece - chunk->first_piece, p->used, out);
+    }
+}
+
+/* All output channels of the part over one slab block. */
+static void slab_block(const block_part *p, int64_t b)
+{
+    const as_direct_lanes *d = p->d;
+    const int64_t in_group = d->shape.out_channels / d->shape.groups;
+    const int64_t plane = d->shape.out_height * d->shape.out_width, lanes = d->isa->lanes;
+    const int64_t *list = d->ptr + (p->group * d->slab_blocks + b) * in_group;
+    const int last = b == d->slab_blocks - 1, leaves = last && !d->pointwise;
+    const as_lanes_tile_fn tile_fn = d->isa->direct_lanes->tile[p->block->rows][p->block->vectors];
+    float *ready = d->ready[p->turn->thread];
+    as_lanes_tile tile = {.in = p->in,
+                          .in_pitch = d->in_columns * lanes,
+                          .relu = last && d->relu,
+                          .last_lanes = last ? (int)p->block->last_lanes : 0,
+                          .past_caches = d->past_caches};
+    for (int64_t k = p->first; k < p->last; ++k) {
+        float *sums = d->sums[p->turn->thread] + (k - p->first) * d->most_vectors * lanes;
+        float *out = p->out + k * plane;
+        tile.off = d->off + list[k];
+        tile.val = d->val + list[k];
+        tile.n = list[k + 1] - list[k];
+        tile.from = b == 0 ? NULL : sums;
+        tile.start = d->bias[p->group * in_group + k];
+        tile.to = !last ? sums : leaves ? ready : out + p->block->in;
+        tile_fn(&tile);
+        if (!leaves)
+            continue;
+        const int timed = (k - p->first) % TIMED == 0;
+        const double start = timed ? as_now() : 0.0;
+        bring_out(p, ready, out);
+        if (timed)
+            *p->turn->output_seconds += (as_now() - start) * (double)as_min(TIMED, p->last - k);
+    }
+}
+
+/* Group -> register block -> slab block -> output channel. */
+static void products(void *layer, const as_turn *turn)
+{
+    const as_direct_lanes *d = layer;
+    const as_shape *s = &d->shape;
+    const int64_t in_group = s->out_channels / s->groups, plane = s->out_height * s->out_width;
+    const int64_t slabs = s->channels / s->groups * d->plane_count;
+    const float *x =
+        d->pointwise && in_place(d, turn) ? image_of(d, turn) : d->x[turn->group];
+    float *out = turn->out + turn->image * d->images * s->out_channels * plane;
+    for (int64_t g = 0; g < s->groups; ++g) {
+        block_part p = {.d = d, .turn = turn, .group = g, .out = out + g * in_group * plane};
+        p.used = d->isa->lanes;
+        if (d->images > 1)
+            p.used = (int)as_min(turn->images - turn->image * d->images, d->images);
+        p.first = turn->first_unit > g * in_group ? turn->first_unit - g * in_group : 0;
+        p.last = as_min(in_group, turn->last_unit - g * in_group);
+        if (p.first >= p.last)
+            continue;
+        for (int64_t i = 0; i < d->block_count; ++i) {
+            p.block = &d->block[i];
+            p.in = x + g * slabs * d->slab_pitch + p.block->in;
+            for (int64_t b = 0; b < d->slab_blocks; ++b) slab_block(&p, b);
+        }
+    }
+#if defined(__x86_64__)
+    if (d->past_caches) /* such stores are not ordered with what tells others that we are done */
+        __builtin_ia32_sfence();
+#endif
+}
+
+int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
+                        as_seconds *seconds)
+{
+    const as_method method = {.input = layer->pointwise ? copy_pixels : into_lanes,
+                              .products = products,
+                              .per_turn = layer->images};
+    return as_team_run(&layer->team, &method, layer, x, out, images, seconds);
+}
+
+double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t shift)
+{
+    float sum, *from = as_alloc((size_t)((count + 1) * isa->lanes) * sizeof(float));
+    if (from == NULL)
+        return -1.0;
+    isa->direct_lanes->roof(from + shift, count, 1, &sum);
+    const double start = as_now();
+    isa->direct_lanes->roof(from + shift, count, repeats, &sum);
+    const double seconds = as_now() - start;
+    as_free(from);
+    return seconds;
+}

@@ -1,0 +1,199 @@
+"""Direct sparse convolution in lane layout: every vector is loaded where it is aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from archsim.kernels import _native
+from archsim.kernels.checks import (
+    FloatArray,
+    check_accumulators,
+    check_blocking,
+    check_lanes,
+    check_shape,
+    check_values,
+)
+from archsim.kernels.isa import IsaInfo, find_isa, isa_index
+from archsim.kernels.lanes_layout import (
+    Residues,
+    flat_pitch,
+    lanes_layout,
+    pack_lanes,
+    pointwise_layout,
+    pointwise_slab_pitch,
+)
+from archsim.kernels.packed import PackedSparseLayer
+from archsim.kernels.shapes import ConvShape
+
+_LEAST = {
+    "lanes": 1,
+    "grid_rows": 1,
+    "grid_columns": 1,
+    "tile_rows": 1,
+    "tile_columns": 1,
+    "plane_pitch": 1,
+    "reg_rows": 1,
+    "reg_vectors": 1,
+    "slab_block": 1,
+    "slab_pitch": 1,
+    "past_caches": 0,
+    "threads_per_image": 1,
+}
+_WORDS = {"mode": ("flat", "tiles", "images", "pointwise")}
+
+
+class DirectSparseLanes(PackedSparseLayer):
+    """Sparse convolution whose SIMD lanes hold far-apart pixels.
+
+    A weight's row and column then move from vector to vector, never inside one: no load crosses a
+    line, whatever kernel, stride, dilation and padding. The picture is brought into lane layout
+    and the result out of it by transpositions. A stride takes the padded picture apart into
+    residue planes; one plane of one input channel is a slab. Loops: group -> register block ->
+    block of slabs -> output channel -> nonzero. Between blocks of slabs the sums are spilled; the
+    last one brings them out.
+
+    With ``pointwise`` (1x1, stride 1, no padding) lanes are neighbouring pixels, and nothing is
+    converted: the picture is read where it stands if its planes are whole, aligned vectors, and
+    else copied row by row. Images in work at once and threads are those of DirectSparseRow;
+    with ``images`` so many images as lanes are one turn.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (K, C / groups, R, S), float32
+        Finite. The zeros are dropped.
+    shape : ConvShape
+    blocking : mapping
+        lanes : floats in a vector; must be those of *isa*
+        mode : "flat" (a lane is a chunk of the plane, row after row), "tiles" (a sub-image),
+            "images" (a picture of the batch) or "pointwise"
+        grid_rows, grid_columns : sub-images; "flat" has 1 x lanes, the last two modes 1 x 1
+        tile_rows, tile_columns : output positions of a lane; "flat" has 1 row, "pointwise" 1 row
+            of vectors
+        plane_pitch : positions from one row of a padded plane to the next
+        reg_rows, reg_vectors : register block, positions; less at the edges
+        slab_block : slabs (of one group) in a block
+        slab_pitch : vectors from one slab to the next
+        past_caches : 1 to write the output of "pointwise" past the caches where its planes are
+            whole, aligned vectors: pays where it would not stay in them anyway; else 0
+        threads_per_image : threads that share an image (or a turn of images)
+    part_ptr : sequence of int
+        Output channels: rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
+    threads : int
+        threads // threads_per_image turns are in work at once; left-over threads idle.
+    isa : str, optional
+        Instruction set; None: the active one.
+    bias : ndarray of shape (K,), float32, optional
+    relu : bool
+
+    Raises
+    ------
+    ValueError, TypeError
+        For any argument that is not as said here.
+    """
+
+    def __init__(
+        self,
+        weights: FloatArray,
+        shape: ConvShape,
+        *,
+        blocking: Mapping[str, int | str],
+        part_ptr: Sequence[int],
+        threads: int = 1,
+        isa: str | None = None,
+        bias: FloatArray | None = None,
+        relu: bool = False,
+    ) -> None:
+        check_shape(shape)
+        info = find_isa(isa)
+        clean = check_blocking(blocking, _LEAST, _WORDS)
+        number, mode = {name: int(clean[name]) for name in _LEAST}, str(clean["mode"])
+        _check_plan(number, mode, shape, info)
+        weights = check_values("weights", weights, shape.weight_shape)
+        super().__init__(
+            weights, shape, blocking=clean, part_ptr=part_ptr, units=shape.out_channels,
+            threads=threads, isa=info.name, bias=bias, relu=relu,
+        )  # fmt: skip
+        pointwise = mode == "pointwise"
+        layout = pointwise_layout(shape, number) if pointwise else lanes_layout(shape, number, mode)
+        slabs = shape.group_channels * len(layout.plane_row)
+        packed = pack_lanes(weights, shape, layout, number["slab_block"])
+        channels = int((self._part_ptr[1:] - self._part_ptr[:-1]).max())
+        self._native = _native.DirectLanes(
+            shape,
+            self._team,
+            _native.Streams(packed.ptr, packed.off, packed.val, packed.lists,
+                            packed.last_offset, ahead=len(packed.off) - int(packed.ptr[-1])),
+            self._bias_or_zeros(),
+            isa_index(info),
+            layout,
+            {
+                "pointwise": int(pointwise),
+                "past_caches": number["past_caches"],
+                "slab_blocks": -(-slabs // number["slab_block"]),
+                "channels_of_part": min(channels, shape.group_out_channels),
+            },
+            self.relu,
+        )  # fmt: skip
+
+
+def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: IsaInfo) -> None:
+    check_lanes(number["lanes"], isa)
+    block = number["reg_rows"] * number["reg_vectors"]
+    check_accumulators(block, "blocking['reg_rows'] x blocking['reg_vectors']", isa)
+    for small, large in (("reg_rows", "tile_rows"), ("reg_vectors", "tile_columns")):
+        _at_most(small, number[small], number[large], f"blocking[{large!r}]")
+    _at_most("past_caches", number["past_caches"], int(mode == "pointwise"),
+             f"what {mode} allows")  # fmt: skip
+    residues = Residues.of(shape)
+    _at_most("slab_block", number["slab_block"], shape.group_channels * residues.count,
+             "the slabs of a group")  # fmt: skip
+    if mode == "pointwise":
+        _check_pointwise(number, shape)
+        return
+    grid = {"flat": (1, number["lanes"]), "images": (1, 1)}.get(mode)
+    found = (number["grid_rows"], number["grid_columns"])
+    if grid not in (None, found) or (grid is None and found[0] * found[1] != number["lanes"]):
+        wanted = grid or f"{number['lanes']} sub-images together"
+        raise ValueError(
+            f"blocking['grid_rows'], ['grid_columns']: {mode} needs {wanted}; got {found}"
+        )
+    rows, columns = number["tile_rows"], number["tile_columns"]
+    in_rows, in_columns = rows + residues.reach_rows, columns + residues.reach_columns
+    if mode == "flat":
+        _at_least("plane_pitch", number["plane_pitch"], flat_pitch(shape, residues))
+        positions = (shape.out_h - 1) * number["plane_pitch"] + shape.out_w
+        if rows != 1:
+            raise ValueError(f"blocking['tile_rows']: flat needs 1; got {rows}")
+        _at_least("tile_columns", columns, -(-positions // number["lanes"]))
+        in_rows, in_columns = 1, in_columns + residues.reach_rows * number["plane_pitch"]
+    else:
+        _at_least("tile_rows", rows, -(-shape.out_h // found[0]))
+        _at_least("tile_columns", columns, -(-shape.out_w // found[1]))
+        width = found[1] * columns + residues.reach_columns
+        _at_least("plane_pitch", number["plane_pitch"], width)
+    _at_least("slab_pitch", number["slab_pitch"], in_rows * in_columns)
+
+
+def _check_pointwise(number: Mapping[str, int], shape: ConvShape) -> None:
+    if (shape.kernel_h, shape.kernel_w, *shape.stride, *shape.pad) != (1, 1, 1, 1, 0, 0):
+        raise ValueError(
+            f"blocking['mode']: pointwise needs a 1x1 kernel, stride 1 and no padding; got {shape}"
+        )
+    vectors = pointwise_slab_pitch(shape, number["lanes"])
+    for name, right in (("grid_rows", 1), ("grid_columns", 1), ("tile_rows", 1),
+                        ("tile_columns", vectors)):  # fmt: skip
+        if number[name] != right:
+            raise ValueError(f"blocking[{name!r}]: pointwise needs {right}; got {number[name]}")
+    _at_least("slab_pitch", number["slab_pitch"], vectors)
+
+
+def _at_most(name: str, value: int, most: int, what: str) -> None:
+    if value > most:
+        raise ValueError(f"blocking[{name!r}]: must be at most {what} ({most}); got {value}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(
+            f"blocking[{name!r}]: must be at least {least} for this layer; got {value}"
+        )
