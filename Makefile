@@ -14,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .PHONY: study test setup lint types check-dist bench clean
 
 # what the built extension depends on
-NATIVE := CMakeLists.txt pyproject.toml $(wildcard kernels/*.pyx kernels/*.pxd kernels/csrc/*)
+NATIVE := CMakeLists.txt pyproject.toml $(wildcard kernels/*.pyx kernels/*.pxd kernels/binding/* kernels/csrc/*)
 
 setup: $(READY)
 
@@ -42,7 +42,7 @@ lint: $(READY)
 	@echo "== lint"
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/cython-lint kernels/*.pyx kernels/*.pxd
+	$(BIN)/cython-lint kernels/*.pyx kernels/*.pxd kernels/binding/*.pxi
 
 types: $(READY)
 	@echo "== types"

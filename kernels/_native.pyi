@@ -29,7 +29,14 @@ class Streams:
         ahead: int = 0,
     ) -> None: ...
 
-class DirectRow:
+class Layer:
+    @property
+    def isa(self) -> str | None: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> tuple[float, float, float]: ...
+
+class DirectRow(Layer):
     def __init__(
         self,
         shape: ConvShape,
@@ -40,13 +47,8 @@ class DirectRow:
         blocking: Mapping[str, int | str],
         relu: bool,
     ) -> None: ...
-    @property
-    def isa(self) -> str: ...
-    def run(
-        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-    ) -> tuple[float, float, float]: ...
 
-class DirectLanes:
+class DirectLanes(Layer):
     def __init__(
         self,
         shape: ConvShape,
@@ -58,13 +60,8 @@ class DirectLanes:
         blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...
-    @property
-    def isa(self) -> str: ...
-    def run(
-        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-    ) -> tuple[float, float, float]: ...
 
-class Lowered:
+class Lowered(Layer):
     def __init__(
         self,
         shape: ConvShape,
@@ -75,13 +72,8 @@ class Lowered:
         blocking: Mapping[str, int | str],
         relu: bool,
     ) -> None: ...
-    @property
-    def isa(self) -> str: ...
-    def run(
-        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-    ) -> tuple[float, float, float]: ...
 
-class Dense:
+class Dense(Layer):
     def __init__(
         self,
         shape: ConvShape,
@@ -94,11 +86,8 @@ class Dense:
         fully_connected: bool,
         relu: bool,
     ) -> None: ...
-    def run(
-        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-    ) -> tuple[float, float, float]: ...
 
-class DenseDirect:
+class DenseDirect(Layer):
     def __init__(
         self,
         shape: ConvShape,
@@ -110,8 +99,3 @@ class DenseDirect:
         blocking: Mapping[str, int | str],
         relu: bool,
     ) -> None: ...
-    @property
-    def isa(self) -> str: ...
-    def run(
-        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-    ) -> tuple[float, float, float]: ...

@@ -50,10 +50,9 @@ def check_integer(name: str, value: object, least: int, most: int) -> int:
 def check_blocking(
     blocking: Mapping[str, int | str],
     least: Mapping[str, int],
-    words: Mapping[str, tuple[str, ...]] | None = None,
-) -> dict[str, int | str]:
-    """Return *blocking* if it has these keys exactly: of *least*, integers; of *words*, a word."""
-    words = words or {}
+    words: Mapping[str, tuple[str, ...]],
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Return *blocking*'s integers and words if it has these keys exactly, with allowed values."""
     names = [*least, *words]
     if not isinstance(blocking, Mapping):
         raise TypeError(f"blocking: must be a mapping; got {type(blocking).__name__}")
@@ -62,16 +61,16 @@ def check_blocking(
         raise ValueError(
             f"blocking: got the keys {sorted(map(str, blocking))}; must be {sorted(names)}"
         )
-    clean: dict[str, int | str] = {}
-    for name in names:
-        value = blocking[name]
-        if name in least:
-            clean[name] = check_integer(f"blocking[{name!r}]", value, least[name], _MOST)
-        elif value in words[name]:
-            clean[name] = value
-        else:
-            raise ValueError(f"blocking[{name!r}]: must be one of {words[name]}; got {value!r}")
-    return clean
+    number = {
+        name: check_integer(f"blocking[{name!r}]", blocking[name], least[name], _MOST)
+        for name in least
+    }
+    for name in words:
+        if blocking[name] not in words[name]:
+            raise ValueError(
+                f"blocking[{name!r}]: must be one of {words[name]}; got {blocking[name]!r}"
+            )
+    return number, {name: str(blocking[name]) for name in words}
 
 
 def check_lanes(lanes: int, isa: IsaInfo) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from archsim.kernels import _native, blas
-from archsim.kernels.checks import FloatArray, check_blocking, check_shape, check_values
-from archsim.kernels.packed import PackedLayer
+from archsim.kernels.checks import FloatArray
+from archsim.kernels.packed import PackedDenseLayer
 from archsim.kernels.shapes import ConvShape
 
 _LARGEST_INT = 2**31 - 1
 
 
-class DenseGemm(PackedLayer):
+class DenseGemm(PackedDenseLayer):
     """Dense convolution: im2col and single-precision matrix products by the BLAS that SciPy brings.
 
     Where the kernel is 1x1 with stride 1 and no padding, BLAS reads the image itself. A fully
@@ -39,6 +39,8 @@ class DenseGemm(PackedLayer):
         For any argument that is not as said here, and for sizes beyond the 32-bit integers of BLAS.
     """
 
+    _LEAST: ClassVar = {"threads_per_image": 1}
+
     def __init__(
         self,
         weights: FloatArray,
@@ -50,33 +52,40 @@ class DenseGemm(PackedLayer):
         bias: FloatArray | None = None,
         relu: bool = False,
     ) -> None:
-        check_shape(shape)
-        clean = check_blocking(blocking, {"threads_per_image": 1})
-        weights = check_values("weights", weights, shape.weight_shape)
         super().__init__(
             weights,
             shape,
-            blocking=clean,
+            blocking=blocking,
             part_ptr=part_ptr,
-            units=shape.out_channels,
             threads=threads,
-            isa=blas.isa_name(),
             bias=bias,
             relu=relu,
         )
+        self._single_thread = blas.single_thread()
+
+    def _find_isa(self, isa: str | None) -> str:
+        del isa  # the library chooses
+        return blas.isa_name()
+
+    def _check_blocking(self) -> None:
+        pass  # what a fully connected layer needs depends on the threads: below
+
+    def _units(self) -> int:
+        return self.shape.out_channels
+
+    def _pack(self, weights: FloatArray) -> _native.Dense:
+        del weights  # BLAS reads the copy that is kept
+        shape, per_image = self.shape, self._number["threads_per_image"]
         connected = _is_fully_connected(shape)
-        if connected and clean["threads_per_image"] != self.threads:
+        if connected and per_image != self.threads:
             raise ValueError(
                 f"blocking['threads_per_image']: must be threads ({self.threads}) for a fully "
-                f"connected layer; got {clean['threads_per_image']}"
+                f"connected layer; got {per_image}"
             )
         depth = shape.group_channels * shape.kernel_h * shape.kernel_w
         pitch = -(-shape.out_h * shape.out_w // 16) * 16
         _check_blas_sizes(depth, pitch, shape.channels, shape.out_channels)
-        self._weights = weights.copy()
-        self._weights.flags.writeable = False
-        self._single_thread = blas.single_thread()
-        self._native = _native.Dense(
+        return _native.Dense(
             shape,
             self._team,
             self._weights,
@@ -87,11 +96,6 @@ class DenseGemm(PackedLayer):
             connected,
             self.relu,
         )
-
-    @property
-    def weights(self) -> FloatArray:
-        """The weights, (K, C / groups, R, S), read-only."""
-        return self._weights
 
     def run(self, x: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return the convolution of a batch; see `PackedLayer.run`."""

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.kernels import _native
-from archsim.kernels.checks import (
-    FloatArray,
-    check_blocking,
-    check_lanes,
-    check_shape,
-    check_values,
-)
+from archsim.kernels.checks import FloatArray, check_lanes
 from archsim.kernels.isa import IsaInfo, find_isa, isa_index
-from archsim.kernels.packed import PackedLayer
+from archsim.kernels.packed import PackedDenseLayer
 from archsim.kernels.shapes import ConvShape
 
-_LEAST = {
-    "lanes": 1,
-    "flat": 0,
-    "reg_vectors": 1,
-    "reg_rows": 1,
-    "reg_count": 1,
-    "channel_block": 1,
-    "band_rows": 1,
-    "band_columns": 1,
-    "row_pitch": 1,
-    "channel_pitch": 1,
-    "threads_per_image": 1,
-}
-_WORDS = {"in_lanes": ("channels", "pixels"), "source": ("padded", "image")}
 _MOST_VECTORS = 2  # AS_DENSE_VECTORS
 _MOST_OFFSET = 2**31 - 1
 
 
-class DenseDirect(PackedLayer):
+class DenseDirect(PackedDenseLayer):
     """Dense convolution straight from the image, or from a padded copy of it.
 
     A register block holds the sums of some output channels at some output pixels; one of the two
@@ -79,58 +60,52 @@ class DenseDirect(PackedLayer):
         For any argument that is not as said here.
     """
 
-    def __init__(
-        self,
-        weights: FloatArray,
-        shape: ConvShape,
-        *,
-        blocking: Mapping[str, int | str],
-        part_ptr: Sequence[int],
-        threads: int = 1,
-        isa: str | None = None,
-        bias: FloatArray | None = None,
-        relu: bool = False,
-    ) -> None:
-        check_shape(shape)
-        info = find_isa(isa)
-        clean = check_blocking(blocking, _LEAST, _WORDS)
-        number = {name: int(clean[name]) for name in _LEAST}
-        channels = clean["in_lanes"] == "channels"
-        _check_register_block(number, channels, info)
-        _check_source(number, str(clean["source"]), shape)
-        _check_loops(number, shape)
-        weights = check_values("weights", weights, shape.weight_shape)
-        unit = number["lanes"] if channels else number["reg_count"]
-        super().__init__(
-            weights,
-            shape,
-            blocking=clean,
-            part_ptr=part_ptr,
-            units=shape.groups * -(-shape.group_out_channels // unit),
-            threads=threads,
-            isa=info.name,
-            bias=bias,
-            relu=relu,
-        )
-        self._weights = weights.copy()
-        self._weights.flags.writeable = False
-        self._native = _native.DenseDirect(
-            shape,
-            self._team,
-            _pack_lanes(self._weights, shape, unit)
-            if channels
-            else _pack_blocks(self._weights, shape, unit),
-            self._padded_bias(unit if channels else 1),
-            _taps(shape, number["row_pitch"]),
-            isa_index(info),
-            clean | number | _sizes(number, channels, str(clean["source"]), shape),
-            self.relu,
-        )
+    _LEAST: ClassVar = {
+        "lanes": 1,
+        "flat": 0,
+        "reg_vectors": 1,
+        "reg_rows": 1,
+        "reg_count": 1,
+        "channel_block": 1,
+        "band_rows": 1,
+        "band_columns": 1,
+        "row_pitch": 1,
+        "channel_pitch": 1,
+        "threads_per_image": 1,
+    }
+    _WORDS: ClassVar = {"in_lanes": ("channels", "pixels"), "source": ("padded", "image")}
+
+    def _check_blocking(self) -> None:
+        _check_register_block(self._number, self._in_channels, find_isa(self.isa))
+        _check_source(self._number, self._word["source"], self.shape)
+        _check_loops(self._number, self.shape)
 
     @property
-    def weights(self) -> FloatArray:
-        """The weights, (K, C / groups, R, S), read-only."""
-        return self._weights
+    def _in_channels(self) -> bool:
+        return self._word["in_lanes"] == "channels"
+
+    @property
+    def _unit(self) -> int:
+        """Output channels of a unit."""
+        return self._number["lanes" if self._in_channels else "reg_count"]
+
+    def _units(self) -> int:
+        return self.shape.groups * -(-self.shape.group_out_channels // self._unit)
+
+    def _pack(self, weights: FloatArray) -> _native.DenseDirect:
+        shape, number, channels = self.shape, self._number, self._in_channels
+        pack = _pack_lanes if channels else _pack_blocks
+        sizes = _sizes(number, channels, self._word["source"], shape)
+        return _native.DenseDirect(
+            shape,
+            self._team,
+            pack(weights, shape, self._unit),
+            self._padded_bias(self._unit if channels else 1),
+            _taps(shape, number["row_pitch"]),
+            isa_index(find_isa(self.isa)),
+            {**number, **self._word, **sizes},
+            self.relu,
+        )
 
     def _padded_bias(self, unit: int) -> FloatArray:
         """Return the bias, each group filled up with zeros to whole units."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import ClassVar
 
 from archsim.kernels import _native
-from archsim.kernels.checks import (
-    FloatArray,
-    check_accumulators,
-    check_blocking,
-    check_lanes,
-    check_shape,
-    check_values,
-)
-from archsim.kernels.isa import IsaInfo, find_isa, isa_index
+from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
+from archsim.kernels.isa import IsaInfo, find_isa
 from archsim.kernels.lanes_layout import (
+    AHEAD,
     Residues,
     flat_pitch,
     lanes_layout,
@@ -24,22 +19,6 @@ from archsim.kernels.lanes_layout import (
 )
 from archsim.kernels.packed import PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
-
-_LEAST = {
-    "lanes": 1,
-    "grid_rows": 1,
-    "grid_columns": 1,
-    "tile_rows": 1,
-    "tile_columns": 1,
-    "plane_pitch": 1,
-    "reg_rows": 1,
-    "reg_vectors": 1,
-    "slab_block": 1,
-    "slab_pitch": 1,
-    "past_caches": 0,
-    "threads_per_image": 1,
-}
-_WORDS = {"mode": ("flat", "tiles", "images", "pointwise")}
 
 
 class DirectSparseLanes(PackedSparseLayer):
@@ -91,40 +70,37 @@ class DirectSparseLanes(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
-    def __init__(
-        self,
-        weights: FloatArray,
-        shape: ConvShape,
-        *,
-        blocking: Mapping[str, int | str],
-        part_ptr: Sequence[int],
-        threads: int = 1,
-        isa: str | None = None,
-        bias: FloatArray | None = None,
-        relu: bool = False,
-    ) -> None:
-        check_shape(shape)
-        info = find_isa(isa)
-        clean = check_blocking(blocking, _LEAST, _WORDS)
-        number, mode = {name: int(clean[name]) for name in _LEAST}, str(clean["mode"])
-        _check_plan(number, mode, shape, info)
-        weights = check_values("weights", weights, shape.weight_shape)
-        super().__init__(
-            weights, shape, blocking=clean, part_ptr=part_ptr, units=shape.out_channels,
-            threads=threads, isa=info.name, bias=bias, relu=relu,
-        )  # fmt: skip
+    _LEAST: ClassVar = {
+        "lanes": 1,
+        "grid_rows": 1,
+        "grid_columns": 1,
+        "tile_rows": 1,
+        "tile_columns": 1,
+        "plane_pitch": 1,
+        "reg_rows": 1,
+        "reg_vectors": 1,
+        "slab_block": 1,
+        "slab_pitch": 1,
+        "past_caches": 0,
+        "threads_per_image": 1,
+    }
+    _WORDS: ClassVar = {"mode": ("flat", "tiles", "images", "pointwise")}
+
+    def _check_blocking(self) -> None:
+        _check_plan(self._number, self._word["mode"], self.shape, find_isa(self.isa))
+
+    def _units(self) -> int:
+        return self.shape.out_channels
+
+    def _pack(self, weights: FloatArray) -> _native.DirectLanes:
+        shape, number, mode = self.shape, self._number, self._word["mode"]
         pointwise = mode == "pointwise"
         layout = pointwise_layout(shape, number) if pointwise else lanes_layout(shape, number, mode)
         slabs = shape.group_channels * len(layout.plane_row)
         packed = pack_lanes(weights, shape, layout, number["slab_block"])
         channels = int((self._part_ptr[1:] - self._part_ptr[:-1]).max())
-        self._native = _native.DirectLanes(
-            shape,
-            self._team,
-            _native.Streams(packed.ptr, packed.off, packed.val, packed.lists,
-                            packed.last_offset, ahead=len(packed.off) - int(packed.ptr[-1])),
-            self._bias_or_zeros(),
-            isa_index(info),
+        return _native.DirectLanes(
+            *self._parts(packed, ahead=AHEAD),
             layout,
             {
                 "pointwise": int(pointwise),
@@ -133,7 +109,7 @@ class DirectSparseLanes(PackedSparseLayer):
                 "channels_of_part": min(channels, shape.group_out_channels),
             },
             self.relu,
-        )  # fmt: skip
+        )
 
 
 def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: IsaInfo) -> None:

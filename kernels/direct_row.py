@@ -4,33 +4,15 @@ Convolutions and Guided Pruning" (ICLR 2017).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import ClassVar
 
 from archsim.kernels import _native
-from archsim.kernels.checks import (
-    FloatArray,
-    check_accumulators,
-    check_blocking,
-    check_lanes,
-    check_shape,
-    check_values,
-)
-from archsim.kernels.isa import IsaInfo, find_isa, isa_index
+from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
+from archsim.kernels.isa import IsaInfo, find_isa
 from archsim.kernels.pack import pack_direct_row
 from archsim.kernels.packed import PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
-
-_LEAST = {
-    "lanes": 1,
-    "oc_block": 1,
-    "channel_block": 1,
-    "reg_rows": 1,
-    "reg_vectors": 1,
-    "row_pitch": 1,
-    "vectorised": 0,
-    "threads_per_image": 1,
-}
-_WORDS = {"spill": ("scratch", "output")}
 
 
 class DirectSparseRow(PackedSparseLayer):
@@ -71,53 +53,39 @@ class DirectSparseRow(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
-    def __init__(
-        self,
-        weights: FloatArray,
-        shape: ConvShape,
-        *,
-        blocking: Mapping[str, int | str],
-        part_ptr: Sequence[int],
-        threads: int = 1,
-        isa: str | None = None,
-        bias: FloatArray | None = None,
-        relu: bool = False,
-    ) -> None:
-        check_shape(shape)
-        info = find_isa(isa)
-        clean = check_blocking(blocking, _LEAST, _WORDS)
-        number = {name: int(clean[name]) for name in _LEAST}
-        _check_plan(number, shape, info)
-        weights = check_values("weights", weights, shape.weight_shape)
-        number["oc_block"] = min(number["oc_block"], shape.group_out_channels)
-        blocks = shape.groups * -(-shape.group_out_channels // number["oc_block"])
-        super().__init__(
-            weights,
-            shape,
-            blocking=clean,
-            part_ptr=part_ptr,
-            units=blocks,
-            threads=threads,
-            isa=info.name,
-            bias=bias,
-            relu=relu,
-        )
+    _LEAST: ClassVar = {
+        "lanes": 1,
+        "oc_block": 1,
+        "channel_block": 1,
+        "reg_rows": 1,
+        "reg_vectors": 1,
+        "row_pitch": 1,
+        "vectorised": 0,
+        "threads_per_image": 1,
+    }
+    _WORDS: ClassVar = {"spill": ("scratch", "output")}
+
+    def _check_blocking(self) -> None:
+        _check_plan(self._number, self.shape, find_isa(self.isa))
+
+    @property
+    def _oc_block(self) -> int:
+        return min(self._number["oc_block"], self.shape.group_out_channels)
+
+    def _units(self) -> int:
+        return self.shape.groups * -(-self.shape.group_out_channels // self._oc_block)
+
+    def _pack(self, weights: FloatArray) -> _native.DirectRow:
+        number = {**self._number, "oc_block": self._oc_block}
         packed = pack_direct_row(
             weights,
-            shape,
+            self.shape,
             oc_block=number["oc_block"],
             channel_block=number["channel_block"],
             row_pitch=number["row_pitch"],
         )
-        self._native = _native.DirectRow(
-            shape,
-            self._team,
-            _native.Streams(packed.ptr, packed.off, packed.val, packed.lists, packed.last_offset),
-            self._bias_or_zeros(),
-            isa_index(info),
-            clean | number | _sizes(number, str(clean["spill"]), shape),
-            self.relu,
-        )
+        sizes = _sizes(number, self._word["spill"], self.shape)
+        return _native.DirectRow(*self._parts(packed), {**number, **self._word, **sizes}, self.relu)
 
 
 def _check_plan(number: Mapping[str, int], shape: ConvShape, isa: IsaInfo) -> None:

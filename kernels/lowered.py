@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from archsim.kernels import _native
-from archsim.kernels.checks import (
-    FloatArray,
-    check_accumulators,
-    check_blocking,
-    check_lanes,
-    check_shape,
-    check_values,
-)
-from archsim.kernels.isa import find_isa, isa_index
+from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
+from archsim.kernels.isa import find_isa
 from archsim.kernels.pack import pack_lowered
 from archsim.kernels.packed import PackedSparseLayer
-from archsim.kernels.shapes import ConvShape
-
-_LEAST = {"lanes": 1, "pixel_vectors": 1, "pitch": 1, "threads_per_image": 1}
 
 
 class LoweredSparse(PackedSparseLayer):
@@ -48,50 +38,27 @@ class LoweredSparse(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
-    def __init__(
-        self,
-        weights: FloatArray,
-        shape: ConvShape,
-        *,
-        blocking: Mapping[str, int | str],
-        part_ptr: Sequence[int],
-        threads: int = 1,
-        isa: str | None = None,
-        bias: FloatArray | None = None,
-        relu: bool = False,
-    ) -> None:
-        check_shape(shape)
-        info = find_isa(isa)
-        clean = check_blocking(blocking, _LEAST)
-        number = {name: int(clean[name]) for name in _LEAST}
+    _LEAST: ClassVar = {"lanes": 1, "pixel_vectors": 1, "pitch": 1, "threads_per_image": 1}
+
+    def _check_blocking(self) -> None:
+        number, info = self._number, find_isa(self.isa)
         check_lanes(number["lanes"], info)
         check_accumulators(number["pixel_vectors"], "blocking['pixel_vectors']", info)
-        pixels = shape.out_h * shape.out_w
+        pixels = self.shape.out_h * self.shape.out_w
         if number["pitch"] % 16 or number["pitch"] < pixels:
             raise ValueError(
                 f"blocking['pitch']: must be a multiple of 16 and at least P * Q ({pixels}); "
                 f"got {number['pitch']}"
             )
-        weights = check_values("weights", weights, shape.weight_shape)
-        super().__init__(
-            weights,
-            shape,
-            blocking=clean,
-            part_ptr=part_ptr,
-            units=shape.out_channels,
-            threads=threads,
-            isa=info.name,
-            bias=bias,
-            relu=relu,
-        )
-        packed = pack_lowered(weights, shape, pitch=number["pitch"])
-        rows = shape.channels * shape.kernel_h * shape.kernel_w
-        self._native = _native.Lowered(
-            shape,
-            self._team,
-            _native.Streams(packed.ptr, packed.off, packed.val, packed.lists, packed.last_offset),
-            self._bias_or_zeros(),
-            isa_index(info),
-            clean | {"lowered_size": rows * number["pitch"]},
+
+    def _units(self) -> int:
+        return self.shape.out_channels
+
+    def _pack(self, weights: FloatArray) -> _native.Lowered:
+        packed = pack_lowered(weights, self.shape, pitch=self._number["pitch"])
+        rows = self.shape.channels * self.shape.kernel_h * self.shape.kernel_w
+        return _native.Lowered(
+            *self._parts(packed),
+            {**self._number, "lowered_size": rows * self._number["pitch"]},
             self.relu,
         )

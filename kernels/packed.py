@@ -7,19 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from archsim.kernels import _native
-from archsim.kernels.checks import FloatArray, check_part_ptr, check_threads, check_values
+from archsim.kernels.checks import (
+    FloatArray,
+    check_blocking,
+    check_part_ptr,
+    check_shape,
+    check_threads,
+    check_values,
+)
+from archsim.kernels.isa import find_isa, isa_index
+from archsim.kernels.pack import PackedStreams
 from archsim.kernels.shapes import ConvShape
 
 _FLOAT32 = np.dtype(np.float32)
-
-
-class _Runnable(Protocol):
-    def run(self, x: FloatArray, out: FloatArray) -> tuple[float, float, float]: ...
 
 
 class PackedLayer(ABC):
@@ -27,41 +32,70 @@ class PackedLayer(ABC):
 
     Runs of one object from several Python threads follow one another. Objects pickle; they are
     packed anew where they are loaded, for the same instruction set.
+
+    A method's class says what its blocking has (`_LEAST`, `_WORDS`), checks it, counts the units
+    that part_ptr cuts, and packs.
     """
 
-    _native: _Runnable
+    _LEAST: ClassVar[Mapping[str, int]]
+    """The blocking's integers, with the least that each may be."""
+    _WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The blocking's words, with all that each may be."""
 
     def __init__(
         self,
         weights: FloatArray,
         shape: ConvShape,
         *,
-        blocking: dict[str, int | str],
+        blocking: Mapping[str, int | str],
         part_ptr: Sequence[int],
-        units: int,
-        threads: int,
-        isa: str,
-        bias: FloatArray | None,
-        relu: bool,
+        threads: int = 1,
+        isa: str | None = None,
+        bias: FloatArray | None = None,
+        relu: bool = False,
     ) -> None:
-        per_image = int(blocking["threads_per_image"])
-        self.shape = shape
-        self.threads = check_threads(threads, per_image)
-        self.isa = isa
+        self.shape = check_shape(shape)
+        self.isa = self._find_isa(isa)
         """Name of the instruction set that runs."""
-        self.blocking: Mapping[str, int | str] = MappingProxyType(blocking)
+        self._number, self._word = check_blocking(blocking, self._LEAST, self._WORDS)
+        self.blocking: Mapping[str, int | str] = MappingProxyType({**self._number, **self._word})
+        self._check_blocking()
+        weights = check_values("weights", weights, shape.weight_shape)
         self.nnz = int(np.count_nonzero(weights))
         """Weights that are not zero."""
         self.relu = bool(relu)
         self.bias = (
             None if bias is None else check_values("bias", bias, (shape.out_channels,)).copy()
         )
+        per_image, units = self._number["threads_per_image"], self._units()
+        self.threads = check_threads(threads, per_image)
         self._part_ptr = check_part_ptr(part_ptr, per_image, units)
         self._team = _native.Team(self.threads, per_image, self._part_ptr, units)
         self._lock = Lock()
         self._seconds = (0.0, 0.0, 0.0)
         self._x_shape = (shape.channels, shape.height, shape.width)
         self._out_shape = (shape.out_channels, shape.out_h, shape.out_w)
+        self._keep(weights)
+        self._native = self._pack(weights)
+
+    def _find_isa(self, isa: str | None) -> str:
+        return find_isa(isa).name
+
+    @abstractmethod
+    def _check_blocking(self) -> None:
+        """Raise ValueError for a blocking that does not suit the layer or the instruction set."""
+
+    @abstractmethod
+    def _units(self) -> int:
+        """Return how many units of output there are."""
+
+    @abstractmethod
+    def _keep(self, weights: FloatArray) -> None:
+        """Keep what `weights` returns."""
+
+    @abstractmethod
+    def _pack(self, weights: FloatArray) -> _native.Layer:
+        """Return what runs."""
 
     @property
     @abstractmethod
@@ -137,11 +171,6 @@ class PackedLayer(ABC):
 class PackedSparseLayer(PackedLayer):
     """A packed layer that keeps the nonzeros only."""
 
-    def __init__(self, weights: FloatArray, shape: ConvShape, **keywords: Any) -> None:
-        super().__init__(weights, shape, **keywords)
-        self._where = np.flatnonzero(weights)
-        self._values = weights.reshape(-1)[self._where]
-
     @property
     def weights(self) -> FloatArray:
         """The dense weights, (K, C / groups, R, S), made anew."""
@@ -149,10 +178,34 @@ class PackedSparseLayer(PackedLayer):
         dense.reshape(-1)[self._where] = self._values
         return dense
 
-    def _bias_or_zeros(self) -> FloatArray:
-        return (
-            np.zeros(self.shape.out_channels, dtype=np.float32) if self.bias is None else self.bias
+    def _keep(self, weights: FloatArray) -> None:
+        self._where = np.flatnonzero(weights)
+        self._values = weights.reshape(-1)[self._where]
+
+    def _parts(
+        self, packed: PackedStreams, ahead: int = 0
+    ) -> tuple[ConvShape, _native.Team, _native.Streams, FloatArray, int]:
+        """Return what every sparse kernel's binding takes first."""
+        bias = self.bias
+        if bias is None:
+            bias = np.zeros(self.shape.out_channels, dtype=np.float32)
+        streams = _native.Streams(
+            packed.ptr, packed.off, packed.val, packed.lists, packed.last_offset, ahead
         )
+        return self.shape, self._team, streams, bias, isa_index(find_isa(self.isa))
+
+
+class PackedDenseLayer(PackedLayer):
+    """A packed layer that keeps all weights."""
+
+    @property
+    def weights(self) -> FloatArray:
+        """The weights, (K, C / groups, R, S), read-only."""
+        return self._weights
+
+    def _keep(self, weights: FloatArray) -> None:
+        self._weights = weights.copy()
+        self._weights.flags.writeable = False
 
 
 def _check_array(name: str, array: object) -> None:
