@@ -16,6 +16,7 @@ from archsim.errors import NotApplicableError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.methods import METHODS, get_method
+from archsim.methods.sharing import Partition
 from archsim.network import Layer
 from archsim.plan import Plan, Target
 from archsim.predictors import (
@@ -31,6 +32,7 @@ from archsim.request import (
     Request,
     as_layer,
     as_machine,
+    as_partition,
     as_sparsity,
     finite,
     make_request,
@@ -53,6 +55,7 @@ def make_plan(
     pattern: NDArray[Any] | Sparsity | None = None,
     density_domain: Domain = "spatial",
     schedule: str = "auto",
+    partition: Partition = "nnz",
     batch: int = 1,
     threads: int | None = None,
     isa: str | None = None,
@@ -72,6 +75,10 @@ def make_plan(
         Real weights; their zeros count.
     schedule : str
         A schedule of the method, or ``auto``.
+    partition : {"nnz", "rows", "dynamic"}
+        How sparse methods cut output channels among the threads that share an image: about
+        equal nonzeros for each thread; equally many channels; or small parts that threads take
+        at run time.  Dense methods always cut evenly.
     batch, threads : int
         Images, and threads that work on them (default: every hardware thread).
     isa : str, optional
@@ -101,6 +108,7 @@ def make_plan(
         batch=positive("batch", batch, MAX_BATCH),
         threads=positive("threads", threads),
         schedule=schedule,
+        partition=as_partition(partition),
         target=target,
     )
 
@@ -114,6 +122,7 @@ def predict(
     pattern: NDArray[Any] | Sparsity | None = None,
     density_domain: Domain = "spatial",
     schedule: str = "auto",
+    partition: Partition = "nnz",
     batch: int = 1,
     threads: int | None = None,
     model: Literal["park", "ecm", "simulator"] = "ecm",
@@ -135,7 +144,7 @@ def predict(
         A machine, its name or its file.
     method : str
         A method's name, or ``auto``: the fastest that applies.
-    density, pattern, density_domain, schedule, batch, threads, isa
+    density, pattern, density_domain, schedule, partition, batch, threads, isa
         See :func:`make_plan`.
     model : {"ecm", "park", "simulator"}
         Our white-box closed form; the published one (ICLR 2017, section 2.2); discrete events.
@@ -167,8 +176,8 @@ def predict(
     given = _park_given(alpha, beta, sgemm_flops_per_s, stream_bytes_per_s)
     request = make_request(
         layer, machine, method=method, density=density, pattern=pattern,
-        density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
-        clock=clock, isa=isa, seed=seed, model=model,
+        density_domain=density_domain, schedule=schedule, partition=partition, batch=batch,
+        threads=threads, clock=clock, isa=isa, seed=seed, model=model,
     )  # fmt: skip
     if model == "park":
         return _answer(request, partial(by_park, given=given))
@@ -206,6 +215,7 @@ def measure(
     pattern: NDArray[Any] | Sparsity | None = None,
     density_domain: Domain = "spatial",
     schedule: str = "auto",
+    partition: Partition = "nnz",
     batch: int = 1,
     threads: int | None = None,
     isa: str | None = None,
@@ -237,8 +247,8 @@ def measure(
     require_host(machine)
     request = make_request(
         layer, machine, method=method, density=density, pattern=pattern,
-        density_domain=density_domain, schedule=schedule, batch=batch, threads=threads,
-        clock="sustained", isa=isa, seed=seed, model="native",
+        density_domain=density_domain, schedule=schedule, partition=partition, batch=batch,
+        threads=threads, clock="sustained", isa=isa, seed=seed, model="native",
     )  # fmt: skip
     found = _answer(request, partial(by_native, min_seconds=min_seconds, check=check))
     return replace(found, baseline=partial(_native_dense, found, request, min_seconds))
@@ -269,6 +279,7 @@ def measure_together(
     machine: Machine | str | Path = HOST,
     *,
     schedule: str = "auto",
+    partition: Partition = "nnz",
     batch: int = 1,
     threads: int | None = None,
     isa: str | None = None,
@@ -293,8 +304,8 @@ def measure_together(
         _fit(
             make_request(
                 layer, machine, method=method, density=None, pattern=sparsity,
-                density_domain="spatial", schedule=schedule, batch=batch, threads=threads,
-                clock="sustained", isa=isa, seed=seed, model="native",
+                density_domain="spatial", schedule=schedule, partition=partition, batch=batch,
+                threads=threads, clock="sustained", isa=isa, seed=seed, model="native",
             )
         )
         for method, sparsity in cases
@@ -377,8 +388,9 @@ def _native_dense(result: Result, request: Request, min_seconds: float) -> tuple
         *((name, request.sparsity) for name, method in METHODS.items() if method.dense),
     ]
     again, *_ = found = measure_together(
-        request.layer, cases, request.machine, schedule=request.schedule, batch=request.batch,
-        threads=request.threads, isa=request.isa, seed=request.seed, min_seconds=min_seconds,
+        request.layer, cases, request.machine, schedule=request.schedule,
+        partition=request.partition, batch=request.batch, threads=request.threads,
+        isa=request.isa, seed=request.seed, min_seconds=min_seconds,
     )  # fmt: skip
     dense = [r for r in found[1:] if r.seconds]
     if not dense or not again.seconds or not result.seconds:

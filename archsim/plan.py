@@ -190,9 +190,11 @@ class Plan:
     """What a method asks of a machine for one layer: phases, and the blocking that was chosen.
 
     ``blocking`` is handed to the native kernel of the same name, which runs exactly that.
-    ``part_ptr`` cuts the units of ``products`` (output-channel blocks, output channels) among
-    the ``threads_per_image`` threads that share an image, or the ``images_per_turn`` images that
-    SIMD lanes take together.  With ``whole_batch`` the phases run once for all images.
+    ``part_ptr`` cuts the units of ``products`` (output-channel blocks, output channels) into a
+    part for each of the ``threads_per_image`` threads that share an image, or the
+    ``images_per_turn`` images that SIMD lanes take together; with the partition ``dynamic`` of
+    ``blocking`` into more and smaller parts, which threads take at run time.  With
+    ``whole_batch`` the phases run once for all images.
     """
 
     method: str

@@ -15,6 +15,7 @@ from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
 from archsim.methods import get_method
+from archsim.methods.sharing import PARTITIONS, Partition
 from archsim.network import Layer
 from archsim.plan import Plan
 from archsim.result import Model, Result
@@ -32,6 +33,7 @@ class Request:
     method: str
     sparsity: Sparsity
     schedule: str
+    partition: Partition
     batch: int
     threads: int
     clock: str
@@ -47,6 +49,7 @@ class Request:
             batch=self.batch,
             threads=self.threads,
             schedule=self.schedule,
+            partition=self.partition,
             target=self.machine.target(self.isa),
         )
 
@@ -82,6 +85,7 @@ def make_request(
     pattern: NDArray[Any] | Sparsity | None,
     density_domain: Domain,
     schedule: str,
+    partition: str,
     batch: int,
     threads: int | None,
     clock: str,
@@ -110,6 +114,7 @@ def make_request(
         method=method,
         sparsity=as_sparsity(layer, density, pattern, density_domain),
         schedule=schedule,
+        partition=as_partition(partition),
         batch=positive("batch", batch, MAX_BATCH),
         threads=thread_count(machine, threads),
         clock=clock,
@@ -142,6 +147,17 @@ def words(**given: object) -> None:
     for name, value in given.items():
         if not isinstance(value, str):
             raise input_error(name, "must be text", found=value)
+
+
+def as_partition(partition: object) -> Partition:
+    """Return a partition that is checked to be one."""
+    for known in PARTITIONS:
+        if partition == known:
+            return known
+    raise input_error(
+        "partition", "unknown partition", found=partition, allowed=", ".join(PARTITIONS),
+        near=(str(partition), PARTITIONS),
+    )  # fmt: skip
 
 
 def finite(name: str, value: object) -> float | None:

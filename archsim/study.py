@@ -22,8 +22,9 @@ from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
+from archsim.methods.sharing import Partition
 from archsim.network import Layer, Network, load_network
-from archsim.request import active_isa, default_threads, is_host
+from archsim.request import active_isa, as_partition, default_threads, is_host
 from archsim.result import ROW_COLUMNS, Result, as_row, document
 from archsim.sparsity import LayerSparsities, Sparsity, load_sparsity
 
@@ -156,6 +157,7 @@ def run_study(
     curves: bool = True,
     native: bool = True,
     schedule: str = "auto",
+    partition: Partition = "nnz",
     min_seconds: float = 0.05,
     seed: int = 0,
     progress: Progress | None = None,
@@ -185,6 +187,8 @@ def run_study(
         Measure on the host.
     schedule : str
         Schedule of the methods that have it.
+    partition : {"nnz", "rows", "dynamic"}
+        How sparse methods cut an image among threads; see :func:`archsim.make_plan`.
     progress : callable, optional
         Called with (what, done, total).
     """
@@ -199,11 +203,12 @@ def run_study(
                 "model", "unknown model", found=model, allowed=", ".join(PREDICTORS),
                 near=(model, PREDICTORS),
             )  # fmt: skip
+    as_partition(partition)
     picked = [chosen[name] for name in dict.fromkeys(layers)] if layers else list(chosen)
     sparsities = load_sparsity(sparsity, chosen)
     found = Study(chosen, loaded, tuple(picked), sparsities)
     job = _Job(found, picked, sparsities, names, tuple(models), batch, threads,
-               schedule, min_seconds, seed)  # fmt: skip
+               schedule, partition, min_seconds, seed)  # fmt: skip
     steps = list(_steps(job, curves=curves, native=native))
     for done, (what, step) in enumerate(steps):
         if progress is not None:
@@ -226,6 +231,7 @@ class _Job:
     batch: int | None
     threads: int | None
     schedule: str
+    partition: Partition
     min_seconds: float
     seed: int
 
@@ -235,6 +241,7 @@ class _Job:
             "batch": self.batch or threads,
             "threads": threads,
             "schedule": self.schedule,
+            "partition": self.partition,
             "seed": self.seed,
         }
 

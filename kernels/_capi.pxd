@@ -34,7 +34,8 @@ cdef extern from "archsim_native.h" nogil:
         int threads
         int per_image
 
-    int as_team_init(as_team *team, int threads, int per_image, const int64_t *part_ptr)
+    int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic,
+                     const int64_t *part_ptr)
     void as_team_free(as_team *team)
 
     ctypedef struct as_seconds:

@@ -15,7 +15,12 @@ def load_roof(isa_index: int, vectors: int, repeats: int, aligned: bool) -> floa
 
 class Team:
     def __init__(
-        self, threads: int, per_image: int, part_ptr: npt.NDArray[np.int64], units: int
+        self,
+        threads: int,
+        per_image: int,
+        part_ptr: npt.NDArray[np.int64],
+        units: int,
+        dynamic: bool = False,
     ) -> None: ...
 
 class Streams:

@@ -90,12 +90,18 @@ def check_accumulators(count: int, what: str, isa: IsaInfo) -> None:
         )
 
 
-def check_part_ptr(part_ptr: Sequence[int], parts: int, units: int) -> npt.NDArray[np.int64]:
-    """Return the ranges of units as int64 if they are `parts` of them and cover 0 to *units*."""
+def check_part_ptr(part_ptr: Sequence[int], parts: int | None, units: int) -> npt.NDArray[np.int64]:
+    """Return the ranges of units as int64 if they are `parts` of them and cover 0 to *units*.
+
+    None: any number of parts, but at least one.
+    """
     array = np.asarray(part_ptr)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(f"part_ptr: must be a sequence of integers; got {part_ptr!r}")
-    if len(array) != parts + 1:
+    if parts is None:
+        if len(array) < 2:
+            raise ValueError(f"part_ptr: must have at least 2 values; got {len(array)}")
+    elif len(array) != parts + 1:
         raise ValueError(
             f"part_ptr: must have {parts + 1} values (threads_per_image + 1); got {len(array)}"
         )

@@ -17,7 +17,7 @@ from archsim.kernels.lanes_layout import (
     pointwise_layout,
     pointwise_slab_pitch,
 )
-from archsim.kernels.packed import PackedSparseLayer
+from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
 
 
@@ -55,8 +55,9 @@ class DirectSparseLanes(PackedSparseLayer):
         past_caches : 1 to write the output of "pointwise" past the caches where its planes are
             whole, aligned vectors: pays where it would not stay in them anyway; else 0
         threads_per_image : threads that share an image (or a turn of images)
+        partition : as in `DirectSparseRow`
     part_ptr : sequence of int
-        Output channels: rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
+        Output channels: part r is [part_ptr[r], part_ptr[r + 1]).
     threads : int
         threads // threads_per_image turns are in work at once; left-over threads idle.
     isa : str, optional
@@ -84,7 +85,10 @@ class DirectSparseLanes(PackedSparseLayer):
         "past_caches": 0,
         "threads_per_image": 1,
     }
-    _WORDS: ClassVar = {"mode": ("flat", "tiles", "images", "pointwise")}
+    _WORDS: ClassVar = {
+        "mode": ("flat", "tiles", "images", "pointwise"),
+        "partition": PARTITIONS,
+    }
 
     def _check_blocking(self) -> None:
         _check_plan(self._number, self._word["mode"], self.shape, find_isa(self.isa))

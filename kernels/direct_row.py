@@ -11,7 +11,7 @@ from archsim.kernels import _native
 from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
 from archsim.kernels.isa import IsaInfo, find_isa
 from archsim.kernels.pack import pack_direct_row
-from archsim.kernels.packed import PackedSparseLayer
+from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
 
 
@@ -37,9 +37,12 @@ class DirectSparseRow(PackedSparseLayer):
         spill : where partial sums wait, "scratch" (aligned, one of each thread) or "output"
         vectorised : 1, or 0 for one pixel at a time, which strides above 1 need
         threads_per_image : threads that share an image
+        partition : "nnz" or "rows", two ways to choose part_ptr: rank r of an image's threads
+            computes part r. "dynamic": there may be any number of parts, and a thread that is
+            free takes the next one
     part_ptr : sequence of int
         Blocks of output channels, counted through all groups (ceil(K / groups / oc_block) in
-        each): rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
+        each): part r is [part_ptr[r], part_ptr[r + 1]).
     threads : int
         threads // threads_per_image images are in work at once; left-over threads idle.
     isa : str, optional
@@ -63,7 +66,7 @@ class DirectSparseRow(PackedSparseLayer):
         "vectorised": 0,
         "threads_per_image": 1,
     }
-    _WORDS: ClassVar = {"spill": ("scratch", "output")}
+    _WORDS: ClassVar = {"spill": ("scratch", "output"), "partition": PARTITIONS}
 
     def _check_blocking(self) -> None:
         _check_plan(self._number, self.shape, find_isa(self.isa))

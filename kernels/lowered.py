@@ -8,7 +8,7 @@ from archsim.kernels import _native
 from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
 from archsim.kernels.isa import find_isa
 from archsim.kernels.pack import pack_lowered
-from archsim.kernels.packed import PackedSparseLayer
+from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 
 
 class LoweredSparse(PackedSparseLayer):
@@ -27,8 +27,9 @@ class LoweredSparse(PackedSparseLayer):
         pixel_vectors : register block, vectors of neighbouring output pixels; less at the end
         pitch : floats from one lowered row to the next, a multiple of 16, at least P * Q
         threads_per_image : threads that share an image
+        partition : as in `DirectSparseRow`
     part_ptr : sequence of int
-        Output channels: rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
+        Output channels: part r is [part_ptr[r], part_ptr[r + 1]).
     threads, isa, bias, relu
         As in `DirectSparseRow`.
 
@@ -39,6 +40,7 @@ class LoweredSparse(PackedSparseLayer):
     """
 
     _LEAST: ClassVar = {"lanes": 1, "pixel_vectors": 1, "pitch": 1, "threads_per_image": 1}
+    _WORDS: ClassVar = {"partition": PARTITIONS}
 
     def _check_blocking(self) -> None:
         number, info = self._number, find_isa(self.isa)

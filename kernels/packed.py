@@ -24,6 +24,9 @@ from archsim.kernels.isa import find_isa, isa_index
 from archsim.kernels.pack import PackedStreams
 from archsim.kernels.shapes import ConvShape
 
+#: How output channels are cut among the threads of an image, for the methods that have a choice.
+PARTITIONS = ("nnz", "rows", "dynamic")
+
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -69,8 +72,9 @@ class PackedLayer(ABC):
         )
         per_image, units = self._number["threads_per_image"], self._units()
         self.threads = check_threads(threads, per_image)
-        self._part_ptr = check_part_ptr(part_ptr, per_image, units)
-        self._team = _native.Team(self.threads, per_image, self._part_ptr, units)
+        dynamic = self._word.get("partition") == "dynamic"
+        self._part_ptr = check_part_ptr(part_ptr, None if dynamic else per_image, units)
+        self._team = _native.Team(self.threads, per_image, self._part_ptr, units, dynamic)
         self._lock = Lock()
         self._seconds = (0.0, 0.0, 0.0)
         self._x_shape = (shape.channels, shape.height, shape.width)

@@ -82,7 +82,7 @@ def load_machines(names: Sequence[str]) -> list[Machine]:
 
 
 def workload_options(*, auto: bool) -> Callable[[F], F]:
-    """Add what describes the work: sparsity, methods, batch, threads, schedule, seed."""
+    """Add what describes the work: sparsity, methods, batch, threads, schedule, partition, seed."""
     options = (
         click.option("--sparsity", metavar="SPEC", callback=filled,
                      help="Share of zeros: 0..1, a map of the "
@@ -93,6 +93,9 @@ def workload_options(*, auto: bool) -> Callable[[F], F]:
                                                         else ".")),
         click.option("--schedule", default="auto", show_default=True,
                      help="Schedule of the methods that have it, such as row or row:dyn32."),
+        click.option("--partition", default="nnz", show_default=True, metavar="HOW",
+                     help="How sparse methods cut an image among threads: equal nonzeros (nnz), "
+                     "equal output channels (rows), or small parts taken at run time (dynamic)."),
         click.option("--batch", type=Whole(min=1, max=_MOST), metavar="N", help="Images."),
         click.option("--threads", type=Whole(min=1, max=_MOST), metavar="N",
                      help="Threads [default: all hardware threads; host: physical cores]"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from archsim.cli.options import (
     say,
     workload_options,
 )
+
+if TYPE_CHECKING:
+    from archsim.methods.sharing import Partition
 
 _DEFAULT = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "host")
 
@@ -44,6 +47,7 @@ def study_command(
     sparsity: str | None,
     methods: str,
     schedule: str,
+    partition: Partition,
     batch: int | None,
     threads: int | None,
     seed: int,
@@ -69,7 +73,8 @@ def study_command(
         found = run_study(
             chosen, loaded, layers=layers or None, batch=batch, threads=threads,
             sparsity=sparsity, methods=names, models=models, curves=curves,
-            native=native, schedule=schedule, seed=seed, progress=progress,
+            native=native, schedule=schedule, partition=partition, seed=seed,
+            progress=progress,
         )  # fmt: skip
     found.command = " ".join(["archsim", *sys.argv[1:]])
     document = found.as_document()

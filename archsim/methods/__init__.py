@@ -12,6 +12,7 @@ from typing import Final
 
 from archsim.errors import NotApplicableError, input_error
 from archsim.methods import dense_direct, dense_gemm, direct_sparse, lowered_sparse
+from archsim.methods.sharing import Partition
 from archsim.network import Layer
 from archsim.plan import Plan, Target
 from archsim.sparsity import Sparsity
@@ -44,8 +45,12 @@ class Method:
         threads: int,
         schedule: str,
         target: Target,
+        partition: Partition = "nnz",
     ) -> Plan:
         """Make the plan.
+
+        ``partition`` says how output channels are cut among the threads that share an image
+        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is.
 
         Raises
         ------
@@ -65,8 +70,9 @@ class Method:
                 allowed=", ".join(self.schedules),
                 near=(schedule, self.schedules),
             )
+        cut = {} if self.dense else {"partition": partition}
         return self._plan(
-            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target
+            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target, **cut
         )
 
 

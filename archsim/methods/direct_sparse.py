@@ -27,7 +27,7 @@ from archsim.methods.crossing import (
     weight_offsets,
 )
 from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
-from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.sharing import Cut, Partition, cut, even_parts, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
@@ -143,7 +143,14 @@ def _kinds(layer: Layer, sparsity: Sparsity) -> _Kinds:
 
 
 def plan(
-    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    *,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     """Plan a schedule; ``auto`` is ``row``, and with a stride above 1, where that has no vectors,
     the cheapest lane layout.
@@ -152,19 +159,27 @@ def plan(
     """
     if schedule in lanes.SCHEDULES:
         return lanes.plan(
-            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target
-        )
+            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target,
+            partition=partition,
+        )  # fmt: skip
     if schedule == "auto" and layer.stride != (1, 1):
         choice = lanes.cheapest(layer, sparsity, batch, threads, target)
         if choice is not None:
             return lanes.plan_choice(
-                layer, sparsity, choice, batch=batch, threads=threads, target=target
-            )
-    return _plan_row(layer, sparsity, batch, threads, schedule, target)
+                layer, sparsity, choice, batch=batch, threads=threads, target=target,
+                partition=partition,
+            )  # fmt: skip
+    return _plan_row(layer, sparsity, batch, threads, schedule, target, partition)
 
 
 def _plan_row(
-    layer: Layer, sparsity: Sparsity, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     full_name, variant = row_variant(schedule, target)
     shape, kinds = _shape(layer, target), _kinds(layer, sparsity)
@@ -173,16 +188,18 @@ def _plan_row(
     block = layer.C // layer.groups  # the scalar loop has no column blocks
     if shape.vectorised:
         block = variant.channel_block(block, nonzeros / layer.K)
-    part_ptr = even_parts(len(kinds.unit_kind), sharers)
+    parts = cut(
+        partition, kinds.nonzeros, kinds.unit_kind, sharers, channels=kinds.channels
+    )
     products = Phase(
         name="products",
-        tiles=share(batch, threads, sharers, part_counts(part_ptr, kinds.unit_kind)),
+        tiles=share(batch, threads, sharers, parts.counts),
         work=_products_work(shape, kinds, sparsity, variant, block, target)
         if shape.vectorised
         else _scalar_work(shape, kinds),
         streams=_vector_streams(shape, kinds, variant, block, nonzeros, batch, threads, sharers)
         if shape.vectorised
-        else _scalar_streams(shape, kinds, nonzeros, batch, threads, sharers),
+        else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers),
         waits_for="input",
         barriers=ceil(batch * sharers / threads) * 2 if sharers > 1 else 0,
     )
@@ -205,8 +222,9 @@ def _plan_row(
             "spill": variant.spill,
             "vectorised": int(shape.vectorised),
             "threads_per_image": sharers,
+            "partition": partition,
         },
-        part_ptr=part_ptr,
+        part_ptr=parts.part_ptr,
         phases=(_input_phase(shape, batch, threads, sharers, nonzeros), products),
         nonzeros=nonzeros,
     )
@@ -379,18 +397,24 @@ def _turn_bytes(shape: _Shape, nonzeros: float, sharers: int) -> float:
 
 
 def _scalar_streams(
-    shape: _Shape, kinds: _Kinds, nonzeros: float, batch: int, threads: int, sharers: int
+    shape: _Shape,
+    kinds: _Kinds,
+    parts: Cut,
+    nonzeros: float,
+    batch: int,
+    threads: int,
+    sharers: int,
 ) -> tuple[Stream, ...]:
-    """Bytes of a tile in the scalar loop: pixel, then all output channels of the thread.
+    """Bytes of a tile in the scalar loop: pixel, then all output channels of the part.
 
-    A thread sweeps over the padded input once an image, in all its tiles together, and walks
-    through all its weights at every pixel.
+    A thread sweeps over the padded input once for a part, in all its tiles together, and walks
+    through all weights of the part at every pixel.
     """
     layer = shape.layer
     count = len(kinds.channels)
-    tiles = max(1.0, len(kinds.unit_kind) / sharers)
+    tiles = max(1.0, len(kinds.unit_kind) / parts.parts)
     weights = kinds.nonzeros * _NONZERO_BYTES
-    own_weights = _NONZERO_BYTES * nonzeros / sharers
+    own_weights = _NONZERO_BYTES * nonzeros / parts.parts
     swept = layer.C * shape.plane_bytes / tiles
     rows = float(FLOAT_BYTES * layer.C * layer.R * shape.pitch)  # under the kernel
     again = max(0.0, layer.R / layer.stride[0] - 1.0)

@@ -26,7 +26,7 @@ from archsim.methods.lanes_cost import (
     threads_per_turn,
 )
 from archsim.methods.lanes_geometry import MODES, Geometry, Mode
-from archsim.methods.sharing import balanced_parts, even_parts, part_counts, share
+from archsim.methods.sharing import Cut, Partition, cut, even_parts, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
@@ -76,6 +76,7 @@ class _Counts:
     total: float  # nonzeros of the layer
     turns: int
     sharers: int
+    parts: Cut
     images_bytes: float  # what a thread touches in a turn, all arrays
 
     @property
@@ -98,7 +99,14 @@ class _Counts:
 
 
 def plan(
-    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    *,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     """Plan one of `SCHEDULES`.
 
@@ -115,17 +123,25 @@ def plan(
             if schedule == "pointwise"
             else "offsets into the input in lane layout would not fit 32 bits"
         )
-    return plan_choice(layer, sparsity, choice, batch=batch, threads=threads, target=target)
+    return plan_choice(
+        layer, sparsity, choice, batch=batch, threads=threads, target=target, partition=partition
+    )
 
 
 def plan_choice(
-    layer: Layer, sparsity: Sparsity, choice: Choice, *, batch: int, threads: int, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    choice: Choice,
+    *,
+    batch: int,
+    threads: int,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     """Plan a layout and blocks that were chosen."""
-    counts = _counts(layer, sparsity, choice, batch, threads, target)
+    counts = _counts(layer, sparsity, choice, batch, threads, target, partition)
     geometry = choice.geometry
-    part_ptr = balanced_parts(counts.nonzeros[counts.unit_kind], counts.sharers)
-    tiles = share(counts.turns, threads, counts.sharers, part_counts(part_ptr, counts.unit_kind))
+    tiles = share(counts.turns, threads, counts.sharers, counts.parts.counts)
     barriers = ceil(counts.turns / (threads // counts.sharers)) * 2 if counts.sharers > 1 else 0
     products = Phase(
         name="products",
@@ -161,8 +177,9 @@ def plan_choice(
             "slab_pitch": geometry.slab_pitch(*choice.reg),
             "past_caches": int(_past_caches(layer, geometry, target)),
             "threads_per_image": counts.sharers,
+            "partition": partition,
         },
-        part_ptr=part_ptr,
+        part_ptr=counts.parts.part_ptr,
         phases=tuple(phases),
         nonzeros=counts.total,
         images_per_turn=geometry.images,
@@ -180,7 +197,13 @@ def _past_caches(layer: Layer, geometry: Geometry, target: Target) -> bool:
 
 
 def _counts(
-    layer: Layer, sparsity: Sparsity, choice: Choice, batch: int, threads: int, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    choice: Choice,
+    batch: int,
+    threads: int,
+    target: Target,
+    partition: Partition,
 ) -> _Counts:
     geometry = choice.geometry
     turns = ceil(batch / geometry.images)
@@ -205,8 +228,9 @@ def _counts(
     turn_bytes: float = geometry.images * (layer.input_bytes + layer.output_bytes)
     turn_bytes += layer.C * geometry.planes * lane_bytes + _NONZERO_BYTES * total
     sharers = threads_per_turn(turns, threads, target)
+    parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
-        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, float(turn_bytes)
+        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes)
     )
 
 
@@ -297,12 +321,13 @@ def _products_streams(counts: _Counts, batch: int, threads: int) -> tuple[Stream
     layer, choice = counts.layer, counts.choice
     geometry, kinds, passes = choice.geometry, len(counts.nonzeros), counts.passes
     blocks = choice.slab_blocks(layer)
-    channels = layer.K / layer.groups / counts.sharers
+    walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
+    channels = layer.K / walks
     group = float(counts.group_slabs * counts.slab_bytes)
     window = geometry.window(*choice.reg) * counts.vector_bytes
     in_block = float(min(choice.slab_block, counts.group_slabs) * window)
     weights = counts.nonzeros * _NONZERO_BYTES
-    group_weights = counts.total * _NONZERO_BYTES / layer.groups / counts.sharers
+    group_weights = counts.total * _NONZERO_BYTES / walks
     sums = float(choice.reg[0] * choice.reg[1] * counts.vector_bytes)
     p = np.clip(counts.slabs / counts.group_slabs, 0.0, 1.0)
     seen = 1.0 - (1.0 - p) ** channels  # slabs that some channel of the part looks at
@@ -345,12 +370,11 @@ def _output_phase(counts: _Counts, threads: int) -> Phase:
         pieces += layer.P
     sums = float(geometry.positions * counts.vector_bytes)
     output = float(FLOAT_BYTES * layer.P * layer.Q * geometry.images)
-    units = np.zeros(layer.K, dtype=np.int64)
-    parts = balanced_parts(counts.nonzeros[counts.unit_kind], counts.sharers)
+    channels = counts.parts.counts.sum(axis=1, keepdims=True)
     first = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
     return Phase(
         name="output",
-        tiles=share(counts.turns, threads, counts.sharers, part_counts(parts, units)),
+        tiles=share(counts.turns, threads, counts.sharers, channels),
         work=Work.of(
             loads_aligned=quarters, stores=pieces, scalar_loads=2.0 * pieces,
             # shuffles; place and bits of a piece

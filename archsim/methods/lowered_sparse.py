@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import balanced_parts, part_counts, share
+from archsim.methods.sharing import Partition, cut, share
 from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Phase, Plan, Target, Work
@@ -51,7 +51,14 @@ def _pixel_vectors(layer: Layer, target: Target) -> int:
 
 
 def plan(
-    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    *,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     """Plan im2col and CSR; see :func:`archsim.api.make_plan` for the arguments."""
     del schedule  # there is one
@@ -60,9 +67,10 @@ def plan(
     pitch = ceil(layer.P * layer.Q / _PITCH_ROUND) * _PITCH_ROUND
     per_channel, kind_of_channel = _channels(layer, sparsity)
     nonzeros = float(per_channel[kind_of_channel].sum())
-    part_ptr = balanced_parts(per_channel[kind_of_channel], sharers)
+    parts = cut(partition, per_channel, kind_of_channel, sharers)
     lowered = FLOAT_BYTES * float(layer.C * layer.R * layer.S * pitch)
-    weights_bytes = _NONZERO_BYTES * nonzeros / sharers  # of the thread's part
+    weights_bytes = _NONZERO_BYTES * nonzeros / sharers  # of the thread
+    part_bytes = _NONZERO_BYTES * nonzeros / parts.parts
     pictures = (layer.input_bytes + layer.output_bytes) / sharers
     image = lowered + weights_bytes + pictures  # touched until the next image
     far = batch_distance(layer, batch, threads, sharers)
@@ -73,16 +81,16 @@ def plan(
     # inside a block of pixels all groups are walked through
     block_bytes = FLOAT_BYTES * float(layer.groups * rows * pixel_vectors * target.lanes)
     touched = per_channel * vectors * target.lanes * FLOAT_BYTES
-    first = np.minimum(touched, FLOAT_BYTES * rows * pitch * layer.groups * sharers / layer.K)
+    first = np.minimum(touched, lowered * parts.parts / layer.K)  # every part meets all of it
     weights = _NONZERO_BYTES * per_channel
     written = FLOAT_BYTES * float(layer.P * layer.Q)
     products = Phase(
         name="products",
-        tiles=share(batch, threads, sharers, part_counts(part_ptr, kind_of_channel)),
+        tiles=share(batch, threads, sharers, parts.counts),
         work=_work(per_channel, vectors, blocks),
         streams=(
             stream("weights", "read", weights, image, kinds=kinds, shared="part"),
-            stream("weights", "read", weights * (blocks - 1), weights_bytes + block_bytes,
+            stream("weights", "read", weights * (blocks - 1), part_bytes + block_bytes,
                    kinds=kinds, shared="part"),
             stream("lowered input", "read", first, lowered, kinds=kinds, shared="image"),
             stream("lowered input", "read", touched - first, block_bytes, kinds=kinds,
@@ -106,8 +114,9 @@ def plan(
             "pixel_vectors": pixel_vectors,
             "pitch": pitch,
             "threads_per_image": sharers,
+            "partition": partition,
         },
-        part_ptr=part_ptr,
+        part_ptr=parts.part_ptr,
         phases=(
             im2col_phase(
                 layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,

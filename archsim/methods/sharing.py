@@ -1,17 +1,28 @@
 """Who computes what: images over groups of threads, units of an image over the threads of a group.
 
 The native driver follows the same rule: of T threads, T // t groups of t threads take images
-g, g + G, g + 2G, ...; inside a group each thread takes its own part of the units.
+g, g + G, g + 2G, ...; inside a group each thread makes its own part of the units or, with the
+partition ``dynamic``, takes part after part until none is left.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.plan import Tiles
+
+#: How the output channels of an image are cut among the threads that share it.
+Partition = Literal["nnz", "rows", "dynamic"]
+PARTITIONS: Final[tuple[Partition, ...]] = get_args(Partition)
+
+#: Parts that a thread takes of an image, on average, when it takes them one by one: whoever comes
+#: last then holds the others up by no more than about an eighth of a thread's work.
+_TAKEN_PARTS: Final = 8
 
 
 def even_parts(units: int, threads: int) -> tuple[int, ...]:
@@ -38,6 +49,75 @@ def balanced_parts(weights: NDArray[np.float64], threads: int) -> tuple[int, ...
     lower = np.maximum(cuts - 1, 0)
     cuts = np.where(ideal - total[lower] < total[cuts] - ideal, lower, cuts)
     return (0, *(int(cut) for cut in np.maximum.accumulate(cuts)), len(weights))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The units of an image, cut into parts, and how many each thread is expected to make."""
+
+    part_ptr: tuple[int, ...]
+    counts: NDArray[np.int64]  # units of each kind for one image, (threads of an image, kinds)
+
+    @property
+    def parts(self) -> int:
+        """Times that some thread walks through a part of the units."""
+        return len(self.part_ptr) - 1
+
+
+def cut(
+    partition: Partition,
+    nonzeros: NDArray[np.float64],
+    kind_of_unit: NDArray[np.int64],
+    threads: int,
+    *,
+    channels: NDArray[np.float64] | float = 1.0,
+) -> Cut:
+    """Cut units among the threads that share an image.
+
+    Parameters
+    ----------
+    partition : {"nnz", "rows", "dynamic"}
+        ``nnz``: each thread has a part, of about equal nonzeros; ``rows``: of equally many
+        units; ``dynamic``: small parts of about equal work, which threads take at run time.
+    nonzeros : ndarray of shape (kinds,)
+        Of one unit of each kind.
+    kind_of_unit : ndarray of shape (units,), int64
+    threads : int
+        That share an image.
+    channels : ndarray of shape (kinds,)
+        Output channels of one unit of each kind.
+
+    Notes
+    -----
+    Who takes a part at run time depends on how fast everybody is.  The counts are those of
+    equally fast threads: greedy list scheduling, the next part to whoever has had the least
+    work so far.  Work is vector operations for each vector of output: a multiply-add for each
+    nonzero, a store for each output channel.
+    """
+    if partition == "dynamic" and threads > 1:
+        work = (nonzeros + channels)[kind_of_unit]
+        ends = balanced_parts(work, min(len(work), _TAKEN_PARTS * threads))
+        part_ptr = tuple(sorted(set(ends)))
+        counts = part_counts(part_ptr, kind_of_unit)
+        return Cut(part_ptr, _taken(counts, np.add.reduceat(work, part_ptr[:-1]), threads))
+    if partition == "rows":
+        part_ptr = even_parts(len(kind_of_unit), threads)
+    else:
+        part_ptr = balanced_parts(nonzeros[kind_of_unit], threads)
+    return Cut(part_ptr, part_counts(part_ptr, kind_of_unit))
+
+
+def _taken(
+    counts: NDArray[np.int64], work: NDArray[np.float64], threads: int
+) -> NDArray[np.int64]:
+    """Deal parts (parts, kinds) out to threads; return what each has, (threads, kinds)."""
+    taken = np.zeros((threads, counts.shape[1]), dtype=np.int64)
+    busy = np.zeros(threads)
+    for part, operations in zip(counts, work, strict=True):
+        free = int(np.argmin(busy))
+        taken[free] += part
+        busy[free] += operations
+    return taken
 
 
 def share(batch: int, threads: int, threads_per_image: int, parts: NDArray[np.int64]) -> Tiles:

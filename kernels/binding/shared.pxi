@@ -21,6 +21,7 @@ from archsim.kernels._capi cimport (
 )
 
 MOST_THREADS = AS_MOST_THREADS
+MOST_PARTS = 2**30  # all ranks may count once beyond them, in an int
 MOST_FLOATS = 2**48  # of one buffer: beyond any machine's address space, far from overflow
 
 # What C gets for a stream without entries: it is never read, but it is not NULL either.
@@ -54,7 +55,9 @@ cdef class Buffers:
 
 
 cdef class Team:
-    """Threads of a run: `threads` in groups of `per_image`, and each rank's range of units."""
+    """Threads of a run: `threads` in groups of `per_image`, and the parts of the units that each
+    rank makes or, if `dynamic`, takes.
+    """
 
     cdef as_team team
     cdef const int64_t[::1] part_ptr
@@ -63,14 +66,20 @@ cdef class Team:
         self,
         int threads,
         int per_image,
-        const int64_t[::1] part_ptr,  # IN, per_image + 1
+        const int64_t[::1] part_ptr,  # IN, per_image + 1 or, if dynamic, any number of parts
         int64_t units,
+        bint dynamic=False,
     ):
+        cdef int64_t parts = part_ptr.shape[0] - 1 if dynamic else per_image
         if not 1 <= per_image <= threads <= AS_MOST_THREADS:
             raise ValueError(f"threads: got {threads} in groups of {per_image}")
-        check_ptr("part_ptr", part_ptr, per_image + 1, units)
+        if not 1 <= parts <= MOST_PARTS:
+            raise ValueError(f"part_ptr: got {parts} parts; must be 1 to {MOST_PARTS}")
+        check_ptr("part_ptr", part_ptr, parts + 1, units)
         self.part_ptr = part_ptr
-        if as_team_init(&self.team, threads, per_image, &part_ptr[0]) != AS_OK:
+        if as_team_init(
+            &self.team, threads, per_image, <int> parts, dynamic, &part_ptr[0]
+        ) != AS_OK:
             raise MemoryError(f"no memory for the state of {threads} threads")
 
     def __dealloc__(self):

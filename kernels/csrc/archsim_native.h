@@ -44,15 +44,20 @@ typedef struct {
  *
  * threads / per_image groups of per_image threads; left-over threads idle. Group g of G takes the
  * images g, g + G, g + 2G, ... In each the ranks of the group fill the input buffer together, wait
- * for one another, and then make their units of output: [part_ptr[rank], part_ptr[rank + 1]).
+ * for one another, and then make the units of output, part by part; part i is the units
+ * [part_ptr[i], part_ptr[i + 1]). Part r is made by rank r; or, if `dynamic`, the next part by
+ * whoever is free, from first to last, and there may be any number of parts.
  */
 typedef struct {
     int threads, per_image;
-    const int64_t *part_ptr; /* per_image + 1 values */
+    int parts; /* per_image, unless dynamic */
+    int dynamic;
+    const int64_t *part_ptr; /* parts + 1 values */
     struct as_team_state *state;
 } as_team;
 
-int as_team_init(as_team *team, int threads, int per_image, const int64_t *part_ptr);
+int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic,
+                 const int64_t *part_ptr);
 void as_team_free(as_team *team);
 
 /* Seconds in each phase, the largest of any thread; waiting for others is not counted. */

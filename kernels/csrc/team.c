@@ -9,8 +9,14 @@ typedef struct {
     _Alignas(AS_CACHE_LINE) as_seconds of_last_run;
 } as_clock;
 
+/* The next part that nobody has taken. */
+typedef struct {
+    _Alignas(AS_CACHE_LINE) atomic_int next;
+} as_counter;
+
 struct as_team_state {
     as_barrier *barriers; /* one of each group */
+    as_counter *counters; /* one of each group */
     as_clock *clocks;     /* one of each thread */
 };
 
@@ -27,16 +33,18 @@ void as_free(void *memory)
     free(memory);
 }
 
-int as_team_init(as_team *team, int threads, int per_image, const int64_t *part_ptr)
+int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic,
+                 const int64_t *part_ptr)
 {
-    *team = (as_team){threads, per_image, part_ptr, NULL};
+    *team = (as_team){threads, per_image, parts, dynamic, part_ptr, NULL};
     struct as_team_state *state = team->state = as_alloc(sizeof *state);
     if (state == NULL)
         return AS_ERR_MEMORY;
     const int groups = threads / per_image;
     state->barriers = as_alloc((size_t)groups * sizeof *state->barriers);
+    state->counters = as_alloc((size_t)groups * sizeof *state->counters);
     state->clocks = as_alloc((size_t)threads * sizeof *state->clocks);
-    if (state->barriers == NULL || state->clocks == NULL) {
+    if (state->barriers == NULL || state->counters == NULL || state->clocks == NULL) {
         as_team_free(team);
         return AS_ERR_MEMORY;
     }
@@ -49,6 +57,7 @@ void as_team_free(as_team *team)
     if (team->state == NULL)
         return;
     as_free(team->state->barriers);
+    as_free(team->state->counters);
     as_free(team->state->clocks);
     as_free(team->state);
     team->state = NULL;
@@ -73,6 +82,24 @@ static void timed(as_phase phase, void *layer, const as_turn *turn, double *seco
     *seconds += as_now() - start;
 }
 
+static void set_part(const as_team *team, as_turn *turn, int part)
+{
+    turn->first_unit = team->part_ptr[part];
+    turn->last_unit = team->part_ptr[part + 1];
+}
+
+/* The products of the parts that this thread takes. */
+static void take_parts(const as_run *run, as_turn *turn, double *seconds)
+{
+    const as_team *team = run->team;
+    atomic_int *next = &team->state->counters[turn->group].next;
+    int part;
+    while ((part = atomic_fetch_add_explicit(next, 1, memory_order_relaxed)) < team->parts) {
+        set_part(team, turn, part);
+        timed(run->method->products, run->layer, turn, seconds);
+    }
+}
+
 static double smaller(double a, double b)
 {
     return a < b ? a : b;
@@ -90,23 +117,31 @@ static void run_thread(void *arg, int thread)
                     .group = thread / team->per_image,
                     .rank = thread % team->per_image,
                     .ranks = team->per_image};
-    turn.first_unit = team->part_ptr[turn.rank];
-    turn.last_unit = team->part_ptr[turn.rank + 1];
+    if (!team->dynamic)
+        set_part(team, &turn, turn.rank);
     as_barrier *barrier = &team->state->barriers[turn.group];
-    const int shared = turn.ranks > 1 && method->input != NULL; /* the input buffer is */
+    /* the input buffer is, or the counter */
+    const int shared = turn.ranks > 1 && (method->input != NULL || team->dynamic);
     as_seconds seconds = {0.0, 0.0, 0.0};
     double in_products = 0.0;
     turn.output_seconds = &in_products;
 
     for (turn.image = turn.group; turn.image < run->turns; turn.image += run->groups) {
-        /* Nobody may overwrite the input buffer while a colleague still reads the last image. */
+        /* Nobody may overwrite the input buffer while a colleague still reads the last image, or
+         * count anew while one still takes parts of it. */
         if (shared && turn.image != turn.group)
             as_barrier_wait(barrier);
+        if (turn.rank == 0)
+            atomic_store_explicit(&team->state->counters[turn.group].next, 0,
+                                  memory_order_relaxed);
         timed(method->input, run->layer, &turn, &seconds.input);
         if (shared)
             as_barrier_wait(barrier);
         timed(method->begin, run->layer, &turn, &seconds.output);
-        timed(method->products, run->layer, &turn, &seconds.products);
+        if (team->dynamic)
+            take_parts(run, &turn, &seconds.products);
+        else
+            timed(method->products, run->layer, &turn, &seconds.products);
         timed(method->end, run->layer, &turn, &seconds.output);
     }
     in_products = smaller(in_products, seconds.products); /* it may be an estimate */

@@ -18,7 +18,9 @@ typedef struct {
 
 typedef void (*as_phase)(void *layer, const as_turn *turn);
 
-/* The phases of an image, in this order; NULL: nothing to do. `begin` and `end` count as output. */
+/* The phases of an image, in this order; NULL: nothing to do. `begin` and `end` count as output, see
+ * the rank's part, and do not go with parts that are taken: a dynamic team calls `products` alone
+ * with units, once for each part. */
 typedef struct {
     as_phase input, begin, products, end;
     int whole_batch;  /* all images are one turn */

@@ -131,6 +131,7 @@ class Kit:
                 "pixel_vectors": 5,
                 "pitch": pitch,
                 "threads_per_image": 1,
+                "partition": "nnz",
                 **changes,
             }
         vectors = min(-(-shape.out_w // info.lanes), 3)
@@ -144,6 +145,7 @@ class Kit:
             "spill": "scratch",
             "vectorised": int(shape.stride == (1, 1)),
             "threads_per_image": 1,
+            "partition": "nnz",
             **changes,
         }
 

@@ -56,6 +56,7 @@ def _blocking(shape: ConvShape, isa: str | None, mode: str, **changes: int) -> d
         "slab_pitch": in_rows * in_columns,
         "past_caches": 0,
         "threads_per_image": 1,
+        "partition": "nnz",
     } | changes
 
 
