@@ -77,7 +77,7 @@ def make_plan(
         A schedule of the method, or ``auto``.
     partition : {"nnz", "rows", "dynamic"}
         How sparse methods cut output channels among the threads that share an image: about
-        equal nonzeros for each thread; equally many channels; or small parts that threads take
+        equal nonzeros for each thread; equally many channels; or smaller parts that threads take
         at run time.  Dense methods always cut evenly.
     batch, threads : int
         Images, and threads that work on them (default: every hardware thread).

@@ -134,12 +134,15 @@ class _Contestant:
     """A packed kernel with its input, and the times of its calls so far."""
 
     def __init__(self, job: Job, seed: int) -> None:
+        from archsim.kernels import aligned_empty
+
         layer, batch = job.plan.layer, job.plan.batch
         self._job = job
         self._packed = prepare(job.plan, job.weights)
         rng = np.random.default_rng(seed)
-        self._x = rng.standard_normal((batch, layer.C, layer.H, layer.W), dtype=np.float32)
-        self._out = np.empty((batch, layer.K, layer.P, layer.Q), dtype=np.float32)
+        self._x = aligned_empty((batch, layer.C, layer.H, layer.W))
+        rng.standard_normal(dtype=np.float32, out=self._x)
+        self._out = aligned_empty((batch, layer.K, layer.P, layer.Q))
         self._calls: list[float] = []
         self._phases: list[dict[str, float]] = []
 

@@ -36,6 +36,7 @@ if importlib.util.find_spec("archsim.kernels._native") is None:
         "where the source folder ./archsim hides the installed package."
     )
 
+from archsim.kernels.aligned import aligned_empty
 from archsim.kernels.dense import DenseGemm
 from archsim.kernels.dense_direct import DenseDirect
 from archsim.kernels.direct_lanes import DirectSparseLanes
@@ -64,6 +65,7 @@ __all__ = [
     "LoweredSparse",
     "PackedLayer",
     "active_isa",
+    "aligned_empty",
     "conv2d",
     "isa_table",
     "load_roof",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from archsim.kernels import _native
+from archsim.kernels.aligned import aligned_empty
 from archsim.kernels.checks import (
     FloatArray,
     check_blocking,
@@ -117,10 +118,13 @@ class PackedLayer(ABC):
         Parameters
         ----------
         x : ndarray of shape (N, C, H, W), float32, C-contiguous
+            Any alignment will do; some layers save a copy where it begins at a multiple of 64
+            bytes, see `aligned_empty`.
             NaN propagates. A zero weight does not look at its input: where a dense product makes
             0 * NaN = NaN, the sparse methods make nothing.
         out : ndarray of shape (N, K, P, Q), float32, C-contiguous, optional
-            Where to write; must not share memory with x. None: a new array.
+            Where to write; must not share memory with x. None: a new one of `aligned_empty`, the
+            only memory that a run takes.
 
         Returns
         -------
@@ -129,7 +133,7 @@ class PackedLayer(ABC):
         """
         self._check_x(x)
         if out is None:
-            out = np.empty((x.shape[0], *self._out_shape), dtype=np.float32)
+            out = aligned_empty((x.shape[0], *self._out_shape))
         else:
             self._check_out(out, x)
         with self._lock:

@@ -131,8 +131,8 @@ def test_dealing_out() -> None:
     nonzeros = np.array([6.0, 1.0])
     kinds = np.array([0, 1, 1, 1, 1, 1, 1, 1], dtype=np.int64)
     dealt = cut("dynamic", nonzeros, kinds, 2)
-    assert dealt.part_ptr == (0, 1, 3, 4, 5, 7, 8)  # work 7, 4, 2, 2, 4, 2
-    assert dealt.counts.tolist() == [[1, 2], [0, 5]]  # 7 + 4 against 4 + 2 + 2 + 2
+    assert dealt.part_ptr == (0, 1, 3, 4, 5, 6, 7, 8)  # work 7, 4, 2, 2, 2, 2, 2
+    assert dealt.counts.tolist() == [[1, 2], [0, 5]]  # 7 + 2 + 2 against 4 + 2 + 2 + 2
     assert cut("rows", nonzeros, kinds, 2).counts.tolist() == [[1, 3], [0, 4]]
     assert cut("nnz", nonzeros, kinds, 2).counts.tolist() == [[1, 1], [0, 6]]
     empty = cut("dynamic", np.zeros(2), kinds, 2)

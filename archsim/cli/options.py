@@ -95,7 +95,7 @@ def workload_options(*, auto: bool) -> Callable[[F], F]:
                      help="Schedule of the methods that have it, such as row or row:dyn32."),
         click.option("--partition", default="nnz", show_default=True, metavar="HOW",
                      help="How sparse methods cut an image among threads: equal nonzeros (nnz), "
-                     "equal output channels (rows), or small parts taken at run time (dynamic)."),
+                     "equal output channels (rows), or smaller parts taken at run time (dynamic)."),
         click.option("--batch", type=Whole(min=1, max=_MOST), metavar="N", help="Images."),
         click.option("--threads", type=Whole(min=1, max=_MOST), metavar="N",
                      help="Threads [default: all hardware threads; host: physical cores]"),

@@ -188,9 +188,7 @@ def _plan_row(
     block = layer.C // layer.groups  # the scalar loop has no column blocks
     if shape.vectorised:
         block = variant.channel_block(block, nonzeros / layer.K)
-    parts = cut(
-        partition, kinds.nonzeros, kinds.unit_kind, sharers, channels=kinds.channels
-    )
+    parts = cut(partition, kinds.nonzeros, kinds.unit_kind, sharers, channels=kinds.channels)
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),

@@ -20,9 +20,11 @@ from archsim.plan import Tiles
 Partition = Literal["nnz", "rows", "dynamic"]
 PARTITIONS: Final[tuple[Partition, ...]] = get_args(Partition)
 
-#: Parts that a thread takes of an image, on average, when it takes them one by one: whoever comes
-#: last then holds the others up by no more than about an eighth of a thread's work.
-_TAKEN_PARTS: Final = 8
+#: Parts that threads take: in each round one for every thread, all rounds' shares of the work
+#: here.  Large parts first, because a part begins with cold caches; small ones last, so that
+#: whoever comes last holds the others up by no more than about an eighth of a thread's work
+#: (factoring: Hummel, Schonberg, Flynn, Communications of the ACM 35(8), 1992).
+_ROUNDS: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
 
 
 def even_parts(units: int, threads: int) -> tuple[int, ...]:
@@ -40,12 +42,17 @@ def balanced_parts(weights: NDArray[np.float64], threads: int) -> tuple[int, ...
     >>> balanced_parts(np.array([4.0, 1.0, 1.0, 2.0]), 2)
     (0, 1, 4)
     """
-    total = np.concatenate(([0.0], np.cumsum(weights)))
-    if total[-1] == 0:
+    if not weights.any():
         return even_parts(len(weights), threads)
-    cuts = np.searchsorted(total, total[-1] * np.arange(1, threads) / threads)
+    return _cut_at(weights, np.arange(1, threads) / threads)
+
+
+def _cut_at(weights: NDArray[np.float64], shares: NDArray[np.float64]) -> tuple[int, ...]:
+    """Cut units where about these shares of the total weight are reached."""
+    total = np.concatenate(([0.0], np.cumsum(weights)))
+    ideal = total[-1] * shares
+    cuts = np.searchsorted(total, ideal)
     # of the two places around the ideal cut, the nearer one
-    ideal = total[-1] * np.arange(1, threads) / threads
     lower = np.maximum(cuts - 1, 0)
     cuts = np.where(ideal - total[lower] < total[cuts] - ideal, lower, cuts)
     return (0, *(int(cut) for cut in np.maximum.accumulate(cuts)), len(weights))
@@ -78,7 +85,7 @@ def cut(
     ----------
     partition : {"nnz", "rows", "dynamic"}
         ``nnz``: each thread has a part, of about equal nonzeros; ``rows``: of equally many
-        units; ``dynamic``: small parts of about equal work, which threads take at run time.
+        units; ``dynamic``: smaller and smaller parts, which threads take at run time.
     nonzeros : ndarray of shape (kinds,)
         Of one unit of each kind.
     kind_of_unit : ndarray of shape (units,), int64
@@ -96,8 +103,8 @@ def cut(
     """
     if partition == "dynamic" and threads > 1:
         work = (nonzeros + channels)[kind_of_unit]
-        ends = balanced_parts(work, min(len(work), _TAKEN_PARTS * threads))
-        part_ptr = tuple(sorted(set(ends)))
+        shares = np.cumsum(np.repeat(_ROUNDS, threads))[:-1] / threads
+        part_ptr = tuple(sorted(set(_cut_at(work, shares))))
         counts = part_counts(part_ptr, kind_of_unit)
         return Cut(part_ptr, _taken(counts, np.add.reduceat(work, part_ptr[:-1]), threads))
     if partition == "rows":
@@ -107,9 +114,7 @@ def cut(
     return Cut(part_ptr, part_counts(part_ptr, kind_of_unit))
 
 
-def _taken(
-    counts: NDArray[np.int64], work: NDArray[np.float64], threads: int
-) -> NDArray[np.int64]:
+def _taken(counts: NDArray[np.int64], work: NDArray[np.float64], threads: int) -> NDArray[np.int64]:
     """Deal parts (parts, kinds) out to threads; return what each has, (threads, kinds)."""
     taken = np.zeros((threads, counts.shape[1]), dtype=np.int64)
     busy = np.zeros(threads)

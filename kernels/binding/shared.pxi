@@ -1,6 +1,6 @@
 # What all layers share: buffers, threads, streams of nonzeros, and how a layer is run.
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 from archsim.kernels._capi cimport (
     AS_ERR_MEMORY,
@@ -27,6 +27,11 @@ MOST_FLOATS = 2**48  # of one buffer: beyond any machine's address space, far fr
 # What C gets for a stream without entries: it is never read, but it is not NULL either.
 cdef int32_t NO_OFFSET = 0
 cdef float NO_VALUE = 0.0
+
+
+def floats_to_line(const float[::1] memory):
+    """Floats from the begin of an array to the first multiple of 64 bytes."""
+    return -<uintptr_t> &memory[0] % 64 // sizeof(float)
 
 
 cdef class Buffers:

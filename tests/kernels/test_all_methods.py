@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape
+from archsim.kernels import ConvShape, aligned_empty
 
 SHAPE = ConvShape(6, 9, 9, 10, 3, 3, pad=(1, 1), groups=2)
 
@@ -38,6 +38,27 @@ def test_out_is_filled_and_returned(kit: Any, method: str) -> None:
     out = np.full((2, 10, 9, 9), np.nan, dtype=np.float32)
     assert layer.run(case.x, out) is out
     case.assert_right(out)
+
+
+def test_a_new_output_is_aligned(kit: Any, method: str) -> None:
+    case = kit.case(ConvShape(3, 5, 7, 4, 3, 3), batch=3)
+    layer = kit.pack(method, case)
+    outs = [layer.run(case.x) for _ in range(20)]  # kept: each has its own memory
+    for out in outs:
+        assert out.ctypes.data % 64 == 0
+        assert out.flags.c_contiguous
+        assert out.shape == (3, 4, 3, 5)
+        case.assert_right(out)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5, 3), (1, 1, 1, 1), (2, 3, 5, 7), (0, 3)])
+def test_aligned_empty(shape: tuple[int, ...]) -> None:
+    arrays = [aligned_empty(shape) for _ in range(20)]
+    for array in arrays:
+        array[...] = 1.0
+        assert (array.shape, array.dtype, array.flags.c_contiguous) == (shape, np.float32, True)
+        assert array.size == 0 or array.ctypes.data % 64 == 0
+    assert not any(np.may_share_memory(arrays[0], other) for other in arrays[1:])
 
 
 def test_nothing_is_written_around_out(kit: Any, method: str) -> None:
