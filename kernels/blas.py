@@ -6,6 +6,7 @@ SciPy and threadpoolctl are imported at first use, so that the sparse kernels ne
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -48,6 +49,13 @@ class SingleThread:
                     if threads != 1:
                         library.set_num_threads(threads)
 
+    def leave_all(self) -> None:
+        """Undo what threads have entered that a forked child does not have."""
+        self._lock = Lock()
+        if self._inside:
+            self._inside = 1
+            self.__exit__()
+
 
 _single_thread: SingleThread | None = None
 _single_thread_lock = Lock()
@@ -60,6 +68,17 @@ def single_thread() -> SingleThread:
         if _single_thread is None:
             _single_thread = SingleThread()
         return _single_thread
+
+
+def _renew_locks() -> None:
+    global _single_thread_lock
+    _single_thread_lock = Lock()
+    if _single_thread is not None:
+        _single_thread.leave_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def isa_name() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -34,8 +36,10 @@ _FLOAT32 = np.dtype(np.float32)
 class PackedLayer(ABC):
     """One layer's weights, packed for one method, with all buffers that its runs need.
 
-    Runs of one object from several Python threads follow one another. Objects pickle; they are
-    packed anew where they are loaded, for the same instruction set.
+    Runs of one object from several Python threads follow one another: a second one waits, with the
+    interpreter free for others, for the object's lock. Objects pickle; they are packed anew where
+    they are loaded, for the same instruction set. They survive a fork, also one during a run of
+    another thread, and a child's runs start threads of its own.
 
     A method's class says what its blocking has (`_LEAST`, `_WORDS`), checks it, counts the units
     that part_ptr cuts, and packs.
@@ -77,6 +81,7 @@ class PackedLayer(ABC):
         self._part_ptr = check_part_ptr(part_ptr, None if dynamic else per_image, units)
         self._team = _native.Team(self.threads, per_image, self._part_ptr, units, dynamic)
         self._lock = Lock()
+        _layers.add(self)
         self._seconds = (0.0, 0.0, 0.0)
         self._x_shape = (shape.channels, shape.height, shape.width)
         self._out_shape = (shape.out_channels, shape.out_h, shape.out_w)
@@ -123,8 +128,8 @@ class PackedLayer(ABC):
             NaN propagates. A zero weight does not look at its input: where a dense product makes
             0 * NaN = NaN, the sparse methods make nothing.
         out : ndarray of shape (N, K, P, Q), float32, C-contiguous, optional
-            Where to write; must not share memory with x. None: a new one of `aligned_empty`, the
-            only memory that a run takes.
+            Where to write; must not share memory with x. None: a new one of `aligned_empty`.
+            Nothing else is allocated, but for the process's threads when they are first needed.
 
         Returns
         -------
@@ -174,6 +179,19 @@ class PackedLayer(ABC):
             f"<{type(self).__name__} {self.shape}: {self.nnz} nonzeros, isa {self.isa}, "
             f"threads {self.threads}, blocking {dict(self.blocking)}>"
         )
+
+
+_layers: WeakSet[PackedLayer] = WeakSet()
+
+
+def _renew_locks() -> None:
+    """Free what threads hold that a forked child does not have."""
+    for layer in _layers:
+        layer._lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class PackedSparseLayer(PackedLayer):

@@ -56,7 +56,9 @@ def test_aligned_empty(shape: tuple[int, ...]) -> None:
     arrays = [aligned_empty(shape) for _ in range(20)]
     for array in arrays:
         array[...] = 1.0
-        assert (array.shape, array.dtype, array.flags.c_contiguous) == (shape, np.float32, True)
+        assert array.shape == shape
+        assert array.dtype == np.float32
+        assert array.flags.c_contiguous
         assert array.size == 0 or array.ctypes.data % 64 == 0
     assert not any(np.may_share_memory(arrays[0], other) for other in arrays[1:])
 

@@ -101,9 +101,9 @@ def test_fork(kit: Any, method: str) -> None:
     np.testing.assert_array_equal(layer.run(case.x), here)
 
 
-def test_spawn(kit: Any) -> None:
+def test_spawn(kit: Any, method: str) -> None:
     case = kit.case(SHAPE, batch=4)
-    layer = kit.pack("direct", case, threads=2)
+    layer = kit.pack(method, case, threads=2)
     with multiprocessing.get_context("spawn").Pool(1) as children:
         there = children.apply_async(layer.run, (case.x,)).get(TIMEOUT_SECONDS)
     np.testing.assert_array_equal(there, layer.run(case.x))
