@@ -34,6 +34,9 @@ DEFAULT_MODELS: Final = ("ecm", "park")
 CURVE_SPARSITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99)
 MEASURED_SPARSITIES: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
+#: what a cell begins with that spreadsheets take for a formula (OWASP, "CSV Injection")
+_FORMULA: Final = ("=", "+", "-", "@")
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -91,8 +94,8 @@ class Study:
         """Write ``results.json`` and ``results.csv`` into ``folder``; return their paths."""
         folder = Path(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return write_document(found or self.as_document(), folder)
+            with open_folder(folder):
+                return write_document(found or self.as_document(), folder)
         except OSError as error:
             raise input_error(str(folder), f"cannot be written ({error.strerror})") from error
 
@@ -107,7 +110,7 @@ def write_document(found: dict[str, Any], folder: Path) -> list[Path]:
         with parts[1].open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ROW_COLUMNS)
             writer.writeheader()
-            writer.writerows(as_row(result) for result in found["results"])
+            writer.writerows(_no_formulas(as_row(result)) for result in found["results"])
         for part, path in zip(parts, paths, strict=True):
             part.replace(path)
     except BaseException:
@@ -118,30 +121,46 @@ def write_document(found: dict[str, Any], folder: Path) -> list[Path]:
     return paths
 
 
+def _no_formulas(row: dict[str, Any]) -> dict[str, Any]:
+    """Mark text that a spreadsheet would run as a formula (names come from files) as text."""
+    return {
+        key: f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
+        for key, value in row.items()
+    }
+
+
 @contextmanager
 def open_folder(folder: Path) -> Iterator[None]:
-    """Make sure of a folder for results before the work; take an empty one away if that fails.
+    """Make sure of a folder for results before the work.
+
+    If the work fails, the folders that were made for it (parents, too) are taken away again, as
+    far as they are empty.
 
     Raises
     ------
     InputError
         Nothing can be written there.
     """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        made = not folder.exists()
+        _make_folder(folder)
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # not made, or not empty any more
+                place.rmdir()
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and try that files can be written there."""
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / "results.json.part"
         probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as error:
         raise input_error(str(folder), f"cannot be written ({error.strerror})") from error
-    try:
-        yield
-    except BaseException:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def run_study(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from archsim.cli import run
 from archsim.methods import METHODS
-from archsim.study import write_document
+from archsim.study import open_folder, write_document
 
 ATOM = ["-m", "atom-c2750"]
 
@@ -326,6 +327,53 @@ def test_study_folder(
     assert Path("study-my_net/results.json").exists()
     assert not list(Path().rglob("*.part"))
     assert [p.name for p in tmp_path.iterdir()] == ["cwd"]
+
+
+def test_folders_of_a_failed_study(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it made go, nested ones too; those that were there or have files stay."""
+    study = ["study", "lenet5", *ATOM, "--sparsity", "3", "-o"]
+    assert call(capsys, *study, str(tmp_path / "a" / "b" / "c"))[0] == 2
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    assert call(capsys, *study, str(tmp_path / "mine" / "b" / "c"))[0] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert not list((tmp_path / "mine").iterdir())
+    assert call(capsys, *study, str(tmp_path / "mine"))[0] == 2
+    assert (tmp_path / "mine").exists()
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, *study, "mine/relative/deep")[0] == 2
+    assert not list(Path("mine").iterdir())
+    (tmp_path / "file").write_text("kept")
+    assert call(capsys, *study, str(tmp_path / "file" / "b"))[0] == 2
+
+    def interrupted() -> None:
+        with open_folder(tmp_path / "x" / "y"):
+            (tmp_path / "x" / "notes").write_text("kept")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@SUM(A1)", " =1"])
+def test_csv_has_no_formulas(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    """What a spreadsheet would run stands there as text; JSON keeps the name as it is."""
+    net = tmp_path / "net.csv"
+    with net.open("w", newline="") as file:
+        csv.writer(file).writerows([["name", "type", "C", "K"], [name, "fc", 4, 4]])
+    folder = tmp_path / "found"
+    status, _, err = call(capsys, "study", str(net), *ATOM, "--sparsity", "0.9", "-o", str(folder))
+    assert status == 0, err
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = json.loads((folder / "results.json").read_text())["results"]
+    assert {row["layer"] for row in rows} == {"'" + found[0]["layer"]}
+    assert found[0]["layer"] == name.strip()
+    assert not any(str(cell).startswith(("=", "+", "@")) for row in rows for cell in row.values())
+    assert all(float(row["density"]) > 0 for row in rows)  # numbers stay numbers
 
 
 def test_results_are_replaced_together(tmp_path: Path) -> None:
