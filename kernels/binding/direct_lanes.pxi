@@ -8,6 +8,7 @@ from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 cdef extern from "archsim_native.h" nogil:
     enum:
         AS_LANES_AHEAD
+        AS_LANES_READY
 
     ctypedef struct as_lanes_block:
         pass
@@ -80,7 +81,7 @@ cdef class DirectLanes(SparseLayer):
         self.x = team.buffer_of_each_group(slabs * layout.slab_pitch)
         self.planes = team.buffer_of_each_thread(planes)
         self.sums = team.buffer_of_each_thread(blocking["channels_of_part"] * vector)
-        self.ready = team.buffer_of_each_thread(vector + 3 * layout.lanes)
+        self.ready = team.buffer_of_each_thread(AS_LANES_READY * vector + 3 * layout.lanes)
         d.x, d.planes = self.x.items, self.planes.items
         d.sums, d.ready = self.sums.items, self.ready.items
 

@@ -133,6 +133,8 @@ int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t 
  * output channel k of a group in slab block b. off counts bytes from the group's first slab;
  * AS_LANES_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
  */
+enum { AS_LANES_READY = 4 }; /* output channels that are finished before they leave lane layout */
+
 typedef struct {
     int64_t in, rows, vectors, first_chunk, last_chunk, last_lanes;
 } as_lanes_block;
@@ -161,7 +163,7 @@ typedef struct {
     float *const *x;       /* one of each group of threads */
     float *const *planes;  /* one of each thread */
     float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
-    float *const *ready;   /* one of each thread: most_vectors + 3 vectors */
+    float *const *ready;   /* one of each thread: AS_LANES_READY * most_vectors + 3 vectors */
 } as_direct_lanes;
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,

@@ -9,9 +9,8 @@
 #include "tiles.h"
 #include "transpose.h"
 
-AS_INLINE void store_sums(const as_lanes_tile *t, int count, as_vec *acc)
+AS_INLINE void store_sums(const as_lanes_tile *t, float *to, int count, as_vec *acc)
 {
-    float *to = t->to;
     const int last_lanes = t->last_lanes;
     if (t->relu) {
         AS_UNROLL for (int i = 0; i < count; ++i)
@@ -37,38 +36,46 @@ AS_INLINE void store_sums(const as_lanes_tile *t, int count, as_vec *acc)
 
 /* An address that is known only just before its loads costs 15-25 % of the load slots. So offsets
  * are read AS_LANES_AHEAD nonzeros early and wait in integer registers; moving them along is free
- * where registers are renamed. */
+ * where registers are renamed. Lists follow one another, so that those of the next one are there
+ * when it begins: entering a list costs its sums and, mostly, one mispredicted branch. */
 AS_INLINE void run_tile(const as_lanes_tile *t, int rows, int vectors)
 {
     assert(0 <= t->last_lanes && t->last_lanes <= AS_LANES);
-    as_vec acc[AS_MAX_ACCUMULATORS];
     const char *in = (const char *)t->in;
-    const int64_t n = t->n, pitch = t->in_pitch * (int64_t)sizeof(float);
+    const int64_t pitch = t->in_pitch * (int64_t)sizeof(float);
     const int32_t *off = t->off;
-    const float *val = t->val;
-    int64_t first = off[0], second = off[1], third = off[2], fourth = off[3];
+    const float *val = t->val, *from = t->from;
+    float *to = t->to;
+    int64_t j = t->ptr[0];
+    int64_t first = off[j], second = off[j + 1], third = off[j + 2], fourth = off[j + 3];
 
-    if (t->from == NULL) {
-        AS_UNROLL for (int i = 0; i < rows * vectors; ++i)
-            acc[i] = as_splat(t->start);
-    } else {
-        AS_UNROLL for (int i = 0; i < rows * vectors; ++i)
-            acc[i] = as_load_aligned(t->from + i * AS_LANES);
-    }
-    for (int64_t j = 0; j < n; ++j) {
-        const char *at = in + first;
-        first = second, second = third, third = fourth, fourth = off[j + AS_LANES_AHEAD];
-        const as_vec weight = as_splat(val[j]);
-        AS_UNROLL for (int h = 0; h < rows; ++h) {
-            AS_UNROLL for (int v = 0; v < vectors; ++v)
-                acc[h * vectors + v] += weight * as_load_aligned((const float *)at + v * AS_LANES);
-            if (h < rows - 1) {
-                at += pitch;
-                AS_OPAQUE(at);
+    for (int64_t k = 0; k < t->lists; ++k, to += t->to_step) {
+        as_vec acc[AS_MAX_ACCUMULATORS];
+        if (from == NULL) {
+            AS_UNROLL for (int i = 0; i < rows * vectors; ++i)
+                acc[i] = as_splat(t->start[k]);
+        } else {
+            AS_UNROLL for (int i = 0; i < rows * vectors; ++i)
+                acc[i] = as_load_aligned(from + i * AS_LANES);
+            from += t->from_step;
+        }
+        for (const int64_t end = t->ptr[k + 1]; j < end; ++j) {
+            const char *at = in + first;
+            AS_OPAQUE(at); /* a sum of two registers in each load would be one operation more */
+            first = second, second = third, third = fourth, fourth = off[j + AS_LANES_AHEAD];
+            const as_vec weight = as_splat(val[j]);
+            AS_UNROLL for (int h = 0; h < rows; ++h) {
+                AS_UNROLL for (int v = 0; v < vectors; ++v)
+                    acc[h * vectors + v] +=
+                        weight * as_load_aligned((const float *)at + v * AS_LANES);
+                if (h < rows - 1) {
+                    at += pitch;
+                    AS_OPAQUE(at);
+                }
             }
         }
+        store_sums(t, to, rows * vectors, acc);
     }
-    store_sums(t, rows * vectors, acc);
 }
 
 #define AS_DEFINE(rows, vectors)                                \

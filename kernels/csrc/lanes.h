@@ -11,36 +11,43 @@
 
 #include "microkernels.h"
 
-/* What the pipelined loop reads of `off` behind the last nonzero of a list. */
+/* What the pipelined loop reads of `off` behind the last nonzero of a call. */
 enum { AS_LANES_AHEAD = 4 };
 
-/* One register block of one output channel: rows x vectors accumulators over one list of nonzeros.
+/* One register block of `lists` output channels, one after the other: rows x vectors accumulators
+ * over each channel's list of nonzeros.
  *
- *     acc[h][v] = from ? from[h][v] : start
- *     for each nonzero j:  acc[h][v] += val[j] * in[off[j] + h * in_pitch + v * lanes .. + lanes)
- *     to[h][v] = relu ? max(acc, 0) : acc
+ *     for each list k:
+ *         acc[h][v] = from ? from[k * from_step ..][h][v] : start[k]
+ *         for each nonzero j of [ptr[k], ptr[k + 1]):
+ *             acc[h][v] += val[j] * in[off[j] + h * in_pitch + v * lanes .. + lanes)
+ *         to[k * to_step ..][h][v] = relu ? max(acc, 0) : acc
  *
- * Layout    rows of `in` are in_pitch floats apart; from and to are rows * vectors whole vectors,
- *           one after the other. off counts bytes.
+ * Layout    rows of `in` are in_pitch floats apart; what is read of `from` and written to `to` of a
+ *           list is rows * vectors whole vectors, one after the other. off counts bytes.
  * Edges     last_lanes 0: `to` is in lane layout, aligned, written in full. Else `to` is a row of
  *           pixels: not aligned, and of the last vector only last_lanes lanes are written.
  *           past_caches: whole, aligned vectors of pixels may be written past the caches, and the
  *           caller fences before others read them.
- * Over-read of off: AS_LANES_AHEAD entries behind the list must be readable; they reach nothing.
- * Alignment in + off[j], in_pitch and from to whole vectors. Aliasing: `from` may equal `to`;
- *           nothing else overlaps `to`.
- * NaN       propagates from `in` and `from`, through relu too. n = 0 is allowed.
+ * Over-read of off: AS_LANES_AHEAD entries behind the last list must be readable; they reach
+ *           nothing. lists = 0 too reads those at ptr[0].
+ * Alignment in + off[j], in_pitch, from and from_step to whole vectors. Aliasing: `from` may equal
+ *           `to` if their steps are equal; nothing else overlaps `to`.
+ * NaN       propagates from `in` and `from`, through relu too. Lists may be empty.
  */
 typedef struct {
     const float *in;
     int64_t in_pitch;
+    const int64_t *ptr; /* lists + 1 */
+    int64_t lists;
     const int32_t *off;
     const float *val;
-    int64_t n;
     const float *from; /* NULL: begin with start */
-    float start;
+    int64_t from_step;
+    const float *start;
     int relu;
     float *to;
+    int64_t to_step;
     int last_lanes;
     int past_caches;
 } as_lanes_tile;

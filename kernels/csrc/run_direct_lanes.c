@@ -85,9 +85,9 @@ static void copy_pixels(void *layer, const as_turn *turn)
 
 /* ---- products and output ---- */
 
-/* One output channel in this many is timed on its way out, for the clock costs as much as a small
- * one. */
-enum { TIMED = 16 };
+/* One round of AS_LANES_READY output channels in this many is timed on its way out, for the clock
+ * costs as much as a small one. */
+enum { TIMED = 4 };
 
 /* What one thread does of one group in one register block. */
 typedef struct {
@@ -113,39 +113,64 @@ static void bring_out(const block_part *p, const float *ready, float *out)
     }
 }
 
+/* The last slab block: AS_LANES_READY output channels at a time, while they are near. */
+static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn tile_fn)
+{
+    const as_direct_lanes *d = p->d;
+    const int64_t plane = d->shape.out_height * d->shape.out_width;
+    tile->to = d->ready[p->turn->thread];
+    tile->to_step = tile->from_step;
+    for (int64_t k = p->first, round = 0; k < p->last; k += tile->lists, ++round) {
+        tile->lists = as_min(AS_LANES_READY, p->last - k);
+        tile_fn(tile);
+        const int timed = round % TIMED == 0;
+        const double start = timed ? as_now() : 0.0;
+        for (int64_t i = 0; i < tile->lists; ++i)
+            bring_out(p, tile->to + i * tile->to_step, p->out + (k + i) * plane);
+        if (timed) {
+            const double rounds =
+                (double)as_min(TIMED * AS_LANES_READY, p->last - k) / (double)tile->lists;
+            *p->turn->output_seconds += (as_now() - start) * rounds;
+        }
+        tile->ptr += tile->lists;
+        tile->start += tile->lists;
+        if (tile->from != NULL)
+            tile->from += tile->lists * tile->from_step;
+    }
+}
+
 /* All output channels of the part over one slab block. */
 static void slab_block(const block_part *p, int64_t b)
 {
     const as_direct_lanes *d = p->d;
     const int64_t in_group = d->shape.out_channels / d->shape.groups;
     const int64_t plane = d->shape.out_height * d->shape.out_width, lanes = d->isa->lanes;
-    const int64_t *list = d->ptr + (p->group * d->slab_blocks + b) * in_group;
-    const int last = b == d->slab_blocks - 1, leaves = last && !d->pointwise;
+    const int last = b == d->slab_blocks - 1;
     const as_lanes_tile_fn tile_fn = d->isa->direct_lanes->tile[p->block->rows][p->block->vectors];
-    float *ready = d->ready[p->turn->thread];
+    float *sums = d->sums[p->turn->thread];
     as_lanes_tile tile = {.in = p->in,
                           .in_pitch = d->in_columns * lanes,
+                          .ptr = d->ptr + (p->group * d->slab_blocks + b) * in_group + p->first,
+                          .lists = p->last - p->first,
+                          .off = d->off,
+                          .val = d->val,
+                          .from = b == 0 ? NULL : sums,
+                          .from_step = d->most_vectors * lanes,
+                          .start = d->bias + p->group * in_group + p->first,
                           .relu = last && d->relu,
+                          .to = sums,
+                          .to_step = d->most_vectors * lanes,
                           .last_lanes = last ? (int)p->block->last_lanes : 0,
                           .past_caches = d->past_caches};
-    for (int64_t k = p->first; k < p->last; ++k) {
-        float *sums = d->sums[p->turn->thread] + (k - p->first) * d->most_vectors * lanes;
-        float *out = p->out + k * plane;
-        tile.off = d->off + list[k];
-        tile.val = d->val + list[k];
-        tile.n = list[k + 1] - list[k];
-        tile.from = b == 0 ? NULL : sums;
-        tile.start = d->bias[p->group * in_group + k];
-        tile.to = !last ? sums : leaves ? ready : out + p->block->in;
-        tile_fn(&tile);
-        if (!leaves)
-            continue;
-        const int timed = (k - p->first) % TIMED == 0;
-        const double start = timed ? as_now() : 0.0;
-        bring_out(p, ready, out);
-        if (timed)
-            *p->turn->output_seconds += (as_now() - start) * (double)as_min(TIMED, p->last - k);
+    if (last && !d->pointwise) {
+        finish(p, &tile, tile_fn);
+        return;
     }
+    if (last) {
+        tile.to = p->out + p->first * plane + p->block->in;
+        tile.to_step = plane;
+    }
+    tile_fn(&tile);
 }
 
 /* Group -> register block -> slab block -> output channel. */
