@@ -46,7 +46,6 @@ SCHEDULES: Final[dict[str, tuple[Mode, ...]]] = {
     "pointwise": ("pointwise",),
 }
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
-_AHEAD: Final = 4  # offsets that are read before the first nonzero of a list
 _GAPS: Final = 16  # output channels after which a slab counts as not seen
 
 
@@ -302,7 +301,7 @@ def _products_work(counts: _Counts) -> Work:
         loads_folded=loads,
         stores=spilled + positions,
         broadcasts=iterations + passes,
-        scalar_loads=iterations + (2.0 + _AHEAD) * rounds,
+        scalar_loads=iterations + 4.0 * rounds,  # a list's end, two steps, how its sums leave
         # address, count, compare, three offsets that move up, and a row's step
         scalar_ops=(6.0 + rows - 1) * iterations + 12.0 * rounds,
         branches=iterations + rounds,

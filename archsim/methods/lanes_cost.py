@@ -12,31 +12,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import ceil
+from math import ceil, exp
 from typing import Final
 
 from archsim.methods.lanes_geometry import Geometry, Mode, geometries
-from archsim.network import FLOAT_BYTES, Layer
+from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Target
 
-# A nonzero loads its value and one vector per accumulator, two a cycle (port count: every core
-# since Haswell and Zen), and an accumulator waits for its last multiply-add: 4 cycles since
-# Skylake and Zen, 5 on Haswell (Fog, instruction tables).
+# A nonzero loads its value, an offset and one vector per accumulator, two a cycle (port count:
+# every core since Haswell and Zen), and an accumulator waits for its last multiply-add: 4 cycles
+# since Skylake and Zen, 5 on Haswell (Fog, instruction tables).
 LOAD: Final = 0.5
+SCALARS: Final = 2.0
 CHAIN: Final = 5.0
-# The same load from the second level: time of the products of conv3 (AlexNet)
-# at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core;
-# `benchmarks/direct.py --roof` has 1.1 for a plain walk, which prefetchers follow better.  Per
+# The same load from the second level, where nonzeros jump: time of the products of conv3 (AlexNet)
+# at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core. Per
 # vector up to a line: cores with narrower vectors have narrower paths between their levels.
-LOAD_L2: Final = 1.55
+LOAD_L2: Final = 1.3
+# A plain walk through the second level, which prefetchers follow (`benchmarks/direct.py --roof`).
+WALK_L2: Final = 1.1
 # From beyond: the plain walk, 4 MiB against 24 KiB, on a core with 2 MiB of second level.
 LOAD_FAR: Final = 5.0
 _LINE_BYTES: Final = 64
-# Entering and leaving a list of nonzeros: one mispredicted end of the loop (about 20 cycles
-# on Skylake: Fog, The microarchitecture of Intel, AMD and VIA CPUs) and the call.
-CALL: Final = 25.0
-# A sum spilled between blocks: a line from the second level and one back to it.
-SPILL: Final = 4.0
+# Entering and leaving a list of nonzeros: one mispredicted end of the loop (about 20 cycles on
+# Skylake: Fog, The microarchitecture of Intel, AMD and VIA CPUs), half of it behind the
+# multiply-adds that wait.
+LIST: Final = 10.0
+# A sum spilled between blocks: the walk through the second level, and a slot to store it.
+SPILL: Final = WALK_L2 + 0.5
 # A vector brought in or out: 4 loads with inserts, 2 shuffles on one port, a store
 # (kernels/csrc/transpose.h); and a vector copied, into the padded plane or out of a first touch.
 CONVERT: Final = 4.0
@@ -44,9 +47,12 @@ COPY: Final = 2.0
 # What one lane writes of a chunk of output.  Output time of ResNet's 64 channels at 56x56, 896 and
 # 1792 chunks of 16 pieces, less the transpositions, on a Sapphire Rapids core.
 PIECE: Final = 8.0
-# Share of a level for the input window; streams, sums and offsets pass through the rest.
+# Share of a level for the input; streams, sums and offsets pass through the rest.
 WINDOW_SHARE: Final = 0.85
-_FEW_BLOCKS: Final = (1, 2, 3)  # tried beside as many as make the window fit
+_HALVINGS: Final = 12
+# Blocks are tried that fill the first level, or overfill it so many times.
+_FULL: Final = (1.0, 1.3, 1.7, 2.2, 3.0, 5.0)
+_FEW_BLOCKS: Final = (1, 2, 3)
 _OFFSET_LIMIT: Final = 2**31 - 1
 
 
@@ -108,18 +114,23 @@ def _blocked(
     if slabs * geometry.slab_pitch(*reg) * vector > _OFFSET_LIMIT:
         return None
     window = geometry.window(*reg)
+    size = reg[0] * reg[1]
     turns = ceil(batch / geometry.images)
     sharers = threads_per_turn(turns, threads, target)
-    fits = max(1, int(_level_bytes(target, 1, sharers) / (window * vector)))
+    fits = WINDOW_SHARE * _level_bytes(target, 1, sharers) / (window * vector)
     # every thread of an image looks at all of its slabs, once per register block
-    far = load_cycles(slabs * geometry.in_rows * geometry.in_columns * vector, target, sharers)
+    far = walk_cycles(slabs * geometry.in_rows * geometry.in_columns * vector, target, sharers)
     passes = sum(register_blocks(geometry, reg).values())
     touched = layer.C * geometry.planes * window * passes * far
     best = None
-    for count in sorted({ceil(slabs / fits), *_FEW_BLOCKS}):
+    for count in sorted({ceil(slabs / max(1, int(f * fits))) for f in _FULL} | {*_FEW_BLOCKS}):
         block = ceil(slabs / min(count, slabs))
-        load = load_cycles(block * window * vector, target, sharers)
-        cycles = _products(layer, geometry, reg, nonzeros, ceil(slabs / block), load)
+        blocks = ceil(slabs / block)
+        per_list = nonzeros / (layer.K * blocks)
+        looked_at = 1.0 - exp(-per_list * size / (block * window))
+        beside = size * vector * (blocks > 1) + per_list * (FLOAT_BYTES + INDEX_BYTES)
+        load = load_cycles(block * window * vector, looked_at, beside, target, sharers)
+        cycles = _products(layer, geometry, reg, nonzeros, blocks, load)
         cycles += _conversions(layer, geometry, reg)
         cycles = ceil(turns / (threads // sharers)) * (cycles / sharers + touched)
         if best is None or cycles < best.cycles:
@@ -140,23 +151,45 @@ def _level_bytes(target: Target, level: int, sharers: int) -> float:
     size, threads = (
         (target.l1_bytes, target.l1_sharers) if level == 1 else (target.l2_bytes, target.l2_sharers)
     )
-    return WINDOW_SHARE * size * min(sharers, threads) / threads
+    return size * min(sharers, threads) / threads
 
 
-def load_cycles(window_bytes: float, target: Target, sharers: int) -> float:
+def walk_cycles(size_bytes: float, target: Target, sharers: int) -> float:
+    """Return the cycles of a vector load in a walk through data that come back after all of it."""
+    if size_bytes <= WINDOW_SHARE * _level_bytes(target, 2, sharers):
+        return WALK_L2 * _lines(target)
+    return LOAD_FAR * _lines(target)
+
+
+def _lines(target: Target) -> float:
+    return max(1.0, FLOAT_BYTES * target.lanes / _LINE_BYTES)
+
+
+def load_cycles(
+    window_bytes: float, looked_at: float, beside_bytes: float, target: Target, sharers: int
+) -> float:
     """Return the mean cycles of a vector load from a window that output channels walk in turn.
 
-    Each looks at a vector of it with some probability p, so that a vector comes back after g
-    channels with probability p (1 - p)^(g - 1), when they have touched 1 - (1 - p)^g of the
-    window.  It is still in a level that holds a share r of the window if that is at most r,
-    which has the probability r, whatever p.
+    Each looks at the share ``looked_at`` = p of it, so that a vector comes back after g channels
+    with probability p (1 - p)^(g - 1), when they have touched 1 - (1 - p)^g of the window and g
+    times ``beside_bytes`` of sums and weights.
     """
     near, middle = (
-        min(1.0, _level_bytes(target, level, sharers) / max(window_bytes, 1.0)) for level in (1, 2)
+        _found(window_bytes, looked_at, beside_bytes, _level_bytes(target, level, sharers))
+        for level in (1, 2)
     )
-    lines = max(1.0, FLOAT_BYTES * target.lanes / _LINE_BYTES)
     far = LOAD_L2 * max(0.0, middle - near) + LOAD_FAR * (1.0 - max(middle, near))
-    return LOAD * near + far * lines
+    return LOAD * near + far * _lines(target)
+
+
+def _found(window_bytes: float, looked_at: float, beside_bytes: float, room_bytes: float) -> float:
+    """Return the probability that what comes back is still in a level of ``room_bytes``."""
+    low, high = 0.0, (room_bytes + 1.0) / (beside_bytes + 1.0)
+    for _ in range(_HALVINGS):  # the most channels whose touched bytes fit
+        gap = 0.5 * (low + high)
+        touched = window_bytes * (1.0 - (1.0 - looked_at) ** gap) + gap * beside_bytes
+        low, high = (gap, high) if touched <= room_bytes else (low, gap)
+    return 1.0 - (1.0 - looked_at) ** low
 
 
 def _products(
@@ -169,8 +202,8 @@ def _products(
 ) -> float:
     total = 0.0
     for count, times in register_blocks(geometry, reg).items():
-        cycles = nonzeros * max(CHAIN, LOAD + load * count)
-        cycles += layer.K * blocks * CALL + layer.K * (blocks - 1) * SPILL * count
+        cycles = nonzeros * max(CHAIN, SCALARS * LOAD + load * count)
+        cycles += layer.K * (blocks * LIST + (blocks - 1) * SPILL * count)
         total += times * cycles
     return total
 

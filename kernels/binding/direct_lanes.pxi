@@ -81,7 +81,8 @@ cdef class DirectLanes(SparseLayer):
         self.x = team.buffer_of_each_group(slabs * layout.slab_pitch)
         self.planes = team.buffer_of_each_thread(planes)
         self.sums = team.buffer_of_each_thread(blocking["channels_of_part"] * vector)
-        self.ready = team.buffer_of_each_thread(AS_LANES_READY * vector + 3 * layout.lanes)
+        ready = AS_LANES_READY + layout.most_vectors + 3
+        self.ready = team.buffer_of_each_thread(ready * layout.lanes)
         d.x, d.planes = self.x.items, self.planes.items
         d.sums, d.ready = self.sums.items, self.ready.items
 

@@ -133,7 +133,9 @@ int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t 
  * output channel k of a group in slab block b. off counts bytes from the group's first slab;
  * AS_LANES_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
  */
-enum { AS_LANES_READY = 4 }; /* output channels that are finished before they leave lane layout */
+/* Vectors of finished sums, or one output channel more, that wait to leave lane layout: enough
+ * channels to make little of the call (some 70 cycles), few enough to stay in the first level. */
+enum { AS_LANES_READY = 128 };
 
 typedef struct {
     int64_t in, rows, vectors, first_chunk, last_chunk, last_lanes;
@@ -163,7 +165,7 @@ typedef struct {
     float *const *x;       /* one of each group of threads */
     float *const *planes;  /* one of each thread */
     float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
-    float *const *ready;   /* one of each thread: AS_LANES_READY * most_vectors + 3 vectors */
+    float *const *ready;   /* one of each thread: AS_LANES_READY + most_vectors + 3 vectors */
 } as_direct_lanes;
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,

@@ -85,8 +85,8 @@ static void copy_pixels(void *layer, const as_turn *turn)
 
 /* ---- products and output ---- */
 
-/* One round of AS_LANES_READY output channels in this many is timed on its way out, for the clock
- * costs as much as a small one. */
+/* One round of output channels in this many is timed on its way out, for the clock costs as much
+ * as a small channel. */
 enum { TIMED = 4 };
 
 /* What one thread does of one group in one register block. */
@@ -113,15 +113,16 @@ static void bring_out(const block_part *p, const float *ready, float *out)
     }
 }
 
-/* The last slab block: AS_LANES_READY output channels at a time, while they are near. */
+/* The last slab block: as many output channels at a time as `ready` has room for. */
 static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn tile_fn)
 {
     const as_direct_lanes *d = p->d;
     const int64_t plane = d->shape.out_height * d->shape.out_width;
+    const int64_t most = as_div_up(AS_LANES_READY, d->most_vectors);
     tile->to = d->ready[p->turn->thread];
     tile->to_step = tile->from_step;
     for (int64_t k = p->first, round = 0; k < p->last; k += tile->lists, ++round) {
-        tile->lists = as_min(AS_LANES_READY, p->last - k);
+        tile->lists = as_min(most, p->last - k);
         tile_fn(tile);
         const int timed = round % TIMED == 0;
         const double start = timed ? as_now() : 0.0;
@@ -129,7 +130,7 @@ static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn ti
             bring_out(p, tile->to + i * tile->to_step, p->out + (k + i) * plane);
         if (timed) {
             const double rounds =
-                (double)as_min(TIMED * AS_LANES_READY, p->last - k) / (double)tile->lists;
+                (double)as_min(TIMED * most, p->last - k) / (double)tile->lists;
             *p->turn->output_seconds += (as_now() - start) * rounds;
         }
         tile->ptr += tile->lists;
