@@ -7,7 +7,7 @@ of output rows.  Its periods are in :mod:`archsim.methods.row_variants`.  With a
 the published code falls to a scalar loop (pixel, output channel, nonzero), and so does this one.
 
 The schedules ``lanes`` and ``pointwise``, whose loads are all aligned, are planned in
-:mod:`archsim.methods.lanes`; ``auto`` takes them where ``row`` has no vectors.
+:mod:`archsim.methods.lanes`; ``auto`` takes the cheapest by a written-down cost model.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from archsim.methods.crossing import (
     uniform_shares,
     weight_offsets,
 )
+from archsim.methods.row_cost import row_cycles
 from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
 from archsim.methods.sharing import Cut, Partition, cut, even_parts, part_counts, share
 from archsim.methods.streams import (
@@ -152,8 +153,7 @@ def plan(
     target: Target,
     partition: Partition,
 ) -> Plan:
-    """Plan a schedule; ``auto`` is ``row``, and with a stride above 1, where that has no vectors,
-    the cheapest lane layout.
+    """Plan a schedule; ``auto`` is the cheapest of ``row`` and the lane layouts.
 
     See :func:`archsim.api.make_plan` for the arguments.
     """
@@ -162,14 +162,31 @@ def plan(
             layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target,
             partition=partition,
         )  # fmt: skip
-    if schedule == "auto" and layer.stride != (1, 1):
-        choice = lanes.cheapest(layer, sparsity, batch, threads, target)
-        if choice is not None:
-            return lanes.plan_choice(
-                layer, sparsity, choice, batch=batch, threads=threads, target=target,
-                partition=partition,
-            )  # fmt: skip
+    if schedule == "auto":
+        return _cheapest(layer, sparsity, batch, threads, target, partition)
     return _plan_row(layer, sparsity, batch, threads, schedule, target, partition)
+
+
+def _cheapest(
+    layer: Layer,
+    sparsity: Sparsity,
+    batch: int,
+    threads: int,
+    target: Target,
+    partition: Partition,
+) -> Plan:
+    """Plan what costs the fewest cycles; with a stride above 1 ``row`` has no vectors and is last.
+
+    The models: :mod:`archsim.methods.lanes_cost`, :mod:`archsim.methods.row_cost`.
+    """
+    choice = lanes.cheapest(layer, sparsity, batch, threads, target)
+    if choice is None or layer.stride == (1, 1):
+        row = _plan_row(layer, sparsity, batch, threads, "row", target, partition)
+        if choice is None or row_cycles(row) <= choice.cycles:
+            return row
+    return lanes.plan_choice(
+        layer, sparsity, choice, batch=batch, threads=threads, target=target, partition=partition
+    )
 
 
 def _plan_row(

@@ -1,9 +1,10 @@
 """Which lane layout and which blocks: cycles from a small written-down cost model.
 
-Everything is computed from the target (lanes, registers, L1) and counts of the layer, so that the
-same target gives the same plan.  Constants are cycles of one thread on a core with two loads per
-cycle; some were measured with the lane kernels themselves on one kind of core, so they choose
-among lane layouts only and enter no prediction.
+Everything is computed from the target (lanes, registers, caches) and counts of the layer, so that
+the same target gives the same plan.  Constants are cycles of one thread on a core with two loads
+a cycle: port counts, published latencies and walks through the levels of one kind of core.  They
+choose schedules and enter no prediction.  Checked against times of the kernels on Sapphire Rapids
+only: batches 1 and 16, with AVX-512.
 """
 
 from __future__ import annotations
@@ -25,21 +26,19 @@ from archsim.plan import Target
 LOAD: Final = 0.5
 SCALARS: Final = 2.0
 CHAIN: Final = 5.0
-# The same load from the second level, where nonzeros jump: time of the products of conv3 (AlexNet)
-# at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core. Per
-# vector up to a line: cores with narrower vectors have narrower paths between their levels.
+# The same load from the second level: a walk through 384 KiB (`benchmarks/direct.py --roof`) on a
+# Sapphire Rapids core. Per vector up to a line: cores with narrower vectors have narrower paths
+# between their levels.
 LOAD_L2: Final = 1.3
-# A plain walk through the second level, which prefetchers follow (`benchmarks/direct.py --roof`).
-WALK_L2: Final = 1.1
-# From beyond: the plain walk, 4 MiB against 24 KiB, on a core with 2 MiB of second level.
+# From beyond: the same walk, 4 MiB against 24 KiB, on a core with 2 MiB of second level.
 LOAD_FAR: Final = 5.0
 _LINE_BYTES: Final = 64
 # Entering and leaving a list of nonzeros: one mispredicted end of the loop (about 20 cycles on
 # Skylake: Fog, The microarchitecture of Intel, AMD and VIA CPUs), half of it behind the
 # multiply-adds that wait.
 LIST: Final = 10.0
-# A sum spilled between blocks: the walk through the second level, and a slot to store it.
-SPILL: Final = WALK_L2 + 0.5
+# A sum spilled between blocks: a load from the second level, and half a slot to store it.
+SPILL: Final = LOAD_L2 + 0.5
 # A vector brought in or out: 4 loads with inserts, 2 shuffles on one port, a store
 # (kernels/csrc/transpose.h); and a vector copied, into the padded plane or out of a first touch.
 CONVERT: Final = 4.0
@@ -157,7 +156,7 @@ def _level_bytes(target: Target, level: int, sharers: int) -> float:
 def walk_cycles(size_bytes: float, target: Target, sharers: int) -> float:
     """Return the cycles of a vector load in a walk through data that come back after all of it."""
     if size_bytes <= WINDOW_SHARE * _level_bytes(target, 2, sharers):
-        return WALK_L2 * _lines(target)
+        return LOAD_L2 * _lines(target)
     return LOAD_FAR * _lines(target)
 
 
@@ -189,7 +188,7 @@ def _found(window_bytes: float, looked_at: float, beside_bytes: float, room_byte
         gap = 0.5 * (low + high)
         touched = window_bytes * (1.0 - (1.0 - looked_at) ** gap) + gap * beside_bytes
         low, high = (gap, high) if touched <= room_bytes else (low, gap)
-    return 1.0 - (1.0 - looked_at) ** low
+    return 1.0 - float((1.0 - looked_at) ** low)
 
 
 def _products(
