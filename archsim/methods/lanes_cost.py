@@ -17,6 +17,7 @@ from math import ceil, exp
 from typing import Final
 
 from archsim.methods.lanes_geometry import Geometry, Mode, geometries
+from archsim.methods.streams import batch_distance
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Target
 
@@ -117,10 +118,11 @@ def _blocked(
     turns = ceil(batch / geometry.images)
     sharers = threads_per_turn(turns, threads, target)
     fits = WINDOW_SHARE * _level_bytes(target, 1, sharers) / (window * vector)
+    moved, slab_bytes = _moved(layer, geometry, nonzeros, turns, threads, target)
     # every thread of an image looks at all of its slabs, once per register block
-    far = walk_cycles(slabs * geometry.in_rows * geometry.in_columns * vector, target, sharers)
     passes = sum(register_blocks(geometry, reg).values())
-    touched = layer.C * geometry.planes * window * passes * far
+    touched = float(layer.C * geometry.planes * window * passes)
+    touched *= walk_cycles(slab_bytes, target, sharers) * _lines(target)
     best = None
     for count in sorted({ceil(slabs / max(1, int(f * fits))) for f in _FULL} | {*_FEW_BLOCKS}):
         block = ceil(slabs / min(count, slabs))
@@ -130,7 +132,7 @@ def _blocked(
         beside = size * vector * (blocks > 1) + per_list * (FLOAT_BYTES + INDEX_BYTES)
         load = load_cycles(block * window * vector, looked_at, beside, target, sharers)
         cycles = _products(layer, geometry, reg, nonzeros, blocks, load)
-        cycles += _conversions(layer, geometry, reg)
+        cycles += moved + _conversions(layer, geometry, reg)
         cycles = ceil(turns / (threads // sharers)) * (cycles / sharers + touched)
         if best is None or cycles < best.cycles:
             best = Choice(geometry, reg, block, cycles)
@@ -153,15 +155,35 @@ def _level_bytes(target: Target, level: int, sharers: int) -> float:
     return size * min(sharers, threads) / threads
 
 
-def walk_cycles(size_bytes: float, target: Target, sharers: int) -> float:
-    """Return the cycles of a vector load in a walk through data that come back after all of it."""
-    if size_bytes <= WINDOW_SHARE * _level_bytes(target, 2, sharers):
-        return LOAD_L2 * _lines(target)
-    return LOAD_FAR * _lines(target)
+def walk_cycles(distance_bytes: float, target: Target, sharers: int) -> float:
+    """Return the cycles of a line that comes back after so many bytes."""
+    fits = distance_bytes <= WINDOW_SHARE * _level_bytes(target, 2, sharers)
+    return LOAD_L2 if fits else LOAD_FAR
 
 
 def _lines(target: Target) -> float:
     return max(1.0, FLOAT_BYTES * target.lanes / _LINE_BYTES)
+
+
+def _moved(
+    layer: Layer, geometry: Geometry, nonzeros: float, turns: int, threads: int, target: Target
+) -> tuple[float, float]:
+    """Return the cycles of bringing a turn's pictures and slabs near, and the slabs' distance.
+
+    Pictures come back after those of the whole batch, slabs after all that a turn touches. Lines
+    of a picture in each lane, often whole ways of a cache apart, do not stay until the next four
+    positions are brought in or out.
+    """
+    sharers = threads_per_turn(turns, threads, target)
+    pictures = geometry.images * float(layer.input_bytes + layer.output_bytes)
+    slabs = float(layer.C * geometry.planes * geometry.in_rows * geometry.in_columns)
+    slabs *= FLOAT_BYTES * geometry.lanes if geometry.mode != "pointwise" else 0.0
+    apart = batch_distance(layer, turns * geometry.images, threads, sharers)
+    turn = pictures + slabs + (FLOAT_BYTES + INDEX_BYTES) * nonzeros
+    times = _LINE_BYTES / FLOAT_BYTES / 4 if geometry.mode == "images" else 1.0
+    cycles = times * pictures * walk_cycles(apart, target, 1)
+    cycles += slabs * walk_cycles(turn, target, sharers)
+    return cycles / _LINE_BYTES, turn if slabs else apart
 
 
 def load_cycles(
