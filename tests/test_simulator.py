@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -45,8 +47,9 @@ def test_threads_of_an_image_wait_for_the_slowest() -> None:
     layer = Layer("two blocks", C=8, K=32, H=8, W=8, R=3, S=3, pad=(1, 1))
     weights = np.zeros(layer.weight_shape, dtype=np.float32)
     weights[:16] = 1.0  # all the work is in the first output-channel block
-    plan = make_plan(layer, ATOM, method="direct_sparse", pattern=weights, batch=1, threads=2)
-    alone = make_plan(layer, ATOM, method="direct_sparse", pattern=weights, batch=1, threads=1)
+    common: dict[str, Any] = {"method": "direct_sparse", "schedule": "row", "pattern": weights}
+    plan = make_plan(layer, ATOM, batch=1, threads=2, **common)
+    alone = make_plan(layer, ATOM, batch=1, threads=1, **common)
     found = run(plan, ATOM)
     assert found.seconds > 0.8 * run(alone, ATOM).seconds
     assert max(found.core_busy) == pytest.approx(1.0, abs=0.05)

@@ -146,7 +146,7 @@ def plan_choice(
         name="products",
         tiles=tiles,
         work=_products_work(counts),
-        streams=_products_streams(counts, batch, threads),
+        streams=_products_streams(counts, threads),
         waits_for="input",
         barriers=barriers,
     )
@@ -310,7 +310,7 @@ def _products_work(counts: _Counts) -> Work:
     )
 
 
-def _products_streams(counts: _Counts, batch: int, threads: int) -> tuple[Stream, ...]:
+def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     """Bytes of an output channel, array by array.
 
     A group's nonzeros come back once per register block.  In a register block a slab's window is
@@ -331,13 +331,15 @@ def _products_streams(counts: _Counts, batch: int, threads: int) -> tuple[Stream
     p = np.clip(counts.slabs / counts.group_slabs, 0.0, 1.0)
     seen = 1.0 - (1.0 - p) ** channels  # slabs that some channel of the part looks at
     touched = passes * counts.group_slabs * window
+    pictures = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
+    in_place = geometry.mode == "pointwise" and layer.H * layer.W % geometry.lanes == 0
     streams = [
         stream("weights", "read", weights, counts.images_bytes, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (passes - 1), group_weights, kinds=kinds,
                shared="part"),
         # the first register block finds the slabs anew, the others find the group
-        stream("lane input", "read", seen * group / channels, counts.images_bytes,
-               kinds=kinds, shared="image"),
+        stream("lane input", "read", seen * group / channels,
+               pictures if in_place else counts.images_bytes, kinds=kinds, shared="image"),
         stream("lane input", "read", seen * max(0.0, touched - group) / channels,
                group + group_weights, kinds=kinds, shared="image"),
     ]  # fmt: skip
@@ -348,8 +350,7 @@ def _products_streams(counts: _Counts, batch: int, threads: int) -> tuple[Stream
         )
     if geometry.mode == "pointwise":
         output = float(FLOAT_BYTES * layer.P * layer.Q)
-        distance = batch_distance(layer, batch, threads, counts.sharers)
-        streams.append(stream("output", "write", output, distance, kinds=kinds))
+        streams.append(stream("output", "write", output, pictures, kinds=kinds))
     gap = np.arange(1.0, _GAPS)[:, None]
     pairs = np.maximum(channels - gap, 0.0) / channels * p * p * (1.0 - p) ** (gap - 1.0)
     beside = sums + weights / (passes * blocks)
