@@ -15,7 +15,9 @@ instruction set); the packed object runs on batches as often as wanted and obeys
                                                          instruction set; dispatch.c has the table
 
 and DenseDirect in the same way: dense_direct.py, run_dense_direct.c, f32_dense_direct.c.
-DirectSparseLanes (lanes_layout.py, run_direct_lanes.c, f32_direct_lanes.c) is built like the first.
+DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_lanes.c and
+f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
+f32_direct_shifts.c let the sums slide.
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """

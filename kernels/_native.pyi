@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from archsim.kernels.lanes_layout import LanesLayout
 from archsim.kernels.shapes import ConvShape
+from archsim.kernels.shifts_layout import ShiftsLayout
 
 MOST_THREADS: int
 
@@ -51,6 +52,20 @@ class DirectRow(Layer):
         bias: npt.NDArray[np.float32],
         isa_index: int,
         blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+
+class DirectShifts(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        walk: ConvShape,
+        layout: ShiftsLayout,
+        blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...
 

@@ -19,6 +19,7 @@ from archsim.kernels.lanes_layout import (
 )
 from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
+from archsim.kernels.shifts_layout import in_one_row, pack_shifts, shifts_layout, tile_outputs
 
 
 class DirectSparseLanes(PackedSparseLayer):
@@ -31,10 +32,16 @@ class DirectSparseLanes(PackedSparseLayer):
     block of slabs -> output channel -> nonzero. Between blocks of slabs the sums are spilled; the
     last one brings them out.
 
+    With ``shifts`` lanes are neighbouring pixels of rows that are padded to whole vectors, and
+    nothing is transposed: between the nonzeros of two columns of the kernel the sums move by a
+    lane, and at the end they leave as they are. A row may be cut into column tiles; each also
+    holds what the kernel reaches beyond its outputs. What a register block looks at of a block of
+    slabs is copied just before its products, by every thread for itself.
+
     With ``pointwise`` (1x1, stride 1, no padding) lanes are neighbouring pixels, and nothing is
     converted: the picture is read where it stands if its planes are whole, aligned vectors, and
-    else copied row by row. Images in work at once and threads are those of DirectSparseRow;
-    with ``images`` so many images as lanes are one turn.
+    else as one long row of "shifts". Images in work at once and threads are those of
+    DirectSparseRow; with ``images`` so many images as lanes are one turn.
 
     Parameters
     ----------
@@ -44,12 +51,14 @@ class DirectSparseLanes(PackedSparseLayer):
     blocking : mapping
         lanes : floats in a vector; must be those of *isa*
         mode : "flat" (a lane is a chunk of the plane, row after row), "tiles" (a sub-image),
-            "images" (a picture of the batch) or "pointwise"
-        grid_rows, grid_columns : sub-images; "flat" has 1 x lanes, the last two modes 1 x 1
+            "images" (a picture of the batch), "pointwise" or "shifts"
+        grid_rows, grid_columns : sub-images; "flat" has 1 x lanes, "shifts" 1 x column tiles,
+            "images" and "pointwise" 1 x 1
         tile_rows, tile_columns : output positions of a lane; "flat" has 1 row, "pointwise" 1 row
-            of vectors
+            of vectors, "shifts" all rows x the vectors of a column tile
         plane_pitch : positions from one row of a padded plane to the next
-        reg_rows, reg_vectors : register block, positions; less at the edges
+        reg_rows, reg_vectors : register block, positions; less at the edges; "shifts" takes whole
+            rows of a column tile
         slab_block : slabs (of one group) in a block
         slab_pitch : vectors from one slab to the next
         past_caches : 1 to write the output of "pointwise" past the caches where its planes are
@@ -86,7 +95,7 @@ class DirectSparseLanes(PackedSparseLayer):
         "threads_per_image": 1,
     }
     _WORDS: ClassVar = {
-        "mode": ("flat", "tiles", "images", "pointwise"),
+        "mode": ("flat", "tiles", "images", "pointwise", "shifts"),
         "partition": PARTITIONS,
     }
 
@@ -96,13 +105,16 @@ class DirectSparseLanes(PackedSparseLayer):
     def _units(self) -> int:
         return self.shape.out_channels
 
-    def _pack(self, weights: FloatArray) -> _native.DirectLanes:
+    def _pack(self, weights: FloatArray) -> _native.Layer:
         shape, number, mode = self.shape, self._number, self._word["mode"]
+        if mode == "shifts":
+            return self._pack_shifts(weights, shape, number)
+        if mode == "pointwise" and shape.height * shape.width % number["lanes"] != 0:
+            return self._pack_shifts(weights, *in_one_row(shape, number))
         pointwise = mode == "pointwise"
         layout = pointwise_layout(shape, number) if pointwise else lanes_layout(shape, number, mode)
         slabs = shape.group_channels * len(layout.plane_row)
         packed = pack_lanes(weights, shape, layout, number["slab_block"])
-        channels = int((self._part_ptr[1:] - self._part_ptr[:-1]).max())
         return _native.DirectLanes(
             *self._parts(packed, ahead=AHEAD),
             layout,
@@ -110,10 +122,30 @@ class DirectSparseLanes(PackedSparseLayer):
                 "pointwise": int(pointwise),
                 "past_caches": number["past_caches"],
                 "slab_blocks": -(-slabs // number["slab_block"]),
-                "channels_of_part": min(channels, shape.group_out_channels),
+                "channels_of_part": self._channels_of_part(),
             },
             self.relu,
         )
+
+    def _pack_shifts(
+        self, weights: FloatArray, walk: ConvShape, number: Mapping[str, int]
+    ) -> _native.DirectShifts:
+        layout = shifts_layout(walk, number)
+        return _native.DirectShifts(
+            *self._parts(pack_shifts(weights, walk, layout), ahead=AHEAD),
+            walk,
+            layout,
+            {
+                "past_caches": number["past_caches"],
+                "channels_of_part": self._channels_of_part(),
+            },
+            self.relu,
+        )
+
+    def _channels_of_part(self) -> int:
+        """Most output channels of a group that a thread computes."""
+        channels = int((self._part_ptr[1:] - self._part_ptr[:-1]).max())
+        return min(channels, self.shape.group_out_channels)
 
 
 def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: IsaInfo) -> None:
@@ -129,6 +161,9 @@ def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: Isa
              "the slabs of a group")  # fmt: skip
     if mode == "pointwise":
         _check_pointwise(number, shape)
+        return
+    if mode == "shifts":
+        _check_shifts(number, shape, residues)
         return
     grid = {"flat": (1, number["lanes"]), "images": (1, 1)}.get(mode)
     found = (number["grid_rows"], number["grid_columns"])
@@ -165,6 +200,22 @@ def _check_pointwise(number: Mapping[str, int], shape: ConvShape) -> None:
         if number[name] != right:
             raise ValueError(f"blocking[{name!r}]: pointwise needs {right}; got {number[name]}")
     _at_least("slab_pitch", number["slab_pitch"], vectors)
+
+
+def _check_shifts(number: Mapping[str, int], shape: ConvShape, residues: Residues) -> None:
+    vectors, tiles = number["tile_columns"], number["grid_columns"]
+    outputs = tile_outputs(shape, number)
+    for name, right in (("grid_rows", 1), ("tile_rows", shape.out_h), ("reg_vectors", vectors)):
+        if number[name] != right:
+            raise ValueError(f"blocking[{name!r}]: shifts needs {right}; got {number[name]}")
+    if outputs < 1 or (tiles - 1) * outputs >= shape.out_w or tiles * outputs < shape.out_w:
+        raise ValueError(
+            f"blocking['grid_columns']: {tiles} tiles of {vectors} vectors, of which "
+            f"{residues.reach_columns} lanes are what the kernel reaches, do not cut "
+            f"{shape.out_w} columns into parts"
+        )
+    rows = number["reg_rows"] + residues.reach_rows
+    _at_least("slab_pitch", number["slab_pitch"], rows * vectors)
 
 
 def _at_most(name: str, value: int, most: int, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -13,6 +14,7 @@ from archsim import kernels, native
 from archsim.api import make_plan
 from archsim.errors import NotApplicableError
 from archsim.kernels.lanes_layout import Residues, flat_pitch, lanes_layout, pack_lanes
+from archsim.kernels.shifts_layout import pack_shifts, shifts_layout
 from archsim.machinefile import load_machine
 from archsim.methods.lanes import SCHEDULES
 from archsim.methods.lanes_geometry import geometries
@@ -78,26 +80,64 @@ def test_products_are_those_of_the_packed_layer(layer: Layer, schedule: str) -> 
                      batch=1, threads=1)  # fmt: skip
     shape, mode = native.conv_shape(layer), str(plan.blocking["mode"])
     number = {k: int(v) for k, v in plan.blocking.items() if not isinstance(v, str)}
-    layout = lanes_layout(shape, number, mode)
-    lists = pack_lanes(weights, shape, layout, number["slab_block"])
+    layout: Any = None
+    if mode == "shifts":
+        layout = shifts_layout(shape, number)
+        lists, parts = pack_shifts(weights, shape, layout), layout.parts
+        sizes = layout.block[:, 0] * layout.block[:, 1]
+    else:
+        layout = lanes_layout(shape, number, mode)
+        lists, parts = pack_lanes(weights, shape, layout, number["slab_block"]), 1
+        sizes = layout.block[:, 1] * layout.block[:, 2]
     loads = broadcasts = spills = rounds = 0
-    blocks = lists.lists // layer.K
+    blocks = lists.lists // layer.K // parts
     for begin, end in zip(lists.ptr[:-1], lists.ptr[1:], strict=True):
-        for block in layout.block:
-            loads += (end - begin) * block[1] * block[2]
+        for size in sizes:
+            loads += (end - begin) * size
             broadcasts += end - begin
             rounds += 1
-    for block in layout.block:
-        spills += layer.K * (blocks - 1) * block[1] * block[2]
+    for size in sizes:
+        spills += layer.K * (blocks - 1) * size
         broadcasts += layer.K
     assert _total(plan, "multiply_adds") == loads
     assert _total(plan, "loads_aligned") == loads + spills
     assert _total(plan, "broadcasts") == broadcasts
     assert _total(plan, "mispredicts") == rounds
     assert _total(plan, "loads_unaligned") == 0
-    if mode != "flat":  # a flat chunk ends where a row does, which is counted on average
+    if mode == "shifts":
+        written = sum(int(bits).bit_count() for bits in layout.piece[:, 1])
+        assert written == layer.P * layer.Q
+        assert _total(plan, "stores") == spills + len(layout.piece) * layer.K
+    elif mode != "flat":  # a flat chunk ends where a row does, which is counted on average
         lanes_used = sum(chunk[3] - chunk[2] for chunk in layout.chunk)
         assert _total(plan, "stores", "output") >= lanes_used * layer.K
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_windows_are_those_of_the_packed_layer(layer: Layer, threads: int) -> None:
+    """Walk what the kernel copies: every thread the channels of the groups that it works in."""
+    plan = make_plan(layer, MACHINES["xeon-e5-2697v4-2s"], method="direct_sparse",
+                     schedule="lanes:shifts", density=0.3, batch=1, threads=threads)  # fmt: skip
+    number = {k: int(v) for k, v in plan.blocking.items() if not isinstance(v, str)}
+    layout = shifts_layout(native.conv_shape(layer), number)
+    written = read = 0
+    for rows, vectors, top, *_ in layout.block:
+        for first_row in layout.plane_row:
+            for y in range(top, top + rows + layout.reach_rows):
+                row = y * layer.stride[0] + first_row - layer.pad[0]
+                written += vectors
+                read += vectors * (0 <= row < layer.H)
+    group = layer.K // layer.groups
+    copied = sum(
+        len({k // group for k in range(*part)}) * (layer.C // layer.groups)
+        for part in pairwise(plan.part_ptr)
+    )
+    assert plan.phases[1].barriers == 0
+    assert _total(plan, "stores", "input") == written * copied
+    loads = "loads_unaligned" if layer.stride[1] == 1 else "scalar_loads"
+    lanes = 1 if layer.stride[1] == 1 else number["lanes"]
+    assert _total(plan, loads, "input") == read * copied * lanes
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
@@ -105,7 +145,7 @@ def test_products_are_those_of_the_packed_layer(layer: Layer, schedule: str) -> 
 def test_plan_and_kernel_agree_on_the_geometry(layer: Layer, lanes: int) -> None:
     shape = native.conv_shape(layer)
     residues = Residues.of(shape)
-    for mode in ("flat", "tiles", "images"):
+    for mode in ("flat", "tiles", "images", "shifts"):
         for geometry in geometries(layer, lanes, mode):
             assert geometry.planes == residues.count
             assert geometry.reach == (residues.reach_rows, residues.reach_columns)

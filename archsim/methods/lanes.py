@@ -3,13 +3,16 @@
 SIMD lanes hold far-apart pixels, so that a weight's row and column move from vector to vector
 (:mod:`archsim.methods.lanes_geometry`).  The picture is transposed into lane layout, each
 output channel's sums out of it.  Loops: group, register block, block of slabs, output channel,
-nonzero; between blocks of slabs the sums are spilled.  ``pointwise`` reads a 1x1 layer's
-planes where they stand.  Layout and blocks come from :mod:`archsim.methods.lanes_cost`.
+nonzero; between blocks of slabs the sums are spilled.  In ``shifts`` lanes are neighbouring
+pixels: rows are copied, not transposed, and a weight's column moves the sums, once for all
+nonzeros of that column.  ``pointwise`` reads a 1x1 layer's planes where they stand.  Layout and
+blocks come from :mod:`archsim.methods.lanes_cost`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from typing import Any, Final
 
@@ -25,7 +28,7 @@ from archsim.methods.lanes_cost import (
     register_blocks,
     threads_per_turn,
 )
-from archsim.methods.lanes_geometry import MODES, Geometry, Mode
+from archsim.methods.lanes_geometry import MODES, Geometry, Mode, windowed
 from archsim.methods.sharing import Cut, Partition, cut, even_parts, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
@@ -39,10 +42,11 @@ from archsim.sparsity import Sparsity
 
 #: Schedules, and the modes that each may choose from.
 SCHEDULES: Final[dict[str, tuple[Mode, ...]]] = {
-    "lanes": ("flat", "tiles", "images"),
+    "lanes": ("flat", "tiles", "images", "shifts"),
     "lanes:flat": ("flat",),
     "lanes:tiles": ("tiles",),
     "lanes:images": ("images",),
+    "lanes:shifts": ("shifts",),
     "pointwise": ("pointwise",),
 }
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
@@ -88,8 +92,18 @@ class _Counts:
         return float(geometry.in_rows * geometry.in_columns * self.vector_bytes)
 
     @property
+    def window_bytes(self) -> float:
+        """What a register block looks at of a slab."""
+        return float(self.choice.geometry.window(*self.choice.reg) * self.vector_bytes)
+
+    @property
     def group_slabs(self) -> int:
         return self.layer.C // self.layer.groups * self.choice.geometry.planes
+
+    @property
+    def windowed(self) -> bool:
+        """Whether each thread copies what a register block looks at just before its products."""
+        return windowed(self.layer, self.choice.geometry)
 
     @property
     def passes(self) -> int:
@@ -141,7 +155,9 @@ def plan_choice(
     counts = _counts(layer, sparsity, choice, batch, threads, target, partition)
     geometry = choice.geometry
     tiles = share(counts.turns, threads, counts.sharers, counts.parts.counts)
-    barriers = ceil(counts.turns / (threads // counts.sharers)) * 2 if counts.sharers > 1 else 0
+    # the input in lane layout is shared, or the count of the parts that are taken
+    shared = counts.sharers > 1 and (partition == "dynamic" or not counts.windowed)
+    barriers = ceil(counts.turns / (threads // counts.sharers)) * 2 if shared else 0
     products = Phase(
         name="products",
         tiles=tiles,
@@ -150,8 +166,9 @@ def plan_choice(
         waits_for="input",
         barriers=barriers,
     )
-    phases = [_input_phase(counts, threads, target), products]
-    if geometry.mode != "pointwise":
+    fill = _window_phase if counts.windowed else _input_phase
+    phases = [fill(counts, threads, target), products]
+    if not geometry.of_pixels:
         phases.append(_output_phase(counts, threads))
     return Plan(
         method="direct_sparse",
@@ -223,9 +240,11 @@ def _counts(
         slabs = np.array([group_slabs * seen])
         unit_kind = np.zeros(layer.K, dtype=np.int64)
     total = float(nonzeros[unit_kind].sum())
-    lane_bytes = FLOAT_BYTES * geometry.lanes * geometry.in_rows * geometry.in_columns
     turn_bytes: float = geometry.images * (layer.input_bytes + layer.output_bytes)
-    turn_bytes += layer.C * geometry.planes * lane_bytes + _NONZERO_BYTES * total
+    turn_bytes += _NONZERO_BYTES * total
+    if not windowed(layer, geometry):
+        lane_bytes = FLOAT_BYTES * geometry.lanes * geometry.in_rows * geometry.in_columns
+        turn_bytes += layer.C * geometry.planes * lane_bytes
     sharers = threads_per_turn(turns, threads, target)
     parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
@@ -259,12 +278,8 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     if layer.stride[1] > 1:  # one pixel at a time, or shuffles of as much work
         moved = {"scalar_ops": rows * layer.W / layer.stride[1], "branches": rows}
     streams = [stream("input", "read", plane, first)]
-    if geometry.mode == "pointwise":
-        copied = layer.H * layer.W % lanes != 0
-        vectors = float(geometry.positions) if copied else 0.0
-        work = Work.of(loads_unaligned=vectors, stores=vectors)
-        streams = [stream("input", "read", plane * copied, first)]
-        padded *= copied
+    if geometry.mode == "pointwise":  # read where it is
+        work, streams, padded = Work.of(), [stream("input", "read", 0.0, first)], 0.0
     else:
         turned = geometry.planes * geometry.in_rows * ceil(geometry.in_columns / 4)
         positions = float(geometry.planes * geometry.in_rows * geometry.in_columns)
@@ -287,13 +302,78 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     )
 
 
+def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
+    """Copy what register blocks look at; a tile is one input channel, in all of them.
+
+    Every thread that shares an image copies for itself, once for each part of output channels, the
+    channels of the groups that these are in.
+    """
+    layer, geometry = counts.layer, counts.choice.geometry
+    lanes = geometry.lanes
+    read, written = _window_rows(layer, geometry, counts.choice.reg)
+    if layer.stride[1] > 1:  # one pixel at a time
+        work = Work.of(scalar_loads=lanes * read, scalar_ops=lanes * read,
+                       branches=lanes * read, stores=written)  # fmt: skip
+    else:
+        crossing = (lanes - 1.0) / (target.line_bytes // FLOAT_BYTES)
+        work = Work.of(
+            loads_unaligned=read, loads_line_crossing=crossing * read, stores=written,
+            scalar_loads=read, scalar_ops=2.0 * read, branches=written,
+        )  # fmt: skip
+    plane = float(FLOAT_BYTES * layer.H * layer.W)
+    again = max(0.0, read * counts.vector_bytes - plane)
+    window = counts.window_bytes
+    in_block = min(counts.choice.slab_block, counts.group_slabs) * window
+    group = layer.K // layer.groups
+    groups = [
+        ceil(stop / group) - start // group if stop > start else 0
+        for start, stop in pairwise(counts.parts.part_ptr)
+    ]
+    if len(groups) != counts.sharers:  # who takes which part shows at run time
+        groups = list(np.diff(even_parts(sum(groups), counts.sharers)))
+    units = np.array(groups, dtype=np.int64)[:, None] * (layer.C // layer.groups)
+    first = batch_distance(layer, counts.turns, threads, counts.sharers)
+    return Phase(
+        name="input",
+        tiles=share(counts.turns, threads, counts.sharers, units),
+        work=work,
+        streams=(
+            stream("input", "read", plane, first),
+            # a band of rows is read again by its next column tile, and its ends by the next band
+            stream("input", "read", again, layer.C * window),
+            stream("lane input", "write", written * counts.vector_bytes, in_block),
+        ),
+    )
+
+
+def _window_rows(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> tuple[float, float]:
+    """Return the vectors of a channel that all windows read, and that they write with zeros."""
+    if geometry.mode == "pointwise":
+        return float(geometry.positions), float(geometry.positions)
+    residues = {r * layer.dilation[0] % layer.stride[0] for r in range(layer.R)}
+    read = written = 0
+    for top in range(0, layer.P, reg[0]):
+        depth = min(reg[0], layer.P - top) + geometry.reach[0]
+        written += depth * len(residues)
+        for residue in residues:
+            row = np.arange(top, top + depth) * layer.stride[0] + residue - layer.pad[0]
+            read += int(((row >= 0) & (row < layer.H)).sum())
+    vectors = geometry.planes // len(residues) * geometry.tiles * geometry.tile[1]
+    return float(read * vectors), float(written * vectors)
+
+
 def _products_work(counts: _Counts) -> Work:
     choice = counts.choice
-    positions, rows = choice.geometry.positions, choice.reg[0]
+    positions = choice.geometry.positions
+    steps = 0 if choice.geometry.mode == "shifts" else choice.reg[0] - 1
     passes, blocks = counts.passes, choice.slab_blocks(counts.layer)
     loads = counts.nonzeros * positions
     spilled = float((blocks - 1) * positions)
     iterations, rounds = counts.nonzeros * passes, float(blocks * passes)
+    slides = choice.geometry.slides
+    moved = float(blocks * positions * slides)  # a lane further, between two parts
+    if choice.geometry.mode == "shifts":
+        moved += blocks * positions  # and added to what came before
     return Work.of(
         kinds=len(counts.nonzeros),
         multiply_adds=loads,
@@ -301,11 +381,12 @@ def _products_work(counts: _Counts) -> Work:
         loads_folded=loads,
         stores=spilled + positions,
         broadcasts=iterations + passes,
-        scalar_loads=iterations + 4.0 * rounds,  # a list's end, two steps, how its sums leave
+        # a list's end, those of its parts, two steps, how its sums leave
+        scalar_loads=iterations + (4.0 + slides) * rounds,
         # address, count, compare, three offsets that move up, and a row's step
-        scalar_ops=(6.0 + rows - 1) * iterations + 12.0 * rounds,
-        branches=iterations + rounds,
-        mispredicts=rounds,
+        scalar_ops=(6.0 + steps) * iterations + 12.0 * rounds + moved,
+        branches=iterations + (1.0 + slides) * rounds,
+        mispredicts=(1.0 + slides) * rounds,
         chain_multiply_adds=iterations,
     )
 
@@ -323,7 +404,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
     channels = layer.K / walks
     group = float(counts.group_slabs * counts.slab_bytes)
-    window = geometry.window(*choice.reg) * counts.vector_bytes
+    window = counts.window_bytes
     in_block = float(min(choice.slab_block, counts.group_slabs) * window)
     weights = counts.nonzeros * _NONZERO_BYTES
     group_weights = counts.total * _NONZERO_BYTES / walks
@@ -332,30 +413,40 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     seen = 1.0 - (1.0 - p) ** channels  # slabs that some channel of the part looks at
     touched = passes * counts.group_slabs * window
     pictures = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
-    in_place = geometry.mode == "pointwise" and layer.H * layer.W % geometry.lanes == 0
     streams = [
         stream("weights", "read", weights, counts.images_bytes, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (passes - 1), group_weights, kinds=kinds,
                shared="part"),
-        # the first register block finds the slabs anew, the others find the group
-        stream("lane input", "read", seen * group / channels,
-               pictures if in_place else counts.images_bytes, kinds=kinds, shared="image"),
-        stream("lane input", "read", seen * max(0.0, touched - group) / channels,
-               group + group_weights, kinds=kinds, shared="image"),
     ]  # fmt: skip
+    if counts.windowed:  # the window was just written
+        streams.append(
+            stream("lane input", "read", seen * touched / channels, in_block, kinds=kinds)
+        )
+    else:  # the first register block finds the slabs anew, the others find the group
+        again = max(0.0, touched - group)
+        before = pictures if geometry.mode == "pointwise" else counts.images_bytes
+        streams += [
+            stream("lane input", "read", seen * group / channels, before,
+                   kinds=kinds, shared="image"),
+            stream("lane input", "read", seen * again / channels, group + group_weights,
+                   kinds=kinds, shared="image"),
+        ]  # fmt: skip
     if blocks > 1:
         moved = float(blocks - 1) * geometry.positions * counts.vector_bytes
         streams.append(
             stream("partial sums", "update", moved, channels * sums + in_block, kinds=kinds)
         )
-    if geometry.mode == "pointwise":
+    if geometry.of_pixels:
         output = float(FLOAT_BYTES * layer.P * layer.Q)
         streams.append(stream("output", "write", output, pictures, kinds=kinds))
     gap = np.arange(1.0, _GAPS)[:, None]
     pairs = np.maximum(channels - gap, 0.0) / channels * p * p * (1.0 - p) ** (gap - 1.0)
     beside = sums + weights / (passes * blocks)
     distance_rows = in_block * (1.0 - (1.0 - p) ** gap) + gap * beside
-    streams.append(Stream("lane input", "read", touched * pairs, distance_rows, shared="image"))
+    streams.append(
+        Stream("lane input", "read", touched * pairs, distance_rows,
+               shared="no" if counts.windowed else "image")
+    )  # fmt: skip
     return tuple(streams)
 
 

@@ -16,7 +16,7 @@ from itertools import product
 from math import ceil, exp
 from typing import Final
 
-from archsim.methods.lanes_geometry import Geometry, Mode, geometries
+from archsim.methods.lanes_geometry import Geometry, Mode, geometries, windowed
 from archsim.methods.streams import batch_distance
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Target
@@ -40,6 +40,10 @@ _LINE_BYTES: Final = 64
 LIST: Final = 10.0
 # A sum spilled between blocks: a load from the second level, and half a slot to store it.
 SPILL: Final = LOAD_L2 + 0.5
+# A part of a list more: the end of its loop, as above, which what follows waits for; and a sum that
+# moves by a lane: a shuffle, for which vectors of 64 bytes have one port (Fog, instruction tables).
+PART: Final = 20.0
+SLIDE: Final = 1.0
 # A vector brought in or out: 4 loads with inserts, 2 shuffles on one port, a store
 # (kernels/csrc/transpose.h); and a vector copied, into the padded plane or out of a first touch.
 CONVERT: Final = 4.0
@@ -93,6 +97,11 @@ def choose(
 def _register_shapes(geometry: Geometry, most: int) -> Iterator[tuple[int, int]]:
     """Yield rows x vectors that cut a tile into about equal parts."""
     rows, columns = geometry.tile
+    if geometry.mode == "shifts":
+        room = most // columns
+        heights = {ceil(rows / ceil(rows / n)) for n in range(1, min(rows, room) + 1)}
+        yield from ((height, columns) for height in sorted(heights))
+        return
     widths = {ceil(columns / ceil(columns / n)) for n in range(1, min(columns, most) + 1)}
     for width in sorted(widths):
         room = most // width
@@ -123,6 +132,7 @@ def _blocked(
     passes = sum(register_blocks(geometry, reg).values())
     touched = float(layer.C * geometry.planes * window * passes)
     touched *= walk_cycles(slab_bytes, target, sharers) * _lines(target)
+    touched += COPY * _windows(layer, geometry, reg)
     best = None
     for count in sorted({ceil(slabs / max(1, int(f * fits))) for f in _FULL} | {*_FEW_BLOCKS}):
         block = ceil(slabs / min(count, slabs))
@@ -177,7 +187,7 @@ def _moved(
     sharers = threads_per_turn(turns, threads, target)
     pictures = geometry.images * float(layer.input_bytes + layer.output_bytes)
     slabs = float(layer.C * geometry.planes * geometry.in_rows * geometry.in_columns)
-    slabs *= FLOAT_BYTES * geometry.lanes if geometry.mode != "pointwise" else 0.0
+    slabs *= FLOAT_BYTES * geometry.lanes if not geometry.of_pixels else 0.0
     apart = batch_distance(layer, turns * geometry.images, threads, sharers)
     turn = pictures + slabs + (FLOAT_BYTES + INDEX_BYTES) * nonzeros
     times = _LINE_BYTES / FLOAT_BYTES / 4 if geometry.mode == "images" else 1.0
@@ -225,14 +235,28 @@ def _products(
     for count, times in register_blocks(geometry, reg).items():
         cycles = nonzeros * max(CHAIN, SCALARS * LOAD + load * count)
         cycles += layer.K * (blocks * LIST + (blocks - 1) * SPILL * count)
+        cycles += layer.K * blocks * geometry.slides * (PART + SLIDE * count)
         total += times * cycles
     return total
 
 
-def _conversions(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> float:
+def _windows(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> float:
+    """Return the vectors that each thread copies before its products."""
+    if not windowed(layer, geometry):
+        return 0.0
     if geometry.mode == "pointwise":
-        copied = 0 if layer.H * layer.W % geometry.lanes == 0 else layer.C
-        return geometry.positions * (layer.K + COPY * copied)
+        return float(layer.C * geometry.positions)
+    windows = sum(
+        geometry.window(count // geometry.tile[1], geometry.tile[1]) * times
+        for count, times in register_blocks(geometry, reg).items()
+    )
+    pixels = 1 if layer.stride[1] == 1 else geometry.lanes  # one by one
+    return float(layer.C * geometry.planes * windows * pixels)
+
+
+def _conversions(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> float:
+    if geometry.of_pixels:
+        return float(layer.K * geometry.positions)
     slabs = layer.C * geometry.planes
     into = slabs * geometry.in_rows * fours(geometry.in_columns) * CONVERT
     padded = slabs * geometry.images * layer.P * (1.0 + layer.Q / geometry.lanes) * COPY
@@ -266,5 +290,6 @@ def register_blocks(geometry: Geometry, reg: tuple[int, int]) -> dict[int, int]:
     ]
     for (rows, down), (vectors, right) in product(*sides):
         if rows * vectors:
-            found[rows * vectors] = found.get(rows * vectors, 0) + down * right
+            count = down * right * geometry.tiles
+            found[rows * vectors] = found.get(rows * vectors, 0) + count
     return found

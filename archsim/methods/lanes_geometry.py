@@ -1,7 +1,8 @@
 """Lane layout of a layer: which pixels share a vector, and what a slab of input looks like.
 
 Modes: ``flat``, equal chunks of the padded plane, row after row; ``tiles``, a grid of
-sub-images; ``images``, pictures of the batch; ``pointwise``, neighbouring pixels of a 1x1 layer.
+sub-images; ``images``, pictures of the batch; ``shifts``, neighbouring pixels of a padded row;
+``pointwise``, neighbouring pixels of a 1x1 layer.
 A stride takes the padded picture apart into residue planes (rows a, a + stride, ... and columns
 b, b + stride, ...), inside which every weight moves by whole positions; one plane of one input
 channel is a *slab*.
@@ -16,8 +17,8 @@ from typing import Final, Literal
 
 from archsim.network import FLOAT_BYTES, Layer
 
-Mode = Literal["flat", "tiles", "images", "pointwise"]
-MODES: Final[tuple[Mode, ...]] = ("flat", "tiles", "images", "pointwise")
+Mode = Literal["flat", "tiles", "images", "shifts", "pointwise"]
+MODES: Final[tuple[Mode, ...]] = ("flat", "tiles", "images", "shifts", "pointwise")
 
 # A cache of 4 KiB ways (any x86 first level: sets x line is a page) repeats its sets every 4 KiB.
 _WAY_BYTES: Final = 4096
@@ -42,25 +43,40 @@ class Geometry:
 
     @property
     def positions(self) -> int:
-        """Output positions of a lane."""
-        return self.tile[0] * self.tile[1]
+        """Output positions of a lane, or vectors of output."""
+        return self.tiles * self.tile[0] * self.tile[1]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that one vector after the other walks through: those of "shifts"."""
+        return self.grid[1] if self.mode == "shifts" else 1
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether a vector is neighbouring pixels, which leave it as they are."""
+        return self.mode in ("pointwise", "shifts")
+
+    @property
+    def slides(self) -> int:
+        """Lanes by which the sums move while the nonzeros of a list are added."""
+        return self.reach[1] if self.mode == "shifts" else 0
 
     @property
     def in_rows(self) -> int:
         """Rows of a slab."""
-        return 1 if self.mode == "flat" else self.tile[0] + self.reach[0]
+        return 1 if self.mode == "flat" else self.tiles * (self.tile[0] + self.reach[0])
 
     @property
     def in_columns(self) -> int:
         """Positions of a row of a slab."""
-        columns = self.tile[1] + self.reach[1]
+        columns = self.tile[1] + self.reach[1] - self.slides
         return columns + self.reach[0] * self.pitch if self.mode == "flat" else columns
 
     def window(self, rows: int, vectors: int) -> int:
         """Return the positions of a slab that a register block looks at."""
         if self.mode == "flat":
             return vectors + self.reach[0] * self.pitch + self.reach[1]
-        return (rows + self.reach[0]) * (vectors + self.reach[1])
+        return (rows + self.reach[0]) * (vectors + self.reach[1] - self.slides)
 
     def slab_pitch(self, rows: int, vectors: int) -> int:
         """Return the vectors from a slab to the next.
@@ -71,6 +87,8 @@ class Geometry:
         size = self.in_rows * self.in_columns
         if self.mode == "pointwise":
             return size
+        if self.mode == "shifts":
+            return self.window(rows, vectors)
         way = _WAY_BYTES // (FLOAT_BYTES * self.lanes)
         return size + (self.window(rows, vectors) - size) % way
 
@@ -83,6 +101,9 @@ def geometries(layer: Layer, lanes: int, mode: Mode) -> Iterator[Geometry]:
         if is_pointwise(layer):
             vectors = ceil(layer.H * layer.W / lanes)
             yield Geometry(mode, lanes, (1, 1), (1, vectors), 1, (0, 0), 1)
+    elif mode == "shifts":
+        for tiles, vectors in _column_tiles(layer.Q, reach[1], lanes):
+            yield Geometry(mode, lanes, (1, tiles), (layer.P, vectors), 1, reach, planes)
     elif mode == "flat":
         pitch = _flat_pitch(layer, residues[1], reach[1])
         chunk = ceil(((layer.P - 1) * pitch + layer.Q) / lanes)
@@ -97,9 +118,24 @@ def geometries(layer: Layer, lanes: int, mode: Mode) -> Iterator[Geometry]:
             yield Geometry(mode, lanes, grid, tile, pitch, reach, planes)
 
 
+def _column_tiles(columns: int, reach: int, lanes: int) -> Iterator[tuple[int, int]]:
+    """Yield tiles x vectors for rows of output; a tile also holds what the kernel reaches."""
+    least = reach // lanes + 1
+    found = {}
+    for vectors in range(ceil((columns + reach) / lanes), least - 1, -1):
+        found[ceil(columns / (vectors * lanes - reach))] = vectors
+    yield from found.items()
+
+
 def is_pointwise(layer: Layer) -> bool:
     """Return whether outputs lie where their inputs do."""
     return (layer.R, layer.S, *layer.stride, *layer.pad) == (1, 1, 1, 1, 0, 0)
+
+
+def windowed(layer: Layer, geometry: Geometry) -> bool:
+    """Return whether each thread copies what a register block looks at, before its products."""
+    copied = layer.H * layer.W % geometry.lanes != 0
+    return geometry.mode == "shifts" or (geometry.mode == "pointwise" and copied)
 
 
 def _reach(layer: Layer) -> tuple[tuple[int, int], tuple[list[int], list[int]]]:

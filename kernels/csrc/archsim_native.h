@@ -7,6 +7,7 @@
 
 #include "lanes.h"
 #include "microkernels.h"
+#include "shifts.h"
 
 enum { AS_OK = 0, AS_ERR_THREADS = -1, AS_ERR_MEMORY = -2 };
 
@@ -23,6 +24,7 @@ typedef struct {
     const as_lowered_kernels *lowered;
     const as_dense_direct_kernels *dense_direct;
     const as_direct_lanes_kernels *direct_lanes;
+    const as_direct_shifts_kernels *direct_shifts;
 } as_isa;
 
 int as_isa_count(void);
@@ -170,6 +172,50 @@ typedef struct {
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
+
+/* ---- direct sparse convolution, shifts schedules (run_direct_shifts.c) ----
+ *
+ * Planes and slabs are those of the lanes schedules: a stride's residues. Lanes are neighbouring
+ * pixels. Output positions are computed in blocks of rows x vectors; block i begins at output row
+ * `top`, column `left`. Just before its products, what it looks at of a slab block is copied into
+ * `window`: slab by slab, slab_pitch floats each, rows + reach_rows rows of `vectors` vectors, from
+ * position (top, left) of the padded plane on. The last lanes of a row are what the kernel
+ * reaches beyond the block's outputs. Vector v of a block leaves as piece first_piece + v; `whole`
+ * says that all these are whole vectors that follow each other.
+ *
+ * `walk` is the shape that the loops walk: that of the layer, or (1x1, stride 1, no padding) one
+ * that has all its pixels in one row.
+ *
+ * Weights: list ((group * slab_blocks + b) * (out_channels / groups) + k) * parts + i holds the
+ * nonzeros of output channel k of a group in slab block b, part i; a part is those that move by
+ * the same number of columns of a plane, parts - 1 - i. off counts bytes from the window's begin;
+ * AS_SHIFTS_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
+ */
+typedef struct {
+    int64_t rows, vectors, top, left, first_piece, whole;
+} as_shifts_block;
+
+typedef struct {
+    as_shape shape, walk;
+    as_team team;
+    const as_isa *isa;
+    int relu;
+    int past_caches; /* write whole, aligned vectors of output past the caches */
+    int64_t plane_count, reach_rows, slab_block, slab_blocks, slab_pitch, parts, block_count;
+    const int64_t *plane_row, *plane_column;
+    const as_shifts_block *block;
+    const as_shifts_piece *piece;
+    const int64_t *ptr;
+    const int32_t *off;
+    const float *val;
+    const float *bias;
+    int64_t most_vectors;  /* of a block */
+    float *const *window;  /* one of each thread: slab_block * slab_pitch */
+    float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
+} as_direct_shifts;
+
+int as_direct_shifts_run(as_direct_shifts *layer, const float *x, float *out, int64_t images,
+                         as_seconds *seconds);
 
 /* Seconds of `repeats` walks over `count` vectors that begin `shift` floats behind an aligned
  * one, one multiply-add each; < 0: no memory. count is a multiple of 12. */

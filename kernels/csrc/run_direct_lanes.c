@@ -6,14 +6,6 @@
 
 /* ---- input ---- */
 
-/* Pixels i of an axis for which i * stride + start lies inside the image: [first, last). */
-static void inside(int64_t start, int64_t stride, int64_t size, int64_t count, int64_t *first,
-                   int64_t *last)
-{
-    *first = as_min(start >= 0 ? 0 : as_div_up(-start, stride), count);
-    *last = as_min(start >= size ? 0 : as_div_up(size - start, stride), count);
-}
-
 /* The part of a residue plane that the image fills; rows and columns as the layout has room for. */
 static void fill_plane(const as_direct_lanes *d, int64_t plane, const float *pixels, float *to)
 {
@@ -21,8 +13,8 @@ static void fill_plane(const as_direct_lanes *d, int64_t plane, const float *pix
     const int64_t row = d->plane_row[plane] - s->pad_h;
     const int64_t column = d->plane_column[plane] - s->pad_w;
     int64_t y0, y1, x0, x1;
-    inside(row, s->stride_h, s->height, d->fill_rows, &y0, &y1);
-    inside(column, s->stride_w, s->width, d->fill_columns, &x0, &x1);
+    as_inside(row, s->stride_h, s->height, d->fill_rows, &y0, &y1);
+    as_inside(column, s->stride_w, s->width, d->fill_columns, &x0, &x1);
     for (int64_t y = y0; y < y1 && x0 < x1; ++y) {
         const float *from = pixels + (y * s->stride_h + row) * s->width + x0 * s->stride_w + column;
         float *at = to + y * d->plane_pitch + x0;

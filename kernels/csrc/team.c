@@ -123,8 +123,9 @@ static void run_thread(void *arg, int thread)
     /* the input buffer is, or the counter */
     const int shared = turn.ranks > 1 && (method->input != NULL || team->dynamic);
     as_seconds seconds = {0.0, 0.0, 0.0};
-    double in_products = 0.0;
-    turn.output_seconds = &in_products;
+    double in_products[2] = {0.0, 0.0};
+    turn.input_seconds = &in_products[0];
+    turn.output_seconds = &in_products[1];
 
     for (turn.image = turn.group; turn.image < run->turns; turn.image += run->groups) {
         /* Nobody may overwrite the input buffer while a colleague still reads the last image, or
@@ -144,9 +145,12 @@ static void run_thread(void *arg, int thread)
             timed(method->products, run->layer, &turn, &seconds.products);
         timed(method->end, run->layer, &turn, &seconds.output);
     }
-    in_products = smaller(in_products, seconds.products); /* it may be an estimate */
-    seconds.products -= in_products;
-    seconds.output += in_products;
+    in_products[0] = smaller(in_products[0], seconds.products); /* they may be estimates */
+    seconds.products -= in_products[0];
+    seconds.input += in_products[0];
+    in_products[1] = smaller(in_products[1], seconds.products);
+    seconds.products -= in_products[1];
+    seconds.output += in_products[1];
     team->state->clocks[thread].of_last_run = seconds;
 }
 

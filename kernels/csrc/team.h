@@ -13,7 +13,8 @@ typedef struct {
     int64_t image, images; /* which one, of how many */
     int group, rank, ranks, thread;
     int64_t first_unit, last_unit; /* of the output */
-    double *output_seconds;        /* a products phase that ends sums itself adds that time here */
+    /* A products phase that brings its input in, or ends sums, itself adds that time here. */
+    double *input_seconds, *output_seconds;
 } as_turn;
 
 typedef void (*as_phase)(void *layer, const as_turn *turn);
@@ -42,9 +43,22 @@ static inline int64_t as_min(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static inline int64_t as_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 static inline int64_t as_div_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
+}
+
+/* Pixels i of an axis for which i * stride + start lies inside the image: [first, last). */
+static inline void as_inside(int64_t start, int64_t stride, int64_t size, int64_t count,
+                             int64_t *first, int64_t *last)
+{
+    *first = as_min(start >= 0 ? 0 : as_div_up(-start, stride), count);
+    *last = as_min(start >= size ? 0 : as_div_up(size - start, stride), count);
 }
 
 #endif

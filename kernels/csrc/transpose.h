@@ -80,6 +80,24 @@ AS_INLINE void as_transpose_fours(as_vec four[4])
 #undef AS_EACH_QUARTER
 }
 
+/* p[at + i] where bit i is set, else 0; nothing else is read. */
+AS_INLINE as_vec as_load_bits(const float *p, int64_t at, uint32_t bits)
+{
+#if AS_LANES == 16
+    return (as_vec)_mm512_maskz_loadu_ps((__mmask16)bits, p + at);
+#elif AS_LANES == 8
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set = _mm256_and_si256(_mm256_set1_epi32((int)bits), bit);
+    return (as_vec)_mm256_maskload_ps(p + at, _mm256_cmpeq_epi32(set, bit));
+#else
+    as_vec v = {0};
+    for (int i = 0; i < AS_LANES; ++i)
+        if (bits >> i & 1u)
+            v[i] = p[at + i];
+    return v;
+#endif
+}
+
 /* p[i] = v[i] where bit i is set; nothing else is touched. */
 AS_INLINE void as_store_bits(float *p, as_vec v, uint32_t bits)
 {

@@ -11,7 +11,7 @@ import pytest
 from archsim.kernels import ConvShape, DirectSparseLanes, active_isa, isa_table
 from archsim.kernels.lanes_layout import Residues, flat_pitch
 
-MODES = ("flat", "tiles", "images")
+MODES = ("flat", "tiles", "images", "shifts")
 POINTWISE = [
     ConvShape(1, 1, 1, 1, 1, 1),
     ConvShape(3, 1, 15, 4, 1, 1),
@@ -42,11 +42,17 @@ def _blocking(shape: ConvShape, isa: str | None, mode: str, **changes: int) -> d
         rows, columns, pitch = 1, _up(shape.out_h * shape.out_w, lanes), 1
         in_rows, in_columns = rows, columns
     vectors = min(columns, 5)
+    if mode == "shifts":  # tiles of the fewest vectors, so that a row has several of them
+        columns = vectors = residues.reach_columns // lanes + 1
+        grid = 1, _up(shape.out_w, columns * lanes - residues.reach_columns)
+        rows, pitch = shape.out_h, 1
+        in_rows = min(rows, info.accumulators // vectors) + residues.reach_rows
+        in_columns = columns
     return {
         "lanes": lanes,
         "mode": mode,
         "grid_rows": grid[0] if mode == "tiles" else 1,
-        "grid_columns": grid[1] if mode in ("tiles", "flat") else 1,
+        "grid_columns": 1 if mode == "pointwise" else grid[1],
         "tile_rows": rows,
         "tile_columns": columns,
         "plane_pitch": pitch,
@@ -111,7 +117,7 @@ def test_strides_dilations_and_pads(
     case.assert_right(_pack(kit, case, mode).run(case.x))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "shifts"])
 def test_every_register_block(kit: Any, isa: str, mode: str) -> None:
     info = next(i for i in isa_table() if i.name == isa)
     grid = {"tiles": (2, info.lanes // 2), "flat": (1, 1), "images": (1, 1)}[mode]
@@ -127,6 +133,21 @@ def test_every_register_block(kit: Any, isa: str, mode: str) -> None:
         layer = _pack(kit, case, mode, isa=isa, bias=True, reg_vectors=width,
                       reg_rows=min(height, info.accumulators // width), slab_block=1)  # fmt: skip
         case.assert_right(layer.run(case.x), bias=True)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_every_register_block_of_shifts(kit: Any, isa: str, columns: int) -> None:
+    """Rows of one vector and more, in one column tile and in several, the last one not full."""
+    info = next(i for i in isa_table() if i.name == isa)
+    for vectors in range(1, info.accumulators + 1):
+        outputs = vectors * info.lanes - 2
+        for rows in {1, info.accumulators // vectors}:
+            shape = ConvShape(2, 2 * rows + 1, columns * outputs - 1, 2, 3, 3, pad=(1, 1))
+            case = kit.case(shape, density=0.6)
+            layer = _pack(kit, case, "shifts", isa=isa, bias=True, relu=True, slab_block=1,
+                          grid_columns=columns, tile_columns=vectors, reg_vectors=vectors,
+                          reg_rows=rows, slab_pitch=(rows + 2) * vectors)  # fmt: skip
+            case.assert_right(layer.run(case.x), bias=True, relu=True)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -240,6 +261,11 @@ def test_pickles(kit: Any, mode: str) -> None:
         ("images", {"lanes": 3}, "another instruction set"),
         ("flat", {"past_caches": 1}, r"\['past_caches'\]: must be at most what flat allows \(0\)"),
         ("pointwise", {}, "pointwise needs a 1x1 kernel"),
+        ("shifts", {"grid_rows": 2}, r"\['grid_rows'\]: shifts needs 1; got 2"),
+        ("shifts", {"tile_rows": 7}, r"\['tile_rows'\]: shifts needs 6; got 7"),
+        ("shifts", {"tile_columns": 2}, r"\['reg_vectors'\]: shifts needs 2; got 1"),
+        ("shifts", {"grid_columns": 9}, "9 tiles of 1 vectors.*do not cut 6 columns"),
+        ("shifts", {"slab_pitch": 5, "reg_rows": 4}, "'slab_pitch'.*at least 6"),
     ],
 )
 def test_bad_blockings(kit: Any, mode: str, changes: dict[str, Any], text: str) -> None:
