@@ -1,0 +1,47 @@
+/* check_kernels [tiles] [layers] [threads]: all of them if none is named.
+ *
+ * Runs every microkernel and driver of every instruction set that this CPU has, compares with
+ * float64, and prints what it ran. Status 0: all is right; 1: something is not.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+
+static int wants(int argc, char **argv, const char *family)
+{
+    for (int i = 1; i < argc; ++i)
+        if (strcmp(argv[i], family) == 0)
+            return 1;
+    return argc == 1;
+}
+
+static void run(const char *family, void (*check)(const as_isa *), const as_isa *isa)
+{
+    const int64_t passed = check_passed, failed = check_failed;
+    check(isa);
+    printf("%-9s %-13s %lld passed, %lld failed\n", isa->name, family,
+           (long long)(check_passed - passed), (long long)(check_failed - failed));
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    check_dispatch();
+    for (int i = 0; i < as_isa_count(); ++i) {
+        const as_isa *isa = as_isa_at(i);
+        if (!as_isa_supported(i))
+            continue;
+        if (wants(argc, argv, "tiles")) {
+            run("sparse tiles", check_sparse_tiles, isa);
+            run("lanes tiles", check_lanes_tiles, isa);
+            run("dense tiles", check_dense_tiles, isa);
+        }
+        if (wants(argc, argv, "layers"))
+            run("layers", check_layers, isa);
+        if (wants(argc, argv, "threads"))
+            run("threads", check_threads, isa);
+    }
+    printf("%lld passed, %lld failed\n", (long long)check_passed, (long long)check_failed);
+    return check_failed != 0;
+}
