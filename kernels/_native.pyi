@@ -7,6 +7,7 @@ from archsim.kernels.lanes_layout import LanesLayout
 from archsim.kernels.shapes import ConvShape
 
 MOST_THREADS: int
+MOST_FLOATS: int
 
 def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
 def floats_to_line(memory: npt.NDArray[np.float32]) -> int: ...

@@ -110,7 +110,7 @@ def test_weights(kit: Any, method: str) -> None:
     infinite, nan = good.copy(), good.copy()
     infinite[0, 0, 0, 0], nan[7, 1, 2, 2] = np.inf, np.nan
     for weights, error, match in (
-        (good.tolist(), TypeError, "weights: must be an ndarray of float32; got list"),
+        (good.tolist(), TypeError, "weights: must be an ndarray; got list"),
         (good.astype(np.float64), TypeError, "weights: must be an ndarray of float32; got float64"),
         (good[:7], ValueError, r"weights: must have shape \(8, 2, 3, 3\); got \(7, 2, 3, 3\)"),
         (infinite, ValueError, "weights: must be finite"),
