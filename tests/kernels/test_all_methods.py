@@ -112,8 +112,9 @@ def test_phase_seconds(kit: Any, method: str) -> None:
     layer.run(case.x)
     seconds = layer.phase_seconds
     assert seconds["input"] > 0.0
-    assert seconds["products"] > 0.0
-    assert (seconds["output"] > 0.0) == (method == "dense")
+    # sums that leave lane layout are timed by samples, which may take all of a short time
+    assert seconds["products"] + seconds["output"] > 0.0
+    assert (seconds["output"] > 0.0) == (method in ("dense", "flat", "tiles", "images"))
     assert sum(seconds.values()) < 10.0
 
 

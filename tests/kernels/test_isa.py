@@ -91,6 +91,12 @@ def test_the_forced_set_is_the_running_one(
         ("direct", {}),
         ("direct", {"vectorised": 0}),
         ("lowered", {}),
+        ("dense_direct", {"in_lanes": "channels"}),
+        ("dense_direct", {"in_lanes": "pixels", "source": "image"}),
+        ("flat", {}),
+        ("tiles", {}),
+        ("images", {}),
+        ("pointwise", {}),
     ):
         blocking = kit.blocking(method, shape, isa, **changes)
         layer = type(kit.pack(method, case))(
@@ -112,7 +118,7 @@ def test_a_packed_layer_keeps_its_set(kit: Any, isa: str) -> None:
 def test_a_plan_for_other_vectors_is_refused(kit: Any, isa: str) -> None:
     info = next(i for i in isa_table() if i.name == isa)
     case = kit.case(ConvShape(2, 5, 5, 3, 3, 3))
-    for method in ("direct", "lowered"):
+    for method in ("direct", "lowered", "dense_direct", "flat", "tiles", "images"):
         with pytest.raises(ValueError, match=f"{isa} has {info.lanes}"):
             kit.pack(method, case, isa=isa, lanes=2 * info.lanes)
 
