@@ -62,6 +62,10 @@ EDGE_SHAPES = {
     "stride 3, groups, dilation": ConvShape(
         4, 13, 11, 6, 3, 3, stride=(3, 3), pad=(2, 2), dilation=(2, 2), groups=2
     ),
+    "stride 4, dilation 2": ConvShape(
+        3, 14, 23, 5, 3, 3, stride=(4, 4), pad=(2, 1), dilation=(2, 2)
+    ),
+    "stride 4 beyond the kernel": ConvShape(2, 9, 35, 3, 1, 2, stride=(3, 4), pad=(0, 1)),
     "uneven stride": ConvShape(3, 7, 11, 4, 3, 3, stride=(1, 2), pad=(1, 0)),
     "strided 1x1": ConvShape(3, 7, 7, 4, 1, 1, stride=(2, 2)),
 }

@@ -37,7 +37,7 @@ def shapes(draw: Draw, pointwise: bool) -> ConvShape:
     height, width = draw(st.integers(least[0], least[0] + 9)), draw(st.integers(least[1], 40))
     groups, inputs, outputs = (draw(st.integers(1, n)) for n in (3, 4, 19))
     return ConvShape(
-        groups * inputs, height, width, groups * outputs, *kernel,
+        groups * inputs, height, width, groups * outputs, kernel[0], kernel[1],
         stride=stride, pad=pad, dilation=dilation, groups=groups,
     )  # fmt: skip
 

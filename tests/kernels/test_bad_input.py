@@ -170,7 +170,7 @@ def test_weights(kit: Any, method: str) -> None:
         ({"threads": 1025}, ValueError, "threads: must be 1 to 1024; got 1025"),
         ({"threads": 1.5}, TypeError, "threads: must be an integer"),
         ({"threads": True}, TypeError, "threads: must be an integer; got True"),
-        ({"threads": -(2**70)}, ValueError, "threads: must be 1 to 1024; got -1180591620717411303424"),
+        ({"threads": -(2**70)}, ValueError, "threads: must be 1 to 1024; got -118059162071741"),
         ({"part_ptr": [0]}, ValueError, "part_ptr: must have 2 values"),
         ({"part_ptr": [0, 1]}, ValueError, "part_ptr: must rise from 0 to"),
         ({"part_ptr": [1, 8]}, ValueError, "part_ptr: must rise from 0 to"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,11 @@ def run_if_accepted(kit: Any, kind: str, case: Any, blocking: Any, **keywords: A
             keywords["part_ptr"] = kit.parts(units, parts)
         except (ArithmeticError, LookupError, AttributeError, *REFUSED):
             keywords["part_ptr"] = [0, 6]
-    try:
+    layer = None
+    with suppress(*REFUSED):
         layer = cls(case.weights, case.shape, blocking=blocking, **keywords)
-    except REFUSED as error:
-        assert str(error)
-        return
-    case.assert_right(layer.run(case.x))
+    if layer is not None:
+        case.assert_right(layer.run(case.x))
 
 
 @FUZZ
@@ -88,19 +88,18 @@ def test_other_arguments(kit: Any, method: str, data: st.DataObject) -> None:
 def test_shapes(data: st.DataObject) -> None:
     """A shape is refused, or is what its sizes say."""
     names = ("channels", "height", "width", "out_channels", "kernel_h", "kernel_w", "groups")
-    sizes = {name: data.draw(st.integers(1, 5) | INTEGERS | JUNK) for name in names}
+    sizes: dict[str, Any] = {name: data.draw(st.integers(1, 5) | INTEGERS | JUNK) for name in names}
     for name in ("stride", "pad", "dilation"):
         pair = st.tuples(st.integers(0, 3) | INTEGERS, st.integers(0, 3) | INTEGERS)
         sizes[name] = data.draw(pair | pair.map(list) | JUNK)
-    try:
+    shape = None
+    with suppress(TypeError, ValueError):
         shape = ConvShape(**sizes)
-    except (TypeError, ValueError) as error:
-        assert str(error)
-        return
-    assert shape.out_h >= 1
-    assert shape.out_w >= 1
-    assert shape.channels == sizes["channels"]
-    assert shape.group_channels * shape.groups == shape.channels
+    if shape is not None:
+        assert shape.out_h >= 1
+        assert shape.out_w >= 1
+        assert shape.channels == sizes["channels"]
+        assert shape.group_channels * shape.groups == shape.channels
 
 
 class _Fancy(np.ndarray[Any, Any]):
@@ -135,7 +134,7 @@ TRANSFORMS = [
     lambda x: np.broadcast_to(x[:1], x.shape),
     lambda x: x.view(_Fancy),
     lambda x: np.ma.masked_array(x, x > 0),
-    lambda x: memoryview(np.ascontiguousarray(x)),
+    lambda x: np.ascontiguousarray(x).data,
     lambda x: np.asarray(x).tolist(),
     lambda x: np.lib.stride_tricks.as_strided(x, x.shape, (0,) * x.ndim),
 ]
@@ -163,6 +162,7 @@ def test_arrays(kit: Any, method: str, data: st.DataObject) -> None:
         "out": np.zeros((2, 6, SHAPE.out_h, SHAPE.out_w), dtype=np.float32),
     }  # fmt: skip
     arrays[given_to] = _transformed(data, arrays[given_to])
+    out, refusal = None, ""
     try:
         layer = cls(
             arrays["weights"], SHAPE, blocking=blocking, bias=arrays["bias"],
@@ -170,7 +170,9 @@ def test_arrays(kit: Any, method: str, data: st.DataObject) -> None:
         )  # fmt: skip
         out = layer.run(arrays["x"], arrays["out"])
     except REFUSED as error:
-        assert str(error).startswith(("x: ", "out: ", "weights: ", "bias: "))
+        refusal = str(error)
+    if out is None:
+        assert refusal.startswith(("x: ", "out: ", "weights: ", "bias: "))
         return
     right = conv2d(arrays["x"], arrays["weights"], SHAPE, arrays["bias"])
     assert out is arrays["out"]

@@ -15,6 +15,7 @@ void check_lanes_tiles(const as_isa *isa);
 void check_dense_tiles(const as_isa *isa);
 void check_layers(const as_isa *isa);
 void check_threads(const as_isa *isa);
+void check_forks(const as_isa *isa);
 
 /* ---- results ---- */
 extern int64_t check_passed, check_failed;

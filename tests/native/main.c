@@ -1,4 +1,4 @@
-/* check_kernels [tiles] [layers] [threads]: all of them if none is named.
+/* check_kernels [tiles] [layers] [threads] [forks]: all of them if none is named.
  *
  * Runs every microkernel and driver of every instruction set that this CPU has, compares with
  * float64, and prints what it ran. Status 0: all is right; 1: something is not.
@@ -41,6 +41,8 @@ int main(int argc, char **argv)
             run("layers", check_layers, isa);
         if (wants(argc, argv, "threads"))
             run("threads", check_threads, isa);
+        if (wants(argc, argv, "forks"))
+            run("forks", check_forks, isa);
     }
     printf("%lld passed, %lld failed\n", (long long)check_passed, (long long)check_failed);
     return check_failed != 0;
