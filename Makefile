@@ -50,6 +50,7 @@ types: $(READY)
 
 # The kernels' tests, and the C program that checks kernels, drivers and pool, under sanitizers; the
 # first finding is a failure. Leaks: the interpreter's own are many, so only the program is asked.
+# Fused multiply-adds, by which one test knows a set, are torn apart by the checks between.
 SANITIZED := build/sanitize
 SANITIZERS := address,undefined
 ASAN := allocator_may_return_null=1
@@ -58,9 +59,11 @@ sanitize: sanitize-threads
 	@echo "== address and undefined behaviour sanitizers"
 	$(MAKE) setup VENV=$(SANITIZED)/venv PIP_FLAGS="-Cbuild-dir=$(SANITIZED)/native \
 		-Ccmake.define.ARCHSIM_SANITIZE=$(SANITIZERS) -Ccmake.define.ARCHSIM_CHECKS=ON"
+	$(SANITIZED)/venv/bin/cmake --build $(SANITIZED)/native
 	ASAN_OPTIONS=$(ASAN) $(SANITIZED)/native/tests/native/check_kernels
 	ASAN_OPTIONS=$(ASAN):detect_leaks=0 LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
-		$(SANITIZED)/venv/bin/python -m pytest -q tests/kernels
+		$(SANITIZED)/venv/bin/python -m pytest -q tests/kernels \
+		--deselect tests/kernels/test_isa.py::test_the_forced_set_is_the_running_one
 
 sanitize-threads: $(READY)
 	@echo "== thread sanitizer"

@@ -201,14 +201,14 @@ import os, signal, threading
 import numpy as np
 from archsim.kernels import ConvShape, DenseDirect, isa_table, supported_isas
 info = next(i for i in isa_table() if i.name == supported_isas()[0])
-shape = ConvShape(16, 24, 24, 16, 3, 3, pad=(1, 1))
+shape = ConvShape(8, 12, 12, 8, 3, 3, pad=(1, 1))
 layer = DenseDirect(
     np.ones(shape.weight_shape, dtype=np.float32), shape, isa=info.name, threads=3,
-    part_ptr=[0, 4],
+    part_ptr=[0, 2],
     blocking=dict(lanes=info.lanes, in_lanes="channels", source="padded", flat=0, reg_vectors=2,
-                  reg_rows=1, reg_count=4, channel_block=16, band_rows=4, band_columns=24,
-                  row_pitch=26, channel_pitch=26 * 26, threads_per_image=1))
-x = np.ones((12, 16, 24, 24), dtype=np.float32)
+                  reg_rows=1, reg_count=4, channel_block=8, band_rows=4, band_columns=12,
+                  row_pitch=14, channel_pitch=14 * 14, threads_per_image=1))
+x = np.ones((12, 8, 12, 12), dtype=np.float32)
 right = layer.run(x)
 running = threading.Event()
 def interrupt():

@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,26 @@ void check_case(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(current_case, sizeof current_case, format, arguments);
     va_end(arguments);
+}
+
+static void name_crash(int number)
+{
+    static const char message[] = "CRASHED in ";
+    ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
+    written += write(STDERR_FILENO, current_case, strlen(current_case));
+    written += write(STDERR_FILENO, "\n", 1);
+    _exit(written > 0 ? 128 + number : 2);
+}
+
+void check_catch_crashes(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they tell more */
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    const struct sigaction action = {.sa_handler = name_crash};
+    for (int i = 0; i < 4; ++i) sigaction(crashes[i], &action, NULL);
+#else
+    (void)name_crash;
+#endif
 }
 
 void check_that(int holds, const char *what)

@@ -23,6 +23,9 @@ extern int64_t check_passed, check_failed;
 /* Names the case that the next results belong to. */
 void check_case(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Makes a crash name the case, too. */
+void check_catch_crashes(void);
+
 void check_that(int holds, const char *what);
 
 /* A float32 result of adding up `terms` products, in any order, fused or not: its error is at most

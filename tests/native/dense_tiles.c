@@ -65,6 +65,7 @@ static void run_channels(const as_isa *isa, int vectors, int rows, int count)
     t->weight_step = CHANNELS * t->weight_channel;
     prepare(&c, (rows - 1) * t->in_row_step + count, vectors * t->weight_step,
             (rows - 1) * t->to_row_step + row, 1);
+    check_case("%s dense tile %dx%dx%d", isa->name, rows, count, vectors);
     isa->dense_direct->channels[vectors][rows][count](t);
     int right = 1;
     for (int64_t h = 0; h < rows; ++h)
@@ -75,7 +76,6 @@ static void run_channels(const as_isa *isa, int vectors, int rows, int count)
                               h * t->in_row_step + pixel,
                               k / lanes * t->weight_step + k % lanes, lanes);
         }
-    check_case("%s dense tile %dx%dx%d", isa->name, rows, count, vectors);
     check_that(right, "sums");
     check_release();
 }
@@ -89,6 +89,8 @@ static void run_pixels(const as_isa *isa, int vectors, int count, int last_lanes
     t->weight_channel = TAPS * count;
     t->last_lanes = last_lanes;
     prepare(&c, columns, CHANNELS * t->weight_channel, (count - 1) * t->to_row_step + columns, 0);
+    check_case("%s dense tile of %d channels, %d vectors, %d lanes", isa->name, count, vectors,
+               last_lanes);
     isa->dense_direct->pixels[vectors][count](t);
     int right = 1, kept = 1;
     for (int64_t i = 0; i < (count - 1) * t->to_row_step + columns; ++i) {
@@ -98,8 +100,6 @@ static void run_pixels(const as_isa *isa, int vectors, int count, int last_lanes
         else
             right &= is_right(&c, t->to[i], t->from ? c.before[i] : t->start[k], column, k, count);
     }
-    check_case("%s dense tile of %d channels, %d vectors, %d lanes", isa->name, count, vectors,
-               last_lanes);
     check_that(right, "sums");
     check_that(kept, "wrote between rows");
     check_release();
@@ -112,13 +112,13 @@ static void run_planes(const as_isa *isa, int64_t pixels, int64_t channels)
     const int64_t size = (channels - 1) * to_step + pixels;
     float *to = check_floats(size, 0), *before = check_floats(size, 0);
     for (int64_t i = 0; i < size; ++i) before[i] = to[i];
+    check_case("%s planes of %d channels, %d pixels", isa->name, (int)channels, (int)pixels);
     isa->dense_direct->planes(from, from_step, pixels, channels, to, to_step);
     int right = 1;
     for (int64_t i = 0; i < size; ++i) {
         const int64_t k = i / to_step, pixel = i % to_step;
         right &= to[i] == (pixel < pixels ? from[pixel * from_step + k] : before[i]);
     }
-    check_case("%s planes of %d channels, %d pixels", isa->name, (int)channels, (int)pixels);
     check_that(right, "values");
     check_release();
 }
@@ -128,10 +128,10 @@ static void run_sort(const as_isa *isa, int64_t count, int64_t step)
     const int64_t to_step = (count + step - 1) / step + check_below(2);
     const float *from = check_floats(count, 0);
     float *to = check_floats(step * to_step, 0);
+    check_case("%s sorts %d columns, step %d", isa->name, (int)count, (int)step);
     isa->dense_direct->sort(from, count, step, to, to_step);
     int right = 1;
     for (int64_t i = 0; i < count; ++i) right &= to[i % step * to_step + i / step] == from[i];
-    check_case("%s sorts %d columns, step %d", isa->name, (int)count, (int)step);
     check_that(right, "values");
     check_release();
 }

@@ -42,9 +42,9 @@ static void run_tile(const as_isa *isa, int rows, int vectors, int last_lanes, i
                              .n = n, .from = from, .start = check_value(),
                              .relu = (int)check_below(2), .to = to, .last_lanes = last_lanes,
                              .past_caches = (int)check_below(2)};
-    isa->direct_lanes->tile[rows][vectors](&t);
     check_case("%s lanes tile %dx%d, %d lanes, %d nonzeros, begin %d", isa->name, rows, vectors,
                last_lanes, (int)n, begin);
+    isa->direct_lanes->tile[rows][vectors](&t);
     check_that(tile_is_right(&t, isa->lanes, rows, vectors, from ? copy : NULL), "sums");
     check_release();
 }
@@ -84,11 +84,11 @@ static void run_in(const as_isa *isa, int64_t count)
     }
     const float *from = check_floats(end + OVER_READ, 0);
     float *to = check_floats(count * lanes, 1);
+    check_case("%s %d positions into lanes", isa->name, (int)count);
     isa->direct_lanes->in(from, start, count, to);
     int right = 1;
     for (int64_t i = 0; i < count * lanes; ++i)
         right &= to[i] == from[start[i % lanes] + i / lanes];
-    check_case("%s %d positions into lanes", isa->name, (int)count);
     check_that(right, "values");
     check_release();
 }
@@ -112,10 +112,10 @@ static void run_out(const as_isa *isa, int64_t positions, int used)
                 if (bits >> i & 1u)
                     right_out[place + i] = from[i * lanes + l];
         }
+    check_case("%s %d positions out of %d lanes", isa->name, (int)positions, used);
     isa->direct_lanes->out(from, positions, piece, count, used, out);
     int right = 1;
     for (int64_t i = 0; i < most * lanes; ++i) right &= out[i] == right_out[i];
-    check_case("%s %d positions out of %d lanes", isa->name, (int)positions, used);
     check_that(right, "values");
     check_release();
 }
@@ -124,10 +124,10 @@ static void run_pick(const as_isa *isa, int64_t step, int64_t count)
 {
     const float *from = check_floats((count - 1) * step + 1, 0);
     float *to = check_floats(count, 0);
+    check_case("%s picks %d, step %d", isa->name, (int)count, (int)step);
     isa->direct_lanes->pick(from, step, count, to);
     int right = 1;
     for (int64_t i = 0; i < count; ++i) right &= to[i] == from[i * step];
-    check_case("%s picks %d, step %d", isa->name, (int)count, (int)step);
     check_that(right, "values");
     check_release();
 }
@@ -140,8 +140,8 @@ static void run_roof(const as_isa *isa)
     double right = 0.0, magnitude = 0.0;
     for (int i = 0; i < COUNT * isa->lanes; ++i)
         right += 0.5 * REPEATS * from[i], magnitude += 0.5 * REPEATS * fabs(from[i]);
-    isa->direct_lanes->roof(from, COUNT, REPEATS, &sum);
     check_case("%s load roof", isa->name);
+    isa->direct_lanes->roof(from, COUNT, REPEATS, &sum);
     check_that(check_is_near(sum, right, magnitude, COUNT * REPEATS * isa->lanes), "sum");
     check_release();
 }

@@ -185,9 +185,9 @@ static void check_one(const layer_method *method, const layer_spec *spec, int in
         const float *x = check_floats(images * layer_x_size(&spec->shape), i != 1);
         float *out = check_floats(images * layer_out_size(&spec->shape), i != 1);
         as_seconds seconds;
-        const int status = made->run(made, x, out, images, &seconds);
         check_case("%s %s, shape %d, batch %d, %d threads, %d an image", spec->isa->name,
                    method->name, index, (int)images, spec->threads, spec->per_image);
+        const int status = made->run(made, x, out, images, &seconds);
         check_that(status == AS_OK, "status");
         check_that(layer_is_right(spec, x, out, images), "sums");
     }

@@ -27,6 +27,7 @@ static void run(const char *family, void (*check)(const as_isa *), const as_isa 
 
 int main(int argc, char **argv)
 {
+    check_catch_crashes();
     check_dispatch();
     for (int i = 0; i < as_isa_count(); ++i) {
         const as_isa *isa = as_isa_at(i);

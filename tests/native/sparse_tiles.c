@@ -64,9 +64,9 @@ static void run_row_tile(const as_isa *isa, int rows, int vectors, int last_lane
                            .from_pitch = to_pitch, .start = check_value(),
                            .relu = (int)check_below(2), .to = to, .to_pitch = to_pitch,
                            .last_lanes = last_lanes};
-    isa->direct_row->tile[rows][vectors](&c.tile);
     check_case("%s row tile %dx%d, %d lanes, %d nonzeros, begin %d", isa->name, rows, vectors,
                last_lanes, (int)n, begin);
+    isa->direct_row->tile[rows][vectors](&c.tile);
     check_that(row_is_right(&c, begin ? copy : NULL), "sums");
     int kept = 1;
     for (int64_t i = 0; i < to_size; ++i)
@@ -107,6 +107,7 @@ static void run_pixel(const as_isa *isa, int64_t channels, int64_t parts)
                             .bias = check_floats(channels, 0), .relu = (int)check_below(2),
                             .channels = channels, .out_step = out_step,
                             .out = check_floats((channels - 1) * out_step + 1, 0)};
+    check_case("%s pixel of %d channels, %d parts", isa->name, (int)channels, (int)parts);
     isa->direct_row->pixel(&p);
     int right = 1;
     for (int64_t k = 0; k < channels; ++k) {
@@ -119,7 +120,6 @@ static void run_pixel(const as_isa *isa, int64_t channels, int64_t parts)
         right &= check_is_near(p.out[k * out_step], p.relu && sum < 0.0 ? 0.0 : sum, magnitude,
                                3 * parts);
     }
-    check_case("%s pixel of %d channels, %d parts", isa->name, (int)channels, (int)parts);
     check_that(right, "sums");
     check_release();
 }
@@ -137,6 +137,8 @@ static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int
     const as_lowered_tile t = {.in = in, .off = z.off, .val = z.val, .n = n,
                                .start = check_value(), .relu = (int)check_below(2),
                                .to = check_floats(columns, 0), .last_lanes = last_lanes};
+    check_case("%s lowered tile of %d vectors, %d lanes, %d nonzeros", isa->name, vectors,
+               last_lanes, (int)n);
     isa->lowered->tile[vectors](&t);
     int right = 1;
     for (int64_t i = 0; i < columns; ++i) {
@@ -147,8 +149,6 @@ static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int
         }
         right &= check_is_near(t.to[i], t.relu && sum < 0.0 ? 0.0 : sum, magnitude, n);
     }
-    check_case("%s lowered tile of %d vectors, %d lanes, %d nonzeros", isa->name, vectors,
-               last_lanes, (int)n);
     check_that(right, "sums");
     check_release();
 }
