@@ -94,6 +94,12 @@ typedef struct {
 
 static block blocks[MOST_BLOCKS];
 static int block_count;
+static size_t room_behind;
+
+void check_leave_room(void)
+{
+    room_behind = AS_CHECK_ALIGNMENT;
+}
 
 static void give_up(const char *why)
 {
@@ -105,7 +111,8 @@ void *check_zeros(int64_t size_bytes, int aligned)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)size_bytes;
     const size_t step = aligned ? AS_CHECK_ALIGNMENT : sizeof(float);
-    const size_t room = (bytes + step - 1) / step * step, pages = (room + page - 1) / page + 1;
+    const size_t room = (bytes + step - 1) / step * step + room_behind;
+    const size_t pages = (room + page - 1) / page + 1;
     if (block_count == MOST_BLOCKS)
         give_up("too many arrays");
     block *b = &blocks[block_count++];
