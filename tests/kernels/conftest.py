@@ -220,6 +220,7 @@ class Kit:
             "slab_pitch": in_rows * in_columns,
             "past_caches": 0,
             "threads_per_image": 1,
+            "partition": "nnz",
         }
 
     @staticmethod

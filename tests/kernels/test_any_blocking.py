@@ -196,9 +196,13 @@ def test_any_blocking(kit: Any, kind: str, data: st.DataObject) -> None:
     threads, per_image = _threads(draw, kind, shape)
     base = kit.blocking(kind, shape, info.name)
     changes = BLOCKINGS[kind](draw, shape, info) | {"threads_per_image": per_image}
+    changes["partition"] = draw(st.sampled_from(["nnz", "rows", "dynamic"]))
     changes = {name: value for name, value in changes.items() if name in base}
     units = kit.units(kind, shape, base | changes)
-    inner = draw(st.lists(st.integers(0, units), min_size=per_image - 1, max_size=per_image - 1))
+    parts = per_image  # or, if they are taken by whoever is free, any number of them
+    if changes.get("partition") == "dynamic":
+        parts = draw(st.integers(1, units + 2))
+    inner = draw(st.lists(st.integers(0, units), min_size=parts - 1, max_size=parts - 1))
     case = kit.case(shape, density=draw(st.sampled_from([0.0, 0.3, 1.0])),
                     batch=draw(st.integers(1, 5) | st.just(info.lanes + 1)))  # fmt: skip
     bias, relu = draw(st.booleans()), draw(st.booleans())

@@ -29,7 +29,8 @@ JUNK = st.one_of(
     st.sampled_from([np.float32(3.0), np.bool_(True), np.array([1, 2]), np.array("scratch"), 1j]),
 )
 WORDS = st.sampled_from(["scratch", "output", "channels", "pixels", "padded", "image", "flat",
-                         "tiles", "images", "pointwise", "FLAT", ""])  # fmt: skip
+                         "tiles", "images", "pointwise", "nnz", "rows", "dynamic", "FLAT",
+                         ""])  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ static void make_blas(layer *made)
     *d = (as_dense){.shape = *s, .sgemm = plain_sgemm, .fully_connected = is_connected(s),
                     .pitch = div_up(s->out_height * s->out_width, 16) * 16, .relu = spec->relu,
                     .weights = spec->weights, .bias = spec->bias,
-                    .team = layer_team(made, s->out_channels)};
+                    .team = layer_team(made, s->out_channels, 0)};
     if (!in_place)
         d->lowered = layer_buffers(groups_of_threads(spec), rows * d->pitch, 1);
     made->run = run_blas;
@@ -120,7 +120,7 @@ static void make_direct(layer *made, int pixel_lanes, int from_image)
                            .rows = s->out_height, .columns = s->out_width};
     d->reg_count = check_from(1, most / d->reg_rows);
     const int64_t unit = pixel_lanes ? d->reg_count : spec->isa->lanes;
-    d->team = layer_team(made, s->groups * div_up(group_out(s), unit));
+    d->team = layer_team(made, s->groups * div_up(group_out(s), unit), 0);
     choose_source(made, from_image);
     if (d->row_step == d->columns && s->kernel_w == 1 && check_below(2)) {
         d->columns *= d->rows; /* all pixels as one row */

@@ -226,7 +226,7 @@ static void make_lanes(layer *made, lanes_mode mode)
     const as_shape *s = &spec->shape;
     as_direct_lanes *d = &made->of.lanes;
     *d = (as_direct_lanes){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
-                           .team = layer_team(made, s->out_channels)};
+                           .team = layer_team(made, s->out_channels, 1)};
     plan p = {.made = made, .mode = mode, .rows = rows_of(s), .columns = columns_of(s)};
     const int64_t most = spec->isa->registers - 2, lanes = spec->isa->lanes;
     p.reg_vectors = check_from(1, most);
@@ -245,8 +245,8 @@ static void make_lanes(layer *made, lanes_mode mode)
     const int64_t vector = lanes * d->most_vectors;
     d->x = layer_buffers(groups_of_threads(spec), s->channels * d->plane_count * d->slab_pitch, 1);
     d->planes = layer_buffers(spec->threads, d->images * d->plane_count * d->plane_size, 0);
-    d->sums = layer_buffers(
-        spec->threads, smaller(div_up(s->out_channels, spec->per_image), group_out(s)) * vector, 1);
+    d->sums = layer_buffers(spec->threads, smaller(layer_most_units(made), group_out(s)) * vector,
+                            1);
     d->ready = layer_buffers(spec->threads, vector + 3 * lanes, 1);
     made->run = run_lanes;
 }

@@ -64,13 +64,26 @@ layer_spec layer_random(const as_isa *isa, as_shape shape, int threads, int per_
 
 /* ---- packing ---- */
 
-as_team layer_team(layer *made, int64_t units)
+as_team layer_team(layer *made, int64_t units, int may_take)
 {
     const layer_spec *spec = &made->spec;
-    int64_t *part_ptr = check_zeros((spec->per_image + 1) * (int64_t)sizeof(int64_t), 0);
-    for (int r = 0; r <= spec->per_image; ++r) part_ptr[r] = units * r / spec->per_image;
-    check_that(as_team_init(&made->team, spec->threads, spec->per_image, part_ptr) == AS_OK, "team");
+    const int dynamic = may_take && check_below(2);
+    const int parts = dynamic ? (int)check_from(1, units + 2) : spec->per_image;
+    int64_t *part_ptr = check_zeros((parts + 1) * (int64_t)sizeof(int64_t), 0);
+    for (int i = 0; i <= parts; ++i) part_ptr[i] = units * i / parts;
+    const int status =
+        as_team_init(&made->team, spec->threads, spec->per_image, parts, dynamic, part_ptr);
+    check_that(status == AS_OK, "team");
     return made->team;
+}
+
+int64_t layer_most_units(const layer *made)
+{
+    const as_team *team = &made->team;
+    int64_t most = 0;
+    for (int i = 0; i < team->parts; ++i)
+        most = larger(most, team->part_ptr[i + 1] - team->part_ptr[i]);
+    return most;
 }
 
 float *const *layer_buffers(int64_t count, int64_t floats, int aligned)

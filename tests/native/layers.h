@@ -42,8 +42,9 @@ const layer_method *layer_methods(int list);
 
 /* ---- for those who make layers ---- */
 
-/* The layer's team, whose ranks share the units evenly. */
-as_team layer_team(layer *made, int64_t units);
+/* The layer's team. Its ranks share the units evenly or, at random, if they may, take parts. */
+as_team layer_team(layer *made, int64_t units, int may_take);
+int64_t layer_most_units(const layer *made); /* of a part */
 
 /* `count` buffers of so many floats, zeroed. */
 float *const *layer_buffers(int64_t count, int64_t floats, int aligned);

@@ -35,7 +35,7 @@ static void make_row(layer *made, int vectorised, int to_output)
                          .reg_vectors = check_from(1, smaller(3, div_up(s->out_width, lanes)))};
     d->reg_rows = check_from(1, most / d->reg_vectors);
     const int64_t blocks = s->groups * div_up(group_out(s), d->oc_block);
-    d->team = layer_team(made, blocks);
+    d->team = layer_team(made, blocks, 1);
     layer_pack(made, blocks * d->column_blocks * d->oc_block, 0, row_place, &d->ptr, &d->off,
                &d->val);
     const int64_t rows = s->channels * (s->height + s->pad_h) + s->pad_h;
@@ -87,7 +87,7 @@ static void make_lowered(layer *made)
     const as_shape *s = &spec->shape;
     as_lowered *d = &made->of.lowered;
     *d = (as_lowered){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
-                      .team = layer_team(made, s->out_channels),
+                      .team = layer_team(made, s->out_channels, 1),
                       .pixel_vectors = check_from(1, spec->isa->registers - 2),
                       .pitch = div_up(s->out_height * s->out_width, 16) * 16 + 16 * check_below(2)};
     layer_pack(made, s->out_channels, 0, lowered_place, &d->ptr, &d->off, &d->val);
