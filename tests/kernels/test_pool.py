@@ -210,6 +210,7 @@ layer = DenseDirect(
                   row_pitch=14, channel_pitch=14 * 14, threads_per_image=1))
 x = np.ones((12, 8, 12, 12), dtype=np.float32)
 right = layer.run(x)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 # no lock of Python's own may be held when it comes, as an Event's would be
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
 for _ in range(20):
