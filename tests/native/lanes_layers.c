@@ -247,7 +247,7 @@ static void make_lanes(layer *made, lanes_mode mode)
     d->planes = layer_buffers(spec->threads, d->images * d->plane_count * d->plane_size, 0);
     d->sums = layer_buffers(spec->threads, smaller(layer_most_units(made), group_out(s)) * vector,
                             1);
-    d->ready = layer_buffers(spec->threads, vector + 3 * lanes, 1);
+    d->ready = layer_buffers(spec->threads, (AS_LANES_READY + d->most_vectors + 3) * lanes, 1);
     made->run = run_lanes;
 }
 

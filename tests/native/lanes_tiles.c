@@ -5,47 +5,66 @@
 
 /* ---- register blocks ---- */
 
-static int tile_is_right(const as_lanes_tile *t, int lanes, int64_t rows, int64_t vectors,
+/* `from`: what the sums of the lists were before, `size` floats each, or NULL. */
+static int tile_is_right(const as_lanes_tile *t, int lanes, int64_t vectors, int64_t size,
                          const float *from)
 {
     const int64_t row = vectors * lanes, used = t->last_lanes ? lanes - t->last_lanes : 0;
     int right = 1;
-    for (int64_t i = 0; i < rows * row - used; ++i) {
-        double sum = from ? from[i] : t->start, magnitude = fabs(sum);
-        for (int64_t j = 0; j < t->n; ++j) {
-            const float *in = t->in + t->off[j] / (int64_t)sizeof(float);
-            const double x = in[i / row * t->in_pitch + i % row] * (double)t->val[j];
-            sum += x, magnitude += fabs(x);
+    for (int64_t k = 0; k < t->lists; ++k)
+        for (int64_t i = 0; i < size - used; ++i) {
+            double sum = from ? from[k * size + i] : t->start[k], magnitude = fabs(sum);
+            for (int64_t j = t->ptr[k]; j < t->ptr[k + 1]; ++j) {
+                const float *in = t->in + t->off[j] / (int64_t)sizeof(float);
+                const double x = in[i / row * t->in_pitch + i % row] * (double)t->val[j];
+                sum += x, magnitude += fabs(x);
+            }
+            right &= check_is_near(t->to[k * t->to_step + i], t->relu && sum < 0.0 ? 0.0 : sum,
+                                   magnitude, t->ptr[k + 1] - t->ptr[k]);
         }
-        right &= check_is_near(t->to[i], t->relu && sum < 0.0 ? 0.0 : sum, magnitude, t->n);
-    }
     return right;
 }
 
-/* begin: 0 the start, 1 from `to`, 2 from elsewhere; last_lanes 0: out is in lane layout. */
-static void run_tile(const as_isa *isa, int rows, int vectors, int last_lanes, int64_t n, int begin)
+/* Lists of up to 5 nonzeros, and what the loop reads behind them. Returns how many there are. */
+static int64_t make_lists(as_lanes_tile *t, int64_t lists, int64_t step)
 {
-    const int64_t lanes = isa->lanes, pitch = (vectors + check_below(3)) * lanes;
-    const int64_t step = rows * pitch, sums = rows * vectors * lanes;
+    int64_t *ptr = check_zeros((lists + 1) * (int64_t)sizeof(int64_t), 0);
+    for (int64_t k = 0; k < lists; ++k) ptr[k + 1] = ptr[k] + check_below(6);
+    const int64_t n = ptr[lists];
     int32_t *off = check_zeros((n + AS_LANES_AHEAD) * (int64_t)sizeof(int32_t), 0);
     for (int64_t j = 0; j < n; ++j) off[j] = (int32_t)(j * step * (int64_t)sizeof(float));
-    float *in = check_floats(n * step, 1), *from = NULL, *copy = check_floats(sums, 1);
-    float *to = check_floats(last_lanes ? sums - lanes + last_lanes : sums, last_lanes == 0);
-    if (begin == 1 && last_lanes == 0)
-        from = to;
-    else if (begin)
-        from = copy;
-    for (int64_t i = 0; i < sums && from == to; ++i) copy[i] = to[i];
+    t->ptr = ptr, t->lists = lists, t->off = off, t->val = check_floats(n, 0);
+    t->start = check_floats(lists, 0);
+    return n;
+}
+
+/* begin: 0 the start, 1 from `to`, 2 from elsewhere; last_lanes 0: out is in lane layout. */
+static void run_tile(const as_isa *isa, int rows, int vectors, int last_lanes, int64_t lists,
+                     int begin)
+{
+    const int64_t lanes = isa->lanes, pitch = (vectors + check_below(3)) * lanes;
+    const int64_t size = rows * vectors * lanes, used = last_lanes ? lanes - last_lanes : 0;
+    as_lanes_tile t = {.in_pitch = pitch, .relu = (int)check_below(2), .last_lanes = last_lanes,
+                       .past_caches = (int)check_below(2), .from_step = size,
+                       .to_step = last_lanes ? size - used + check_below(3)
+                                             : size + check_below(2) * lanes};
+    const int64_t n = make_lists(&t, lists, rows * pitch);
+    float *in = check_floats(n * rows * pitch, 1), *before = check_floats(lists * size, 1);
+    t.in = in;
+    t.to = check_floats(lists ? (lists - 1) * t.to_step + size - used : 0, last_lanes == 0);
+    if (begin == 1 && last_lanes == 0) {
+        t.from = t.to, t.from_step = t.to_step;
+        for (int64_t i = 0; i < lists * size; ++i)
+            before[i] = t.to[i / size * t.to_step + i % size];
+    } else if (begin) {
+        t.from = before;
+    }
     if (n > 0 && check_below(4) == 0)
         in[0] = NAN;
-    const as_lanes_tile t = {.in = in, .in_pitch = pitch, .off = off, .val = check_floats(n, 0),
-                             .n = n, .from = from, .start = check_value(),
-                             .relu = (int)check_below(2), .to = to, .last_lanes = last_lanes,
-                             .past_caches = (int)check_below(2)};
-    check_case("%s lanes tile %dx%d, %d lanes, %d nonzeros, begin %d", isa->name, rows, vectors,
-               last_lanes, (int)n, begin);
+    check_case("%s lanes tile %dx%d, %d lanes, %d lists, begin %d", isa->name, rows, vectors,
+               last_lanes, (int)lists, begin);
     isa->direct_lanes->tile[rows][vectors](&t);
-    check_that(tile_is_right(&t, isa->lanes, rows, vectors, from ? copy : NULL), "sums");
+    check_that(tile_is_right(&t, isa->lanes, vectors, size, t.from ? before : NULL), "sums");
     check_release();
 }
 
@@ -58,11 +77,11 @@ static void check_tiles(const as_isa *isa)
                 continue;
             ++count;
             for (int begin = 0; begin < 3; ++begin) {
-                run_tile(isa, rows, vectors, 0, begin, begin);
+                run_tile(isa, rows, vectors, 0, 1 + begin, begin);
                 if (rows > 1) /* pixels are one row */
                     continue;
                 for (int last = 1; last <= isa->lanes; ++last)
-                    run_tile(isa, rows, vectors, last, check_below(6), begin);
+                    run_tile(isa, rows, vectors, last, check_below(4), begin);
             }
         }
     for (int rows = 1; rows <= isa->registers - 2; ++rows) fit += (isa->registers - 2) / rows;
