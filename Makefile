@@ -11,7 +11,7 @@ READY  := $(VENV)/.ready
 # tools call one another (cython-lint runs pycodestyle)
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test setup lint types check-dist bench clean
+.PHONY: study test setup lint types check-dist sanitize sanitize-threads check-cross bench clean
 
 # what the built extension depends on
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard kernels/*.pyx kernels/*.pxd kernels/binding/* kernels/csrc/*)
@@ -26,7 +26,7 @@ $(READY): $(NATIVE)
 	@$(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "scikit-build-core>=1.1" "cython>=3.1" "cython-cmake>=0.3" cmake ninja
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[report,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation $(PIP_FLAGS) --editable ".[report,dev]"
 	@touch $(READY)
 
 study: $(READY)
@@ -47,6 +47,34 @@ lint: $(READY)
 types: $(READY)
 	@echo "== types"
 	$(BIN)/mypy
+
+# The kernels' tests, and the C program that checks kernels, drivers and pool, under sanitizers; the
+# first finding is a failure. Leaks: the interpreter's own are many, so only the program is asked.
+# Fused multiply-adds, by which one test knows a set, are torn apart by the checks between.
+SANITIZED := build/sanitize
+SANITIZERS := address,undefined
+ASAN := allocator_may_return_null=1
+
+sanitize: sanitize-threads
+	@echo "== address and undefined behaviour sanitizers"
+	$(MAKE) setup VENV=$(SANITIZED)/venv PIP_FLAGS="-Cbuild-dir=$(SANITIZED)/native \
+		-Ccmake.define.ARCHSIM_SANITIZE=$(SANITIZERS) -Ccmake.define.ARCHSIM_CHECKS=ON"
+	$(SANITIZED)/venv/bin/cmake --build $(SANITIZED)/native
+	ASAN_OPTIONS=$(ASAN) $(SANITIZED)/native/tests/native/check_kernels
+	ASAN_OPTIONS=$(ASAN):detect_leaks=0 LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
+		$(SANITIZED)/venv/bin/python -m pytest -q tests/kernels \
+		--deselect tests/kernels/test_isa.py::test_the_forced_set_is_the_running_one
+
+sanitize-threads: $(READY)
+	@echo "== thread sanitizer"
+	$(BIN)/cmake -S . -B $(SANITIZED)/threads -G Ninja -DARCHSIM_CHECKS=ONLY -DARCHSIM_SANITIZE=thread >/dev/null
+	$(BIN)/cmake --build $(SANITIZED)/threads
+	TSAN_OPTIONS=die_after_fork=0 $(SANITIZED)/threads/tests/native/check_kernels threads forks
+
+# the same C program on old x86 CPUs and on aarch64, as far as they can be emulated here
+check-cross: $(READY)
+	@echo "== other CPUs"
+	$(BIN)/python tests/native/cross.py build/cross
 
 # source distribution -> wheel -> empty environment -> tests against the installed wheel
 check-dist: $(READY)

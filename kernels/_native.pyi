@@ -8,6 +8,7 @@ from archsim.kernels.shapes import ConvShape
 from archsim.kernels.shifts_layout import ShiftsLayout
 
 MOST_THREADS: int
+MOST_FLOATS: int
 
 def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
 def floats_to_line(memory: npt.NDArray[np.float32]) -> int: ...

@@ -16,6 +16,9 @@ _MOST = 2**31 - 1  # so that C's 64-bit products of sizes cannot overflow
 
 FloatArray = npt.NDArray[np.float32]
 
+# What else a subclass means (a mask, a unit) would be lost; a memmap means no more than its values.
+_PLAIN = (np.ndarray, np.memmap)
+
 
 def check_shape(shape: object) -> ConvShape:
     """Return *shape* if it is a ConvShape."""
@@ -24,11 +27,18 @@ def check_shape(shape: object) -> ConvShape:
     return shape
 
 
+def check_plain(name: str, array: object) -> None:
+    """Raise TypeError for what is no ndarray, or a subclass that is more than one."""
+    if type(array) not in _PLAIN:
+        raise TypeError(f"{name}: must be an ndarray; got {type(array).__name__}")
+
+
 def check_values(name: str, array: object, shape: tuple[int, ...]) -> FloatArray:
     """Return *array*, contiguous, if it is float32, of this shape and finite."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name}: must be an ndarray of float32; got {got}")
+    check_plain(name, array)
+    array = np.asarray(array)
+    if array.dtype != np.float32:
+        raise TypeError(f"{name}: must be an ndarray of float32; got {array.dtype}")
     if array.shape != shape:
         raise ValueError(f"{name}: must have shape {shape}; got {array.shape}")
     if not np.isfinite(array).all():
@@ -39,6 +49,8 @@ def check_values(name: str, array: object, shape: tuple[int, ...]) -> FloatArray
 def check_integer(name: str, value: object, least: int, most: int) -> int:
     """Return *value* as an int if it is an integer in the range."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name}: must be an integer; got {value!r}") from None
@@ -66,7 +78,7 @@ def check_blocking(
         for name in least
     }
     for name in words:
-        if blocking[name] not in words[name]:
+        if not isinstance(blocking[name], str) or blocking[name] not in words[name]:
             raise ValueError(
                 f"blocking[{name!r}]: must be one of {words[name]}; got {blocking[name]!r}"
             )

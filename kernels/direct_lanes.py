@@ -176,16 +176,24 @@ def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: Isa
     in_rows, in_columns = rows + residues.reach_rows, columns + residues.reach_columns
     if mode == "flat":
         _at_least("plane_pitch", number["plane_pitch"], flat_pitch(shape, residues))
+        _at_most("plane_pitch", number["plane_pitch"], shape.out_w + residues.reach_columns,
+                 "a row with all that it reads")  # fmt: skip
         positions = (shape.out_h - 1) * number["plane_pitch"] + shape.out_w
         if rows != 1:
             raise ValueError(f"blocking['tile_rows']: flat needs 1; got {rows}")
         _at_least("tile_columns", columns, -(-positions // number["lanes"]))
+        _at_most("tile_columns", columns, positions, "all positions")
         in_rows, in_columns = 1, in_columns + residues.reach_rows * number["plane_pitch"]
     else:
         _at_least("tile_rows", rows, -(-shape.out_h // found[0]))
         _at_least("tile_columns", columns, -(-shape.out_w // found[1]))
+        _at_most("tile_rows", rows, shape.out_h, "the output's rows")
+        _at_most("tile_columns", columns, shape.out_w, "the output's columns")
         width = found[1] * columns + residues.reach_columns
         _at_least("plane_pitch", number["plane_pitch"], width)
+        plane = (found[0] * rows + residues.reach_rows) * number["plane_pitch"]
+        if plane > _native.MOST_FLOATS:  # and far from what 64 bits hold
+            raise MemoryError(f"no memory for a plane of {plane} floats")
     _at_least("slab_pitch", number["slab_pitch"], in_rows * in_columns)
 
 

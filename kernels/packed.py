@@ -19,6 +19,7 @@ from archsim.kernels.checks import (
     FloatArray,
     check_blocking,
     check_part_ptr,
+    check_plain,
     check_shape,
     check_threads,
     check_values,
@@ -75,6 +76,8 @@ class PackedLayer(ABC):
         self.bias = (
             None if bias is None else check_values("bias", bias, (shape.out_channels,)).copy()
         )
+        if self.bias is not None:
+            self.bias.flags.writeable = False
         per_image, units = self._number["threads_per_image"], self._units()
         self.threads = check_threads(threads, per_image)
         dynamic = self._word.get("partition") == "dynamic"
@@ -234,9 +237,9 @@ class PackedDenseLayer(PackedLayer):
         self._weights.flags.writeable = False
 
 
-def _check_array(name: str, array: object) -> None:
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: must be an ndarray; got {type(array).__name__}")
+def _check_array(name: str, array: FloatArray) -> None:
+    if type(array) is not np.ndarray:
+        check_plain(name, array)
     if array.dtype != _FLOAT32:
         raise TypeError(f"{name}: must be float32; got {array.dtype}")
     flags = array.flags

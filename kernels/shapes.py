@@ -85,6 +85,8 @@ class ConvShape:
 
 def _integer(name: str, value: object, least: int) -> int:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name}: must be an integer; got {value!r}") from None

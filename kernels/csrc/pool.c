@@ -183,7 +183,7 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     atomic_store(&worker_count, 0);
-    pthread_mutex_init(&run_mutex, NULL);
+    pthread_mutex_unlock(&run_mutex); /* this thread is the one that locked it */
 }
 
 static void watch_forks(void)

@@ -54,8 +54,11 @@ _Static_assert(AS_REGISTERS == AS_OF_ISA(AS_REGISTERS_, AS_ISA),
 
 #define AS_INLINE static inline __attribute__((always_inline))
 
-/* The loops over accumulators must vanish, or the accumulators do not stay in registers. */
-#if defined(__clang__)
+/* The loops over accumulators must vanish, or the accumulators do not stay in registers. With a
+ * check at each access that would be minutes of compiling, and there the time does not matter. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define AS_UNROLL
+#elif defined(__clang__)
 #define AS_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define AS_UNROLL _Pragma("GCC unroll 32")

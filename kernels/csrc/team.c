@@ -23,7 +23,8 @@ struct as_team_state {
 void *as_alloc(size_t size_bytes)
 {
     void *memory = NULL;
-    if (posix_memalign(&memory, AS_CACHE_LINE, size_bytes) != 0)
+    /* of size 0 some systems give NULL, which would look like no memory */
+    if (posix_memalign(&memory, AS_CACHE_LINE, size_bytes ? size_bytes : 1) != 0)
         return NULL;
     return memset(memory, 0, size_bytes);
 }

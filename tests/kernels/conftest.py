@@ -14,7 +14,9 @@ from archsim.kernels import (
     ConvShape,
     DenseDirect,
     DenseGemm,
+    DirectSparseLanes,
     DirectSparseRow,
+    IsaInfo,
     LoweredSparse,
     PackedLayer,
     active_isa,
@@ -23,6 +25,7 @@ from archsim.kernels import (
     set_isa,
     supported_isas,
 )
+from archsim.kernels.lanes_layout import Residues, flat_pitch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -59,6 +62,10 @@ EDGE_SHAPES = {
     "stride 3, groups, dilation": ConvShape(
         4, 13, 11, 6, 3, 3, stride=(3, 3), pad=(2, 2), dilation=(2, 2), groups=2
     ),
+    "stride 4, dilation 2": ConvShape(
+        3, 14, 23, 5, 3, 3, stride=(4, 4), pad=(2, 1), dilation=(2, 2)
+    ),
+    "stride 4 beyond the kernel": ConvShape(2, 9, 35, 3, 1, 2, stride=(3, 4), pad=(0, 1)),
     "uneven stride": ConvShape(3, 7, 11, 4, 3, 3, stride=(1, 2), pad=(1, 0)),
     "strided 1x1": ConvShape(3, 7, 7, 4, 1, 1, stride=(2, 2)),
 }
@@ -67,7 +74,15 @@ METHODS: dict[str, type[PackedLayer]] = {
     "lowered": LoweredSparse,
     "dense": DenseGemm,
     "dense_direct": DenseDirect,
+    "flat": DirectSparseLanes,
+    "tiles": DirectSparseLanes,
+    "images": DirectSparseLanes,
+    "shifts": DirectSparseLanes,
 }
+
+
+def _up(a: int, b: int) -> int:
+    return -(-a // b)
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,8 @@ class Kit:
         if method == "dense":
             return {"threads_per_image": 1, **changes}
         info = next(i for i in isa_table() if i.name == (isa or active_isa()))
+        if METHODS.get(method, DirectSparseLanes) is DirectSparseLanes:
+            return {**Kit._lanes(shape, info, method), **changes}
         if method == "dense_direct":
             return {**Kit._dense_direct(shape, info.lanes, changes), **changes}
         if method == "lowered":
@@ -175,6 +192,45 @@ class Kit:
         }
 
     @staticmethod
+    def _lanes(shape: ConvShape, info: IsaInfo, mode: str) -> dict[str, Any]:
+        """Small enough that every loop turns more than once."""
+        lanes, residues = info.lanes, Residues.of(shape)
+        grid = {"tiles": (2, lanes // 2), "flat": (1, lanes)}.get(mode, (1, 1))
+        rows, columns = _up(shape.out_h, grid[0]), _up(shape.out_w, grid[1])
+        pitch = grid[1] * columns + residues.reach_columns
+        in_rows, in_columns = rows + residues.reach_rows, columns + residues.reach_columns
+        if mode == "flat":
+            pitch = flat_pitch(shape, residues)
+            rows, columns = 1, _up((shape.out_h - 1) * pitch + shape.out_w, lanes)
+            in_rows, in_columns = 1, columns + residues.reach_rows * pitch + residues.reach_columns
+        if mode == "pointwise":
+            rows, columns, pitch = 1, _up(shape.out_h * shape.out_w, lanes), 1
+            in_rows, in_columns = rows, columns
+        vectors = min(columns, 5)
+        if mode == "shifts":  # tiles of the fewest vectors, so that a row has several of them
+            columns = vectors = residues.reach_columns // lanes + 1
+            grid = 1, _up(shape.out_w, columns * lanes - residues.reach_columns)
+            rows, pitch = shape.out_h, 1
+            in_rows = min(rows, info.accumulators // vectors) + residues.reach_rows
+            in_columns = columns
+        return {
+            "lanes": lanes,
+            "mode": mode,
+            "grid_rows": grid[0] if mode == "tiles" else 1,
+            "grid_columns": grid[1] if mode in ("tiles", "flat", "shifts") else 1,
+            "tile_rows": rows,
+            "tile_columns": columns,
+            "plane_pitch": pitch,
+            "reg_rows": min(rows, info.accumulators // vectors),
+            "reg_vectors": vectors,
+            "slab_block": min(2, shape.group_channels * residues.count),
+            "slab_pitch": in_rows * in_columns,
+            "past_caches": 0,
+            "threads_per_image": 1,
+            "partition": "nnz",
+        }
+
+    @staticmethod
     def units(method: str, shape: ConvShape, blocking: dict[str, Any]) -> int:
         """What part_ptr cuts: output channels, or blocks of them."""
         if method == "direct":
@@ -196,18 +252,19 @@ class Kit:
         threads: int = 1,
         bias: bool = False,
         relu: bool = False,
+        part_ptr: list[int] | None = None,
         **changes: int | str,
     ) -> PackedLayer:
-        """Pack a case with a legal blocking, the work split evenly."""
+        """Pack a case with a legal blocking, the work split evenly if not said otherwise."""
         shape = case.shape
         blocking = cls.blocking(method, shape, isa, **changes)
         units = cls.units(method, shape, blocking)
         keywords: dict[str, Any] = {} if method == "dense" else {"isa": isa}
-        return METHODS[method](
+        return METHODS.get(method, DirectSparseLanes)(
             case.weights,
             shape,
             blocking=blocking,
-            part_ptr=cls.parts(units, blocking["threads_per_image"]),
+            part_ptr=part_ptr or cls.parts(units, blocking["threads_per_image"]),
             threads=threads,
             bias=case.bias if bias else None,
             relu=relu,

@@ -14,9 +14,13 @@ SHAPE = ConvShape(6, 9, 9, 10, 3, 3, pad=(1, 1), groups=2)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 1.0])
-def test_all_zero_nearly_zero_and_fully_dense(kit: Any, method: str, density: float) -> None:
+def test_all_zero_nearly_zero_and_fully_dense(
+    kit: Any, method: str, isa: str, density: float
+) -> None:
     case = kit.case(SHAPE, density=density)
-    layer = kit.pack(method, case, bias=True)
+    case.weights[3] = 0.0  # an output channel of nothing, and an input channel that nobody sees
+    case.weights[:, 1] = 0.0
+    layer = kit.pack(method, case, isa=isa, bias=True)
     assert layer.nnz == np.count_nonzero(case.weights)
     case.assert_right(layer.run(case.x), bias=True)
 
@@ -112,8 +116,9 @@ def test_phase_seconds(kit: Any, method: str) -> None:
     layer.run(case.x)
     seconds = layer.phase_seconds
     assert seconds["input"] > 0.0
-    assert seconds["products"] > 0.0
-    assert (seconds["output"] > 0.0) == (method == "dense")
+    # sums that leave lane layout are timed by samples, which may take all of a short time
+    assert seconds["products"] + seconds["output"] > 0.0
+    assert (seconds["output"] > 0.0) == (method in ("dense", "flat", "tiles", "images"))
     assert sum(seconds.values()) < 10.0
 
 

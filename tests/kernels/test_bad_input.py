@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape, _native
+from archsim.kernels import ConvShape, _native, isa_table
 
 SHAPE = ConvShape(4, 6, 7, 8, 3, 3, pad=(1, 1), groups=2)
 
@@ -19,6 +20,7 @@ SHAPE = ConvShape(4, 6, 7, 8, 3, 3, pad=(1, 1), groups=2)
         ({"height": -3}, ValueError, "height: must be at least 1; got -3"),
         ({"pad": (0, 2**31)}, ValueError, "pad: must be at most 2147483647; got 2147483648"),
         ({"width": 2.0}, TypeError, "width: must be an integer; got 2.0"),
+        ({"width": True}, TypeError, "width: must be an integer; got True"),
         ({"groups": 3}, ValueError, r"groups: got 3; must divide channels \(4\)"),
         ({"out_channels": 7}, ValueError, r"groups: got 2; must divide out_channels \(7\)"),
         ({"stride": (0, 1)}, ValueError, "stride: must be at least 1; got 0"),
@@ -71,6 +73,42 @@ def test_x(kit: Any, method: str) -> None:
     case.assert_right(layer.run(case.x))
 
 
+class Likeness:
+    """No array, but something that NumPy would make one of."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self._array
+
+
+def test_arrays_that_are_more_or_less(kit: Any, method: str, tmp_path: Path) -> None:
+    """A mask or a meaning would be lost; a file's memory is an array like any other."""
+    case = kit.case(SHAPE, batch=2)
+    layer = kit.pack(method, case, bias=True)
+    for name, array in (
+        ("Likeness", Likeness(case.x)),
+        ("MaskedArray", np.ma.masked_array(case.x, case.x > 0)),
+        ("recarray", case.x.view(np.recarray)),
+    ):
+        with pytest.raises(TypeError, match=f"x: must be an ndarray; got {name}"):
+            layer.run(array)
+    hidden = np.ma.masked_invalid(np.full(SHAPE.weight_shape, np.nan, dtype=np.float32))
+    with pytest.raises(TypeError, match="weights: must be an ndarray; got MaskedArray"):
+        packed(kit, method, hidden)
+
+    file = np.memmap(tmp_path / "x", dtype=np.float32, mode="w+", shape=case.x.shape)
+    file[:] = case.x
+    case.assert_right(layer.run(file), bias=True)
+
+
+def test_what_a_layer_keeps_cannot_be_changed(kit: Any, method: str) -> None:
+    layer = kit.pack(method, kit.case(SHAPE), bias=True)
+    with pytest.raises(ValueError, match="read-only"):
+        layer.bias[0] = 1.0
+
+
 def test_out(kit: Any, method: str) -> None:
     case = kit.case(ConvShape(4, 6, 7, 4, 3, 3, pad=(1, 1)), batch=2)
     layer = kit.pack(method, case)
@@ -110,7 +148,7 @@ def test_weights(kit: Any, method: str) -> None:
     infinite, nan = good.copy(), good.copy()
     infinite[0, 0, 0, 0], nan[7, 1, 2, 2] = np.inf, np.nan
     for weights, error, match in (
-        (good.tolist(), TypeError, "weights: must be an ndarray of float32; got list"),
+        (good.tolist(), TypeError, "weights: must be an ndarray; got list"),
         (good.astype(np.float64), TypeError, "weights: must be an ndarray of float32; got float64"),
         (good[:7], ValueError, r"weights: must have shape \(8, 2, 3, 3\); got \(7, 2, 3, 3\)"),
         (infinite, ValueError, "weights: must be finite"),
@@ -131,6 +169,8 @@ def test_weights(kit: Any, method: str) -> None:
         ({"threads": 0}, ValueError, "threads: must be 1 to 1024; got 0"),
         ({"threads": 1025}, ValueError, "threads: must be 1 to 1024; got 1025"),
         ({"threads": 1.5}, TypeError, "threads: must be an integer"),
+        ({"threads": True}, TypeError, "threads: must be an integer; got True"),
+        ({"threads": -(2**70)}, ValueError, "threads: must be 1 to 1024; got -118059162071741"),
         ({"part_ptr": [0]}, ValueError, "part_ptr: must have 2 values"),
         ({"part_ptr": [0, 1]}, ValueError, "part_ptr: must rise from 0 to"),
         ({"part_ptr": [1, 8]}, ValueError, "part_ptr: must rise from 0 to"),
@@ -167,6 +207,8 @@ def test_falling_part_ptr(kit: Any, method: str) -> None:
         ("direct", {"spill": "stack"}, ValueError, r"blocking\['spill'\]: must be one of"),
         ("direct", {"vectorised": 2}, ValueError, r"blocking\['vectorised'\]: must be 0 or 1"),
         ("direct", {"reg_rows": 0}, ValueError, r"blocking\['reg_rows'\]: must be 1 to"),
+        ("direct", {"vectorised": True}, TypeError, r"\['vectorised'\]: must be an integer"),
+        ("direct", {"spill": np.array("output")}, ValueError, "must be one of"),
         ("direct", {"extra": 1}, ValueError, "blocking: got the keys"),
         ("direct", {"threads_per_image": 2}, ValueError, r"must be at most threads \(1\); got 2"),
         ("lowered", {"pitch": 41}, ValueError, r"multiple of 16 .* P \* Q \(42\); got 41"),
@@ -205,6 +247,26 @@ def test_a_layer_that_fits_no_machine(kit: Any, kind: str) -> None:
     shape = padded if kind == "direct" else ConvShape(2**20, 1, 1, 2**20, 1, 1, groups=2**20)
     with pytest.raises(MemoryError, match="no memory for a buffer of"):
         kit.pack(kind, kit.case(shape), **changes)
+
+
+def test_a_plane_that_fits_no_machine(kit: Any) -> None:
+    """No table of its positions is made first."""
+    shape = ConvShape(1, 1, 1, 1, 1, 1, pad=(2**28, 0))
+    with pytest.raises(MemoryError, match="no memory for a plane of"):
+        kit.pack("images", kit.case(shape), plane_pitch=2**31 - 1)
+
+
+def test_a_set_that_this_cpu_lacks(kit: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if method == "dense":
+        pytest.skip("BLAS chooses for itself")
+    missing = next(isa.name for isa in isa_table() if not isa.supported)
+    weights = kit.case(SHAPE).weights
+    with pytest.raises(ValueError, match=f"isa: '{missing}': (not in this build|this CPU lacks)"):
+        packed(kit, method, weights, isa=missing)
+    given = keywords(kit, method)
+    monkeypatch.setenv("ARCHSIM_ISA", missing)
+    with pytest.raises(ValueError, match=f"ARCHSIM_ISA: '{missing}': "):
+        type(kit.pack(method, kit.case(SHAPE), isa="baseline"))(weights, SHAPE, **given)
 
 
 def test_the_binding_guards_itself() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape, DirectSparseLanes, active_isa, isa_table
-from archsim.kernels.lanes_layout import Residues, flat_pitch
+from archsim.kernels import ConvShape, isa_table
+from archsim.kernels.lanes_layout import Residues
 
 MODES = ("flat", "tiles", "images", "shifts")
 POINTWISE = [
@@ -22,72 +22,8 @@ POINTWISE = [
 ]
 
 
-def _up(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def _blocking(shape: ConvShape, isa: str | None, mode: str, **changes: int) -> dict[str, Any]:
-    """A legal blocking, small enough that every loop turns more than once."""
-    info = next(i for i in isa_table() if i.name == (isa or active_isa()))
-    lanes, residues = info.lanes, Residues.of(shape)
-    grid = {"tiles": (2, lanes // 2), "flat": (1, lanes)}.get(mode, (1, 1))
-    rows, columns = _up(shape.out_h, grid[0]), _up(shape.out_w, grid[1])
-    pitch = grid[1] * columns + residues.reach_columns
-    in_rows, in_columns = rows + residues.reach_rows, columns + residues.reach_columns
-    if mode == "flat":
-        pitch = flat_pitch(shape, residues)
-        rows, columns = 1, _up((shape.out_h - 1) * pitch + shape.out_w, lanes)
-        in_rows, in_columns = 1, columns + residues.reach_rows * pitch + residues.reach_columns
-    if mode == "pointwise":
-        rows, columns, pitch = 1, _up(shape.out_h * shape.out_w, lanes), 1
-        in_rows, in_columns = rows, columns
-    vectors = min(columns, 5)
-    if mode == "shifts":  # tiles of the fewest vectors, so that a row has several of them
-        columns = vectors = residues.reach_columns // lanes + 1
-        grid = 1, _up(shape.out_w, columns * lanes - residues.reach_columns)
-        rows, pitch = shape.out_h, 1
-        in_rows = min(rows, info.accumulators // vectors) + residues.reach_rows
-        in_columns = columns
-    return {
-        "lanes": lanes,
-        "mode": mode,
-        "grid_rows": grid[0] if mode == "tiles" else 1,
-        "grid_columns": 1 if mode == "pointwise" else grid[1],
-        "tile_rows": rows,
-        "tile_columns": columns,
-        "plane_pitch": pitch,
-        "reg_rows": min(rows, info.accumulators // vectors),
-        "reg_vectors": vectors,
-        "slab_block": min(2, shape.group_channels * residues.count),
-        "slab_pitch": in_rows * in_columns,
-        "past_caches": 0,
-        "threads_per_image": 1,
-        "partition": "nnz",
-    } | changes
-
-
-def _pack(
-    kit: Any,
-    case: Any,
-    mode: str,
-    *,
-    isa: str | None = None,
-    threads: int = 1,
-    bias: bool = False,
-    relu: bool = False,
-    **changes: int,
-) -> DirectSparseLanes:
-    blocking = _blocking(case.shape, isa, mode, **changes)
-    return DirectSparseLanes(
-        case.weights,
-        case.shape,
-        blocking=blocking,
-        part_ptr=kit.parts(case.shape.out_channels, blocking["threads_per_image"]),
-        threads=threads,
-        isa=isa,
-        bias=case.bias if bias else None,
-        relu=relu,
-    )
+def _pack(kit: Any, case: Any, mode: str, **keywords: Any) -> Any:
+    return kit.pack(mode, case, **keywords)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -127,8 +63,8 @@ def test_every_register_block(kit: Any, isa: str, mode: str) -> None:
         if mode == "flat":
             shape = ConvShape(2, 3, max(1, vectors * info.lanes // 3 - 2), 2, 3, 2, pad=(1, 1))
         case = kit.case(shape, density=0.8)
-        columns = _blocking(shape, isa, mode)["tile_columns"]
-        height = _blocking(shape, isa, mode)["tile_rows"]
+        columns = kit.blocking(mode, shape, isa)["tile_columns"]
+        height = kit.blocking(mode, shape, isa)["tile_rows"]
         width = min(vectors, columns)
         layer = _pack(kit, case, mode, isa=isa, bias=True, reg_vectors=width,
                       reg_rows=min(height, info.accumulators // width), slab_block=1)  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,3 +164,109 @@ print(layer.run(x).sum())
     assert run.returncode == 0, run.stderr
     refusal = "the system refused to start the threads of this run; nothing was computed"
     assert run.stdout.splitlines() == [refusal, refusal, "1000.0"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe elsewhere")
+def test_forks_while_others_run(kit: Any) -> None:
+    """Whatever another thread is doing in the pool, the child finds it usable."""
+    case = kit.case(SHAPE, batch=4)
+    busy, layer = (kit.pack("direct", case, threads=n) for n in (3, 2))
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            busy.run(case.x)
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        right = layer.run(case.x)
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:  # no pytest in here: say how it went by the status alone
+                signal.alarm(TIMEOUT_SECONDS)
+                os._exit(0 if (layer.run(case.x) == right).all() else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        other.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends signals as Linux does")
+def test_ctrl_c() -> None:
+    """Ctrl-C while threads compute ends the loop, in the main thread, and nothing is broken."""
+    code = """
+import signal
+import numpy as np
+from archsim.kernels import ConvShape, DenseDirect, isa_table, supported_isas
+info = next(i for i in isa_table() if i.name == supported_isas()[0])
+shape = ConvShape(8, 12, 12, 8, 3, 3, pad=(1, 1))
+layer = DenseDirect(
+    np.ones(shape.weight_shape, dtype=np.float32), shape, isa=info.name, threads=3,
+    part_ptr=[0, 2],
+    blocking=dict(lanes=info.lanes, in_lanes="channels", source="padded", flat=0, reg_vectors=2,
+                  reg_rows=1, reg_count=4, channel_block=8, band_rows=4, band_columns=12,
+                  row_pitch=14, channel_pitch=14 * 14, threads_per_image=1))
+x = np.ones((12, 8, 12, 12), dtype=np.float32)
+right = layer.run(x)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+# no lock of Python's own may be held when it comes, as an Event's would be
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+for _ in range(20):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        while True:
+            layer.run(x)
+    except KeyboardInterrupt:
+        pass
+    assert (layer.run(x) == right).all()
+print("done")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+
+
+def test_signals_are_not_the_workers_business(kit: Any) -> None:
+    """Workers block them all, so that the host program's handlers run on its own threads."""
+    status = Path("/proc/self/task")
+    if not status.exists():
+        pytest.skip("no /proc here")
+    before = {task.name for task in status.iterdir()}
+    _run_with_more_workers(kit)
+    blocked = [
+        int(line.split()[1], 16)
+        for task in status.iterdir()
+        if task.name not in before
+        for line in (task / "status").read_text(encoding="ascii").splitlines()
+        if line.startswith("SigBlk")
+    ]
+    assert blocked
+    for signals in blocked:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
+            assert signals >> (number - 1) & 1
+
+
+def _run_with_more_workers(kit: Any) -> None:
+    threads = _native.pool_workers() + 3
+    case = kit.case(SHAPE, batch=threads)
+    case.assert_right(kit.pack("direct", case, threads=threads).run(case.x))
+
+
+def test_a_process_ends_while_workers_wait(kit: Any) -> None:
+    """Right after a run, when they still spin, and without joining anybody."""
+    code = """
+import numpy as np
+from archsim.kernels import ConvShape, DenseGemm
+one = np.ones((4, 1, 1, 1), dtype=np.float32)
+shape = ConvShape(1, 1, 1, 1, 1, 1, stride=(2, 2))
+layer = DenseGemm(
+    one[:1], shape, blocking={"threads_per_image": 4}, threads=4, part_ptr=[0, 1, 1, 1, 1])
+print(layer.run(one).sum())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert (run.returncode, run.stdout) == (0, "4.0\n"), run.stderr

@@ -1,0 +1,167 @@
+/* Layers of the dense methods, packed as archsim_native.h says. */
+#include "layers.h"
+
+/* ---- BLAS ---- */
+
+/* c = op(a) . b + beta c, column by column, as Fortran's sgemm with alpha 1 and b as it is. */
+static void plain_sgemm(char *trans_a, char *trans_b, int *m, int *n, int *k, float *alpha,
+                        float *a, int *lda, float *b, int *ldb, float *beta, float *c, int *ldc)
+{
+    (void)trans_b, (void)alpha;
+    for (int64_t j = 0; j < *n; ++j)
+        for (int64_t i = 0; i < *m; ++i) {
+            float *to = &c[i + j * *ldc], sum = *beta == 0.0f ? 0.0f : *to;
+            for (int64_t l = 0; l < *k; ++l)
+                sum += (*trans_a == 'N' ? a[i + l * *lda] : a[l + i * *lda]) * b[l + j * *ldb];
+            *to = sum;
+        }
+}
+
+static int run_blas(layer *made, const float *x, float *out, int64_t images, as_seconds *seconds)
+{
+    return as_dense_run(&made->of.dense, x, out, images, seconds);
+}
+
+static int is_connected(const as_shape *s)
+{
+    return s->height == 1 && s->width == 1 && s->kernel_h == 1 && s->kernel_w == 1 &&
+           s->pad_h == 0 && s->pad_w == 0;
+}
+
+static void make_blas(layer *made)
+{
+    const layer_spec *spec = &made->spec;
+    const as_shape *s = &spec->shape;
+    const int64_t rows = s->channels * s->kernel_h * s->kernel_w;
+    const int in_place = s->kernel_h * s->kernel_w == 1 && s->stride_h * s->stride_w == 1 &&
+                         s->pad_h + s->pad_w == 0;
+    as_dense *d = &made->of.dense;
+    *d = (as_dense){.shape = *s, .sgemm = plain_sgemm, .fully_connected = is_connected(s),
+                    .pitch = div_up(s->out_height * s->out_width, 16) * 16, .relu = spec->relu,
+                    .weights = spec->weights, .bias = spec->bias,
+                    .team = layer_team(made, s->out_channels, 0)};
+    if (!in_place)
+        d->lowered = layer_buffers(groups_of_threads(spec), rows * d->pitch, 1);
+    made->run = run_blas;
+}
+
+/* A fully connected layer needs one group of all threads. */
+static int suits_blas(const layer_spec *spec)
+{
+    return !is_connected(&spec->shape) || spec->threads == spec->per_image;
+}
+
+/* ---- direct ---- */
+
+static int run_direct(layer *made, const float *x, float *out, int64_t images, as_seconds *seconds)
+{
+    return as_dense_direct_run(&made->of.direct, x, out, images, seconds);
+}
+
+/* [unit][channel of the group][tap][output channel of the unit]; a unit of lanes is filled up. */
+static void pack_direct(layer *made, int64_t unit, int fill)
+{
+    const as_shape *s = &made->spec.shape;
+    const int64_t taps = s->kernel_h * s->kernel_w, in_group = group_in(s), out = group_out(s);
+    const int64_t filled = fill ? div_up(out, unit) * unit : out;
+    float *weights = check_zeros(
+        s->groups * filled * in_group * taps * (int64_t)sizeof(float), fill);
+    float *bias = check_zeros(s->groups * filled * (int64_t)sizeof(float), fill);
+    made->of.direct.weights = weights, made->of.direct.bias = bias;
+    for (int64_t g = 0; g < s->groups; ++g) {
+        for (int64_t k = 0; k < out; ++k) bias[g * filled + k] = made->spec.bias[g * out + k];
+        for (int64_t first = 0; first < out; first += unit) {
+            const int64_t in_unit = fill ? unit : smaller(unit, out - first);
+            for (int64_t i = 0; i < in_group * taps; ++i)
+                for (int64_t k = 0; k < in_unit; ++k, ++weights)
+                    if (first + k < out)
+                        *weights = made->spec.weights[(g * out + first + k) * in_group * taps + i];
+        }
+    }
+}
+
+static void choose_band(as_dense_direct *d)
+{
+    d->band_rows = check_from(1, d->rows);
+    d->band_columns = d->band_rows > 1 ? d->columns : check_from(1, d->columns);
+}
+
+static void choose_source(layer *made, int from_image)
+{
+    const as_shape *s = &made->spec.shape;
+    as_dense_direct *d = &made->of.direct;
+    const int64_t rows = s->height + 2 * s->pad_h;
+    d->phase_pitch = div_up(s->width + 2 * s->pad_w, s->stride_w);
+    d->row_pitch = from_image ? s->width : d->phase_pitch * s->stride_w + check_below(3);
+    d->channel_pitch = rows * d->row_pitch + (from_image ? 0 : check_below(3));
+    if (!from_image)
+        d->padded =
+            layer_buffers(groups_of_threads(&made->spec), s->channels * d->channel_pitch, 0);
+    d->row_step = s->stride_h * d->row_pitch;
+    int32_t *tap = check_zeros(s->kernel_h * s->kernel_w * (int64_t)sizeof(int32_t), 0);
+    for (int64_t i = 0; i < s->kernel_h * s->kernel_w; ++i) {
+        const int64_t x = i % s->kernel_w * s->dilation_w;
+        tap[i] = (int32_t)(i / s->kernel_w * s->dilation_h * d->row_pitch +
+                           x % s->stride_w * d->phase_pitch + x / s->stride_w);
+    }
+    d->tap = tap;
+}
+
+static void make_direct(layer *made, int pixel_lanes, int from_image)
+{
+    const layer_spec *spec = &made->spec;
+    const as_shape *s = &spec->shape;
+    const int64_t most = AS_DENSE_MOST(spec->isa->registers);
+    as_dense_direct *d = &made->of.direct;
+    *d = (as_dense_direct){.shape = *s, .isa = spec->isa, .pixel_lanes = pixel_lanes,
+                           .relu = spec->relu, .reg_vectors = check_from(1, 2),
+                           .reg_rows = pixel_lanes ? 1 : check_from(1, most),
+                           .channel_block = check_from(1, group_in(s)),
+                           .rows = s->out_height, .columns = s->out_width};
+    d->reg_count = check_from(1, most / d->reg_rows);
+    const int64_t unit = pixel_lanes ? d->reg_count : spec->isa->lanes;
+    d->team = layer_team(made, s->groups * div_up(group_out(s), unit), 0);
+    choose_source(made, from_image);
+    if (d->row_step == d->columns && s->kernel_w == 1 && check_below(2)) {
+        d->columns *= d->rows; /* all pixels as one row */
+        d->rows = 1;
+    }
+    choose_band(d);
+    pack_direct(made, unit, !pixel_lanes);
+    const int64_t band = d->band_rows * d->band_columns * d->reg_vectors * spec->isa->lanes;
+    d->sums = layer_buffers(spec->threads, pixel_lanes ? 1 : band, 1);
+    made->run = run_direct;
+}
+
+static void make_channels(layer *made)
+{
+    make_direct(made, 0, 0);
+}
+
+static void make_pixels(layer *made)
+{
+    make_direct(made, 1, 0);
+}
+
+static void make_channels_of_image(layer *made)
+{
+    make_direct(made, 0, 1);
+}
+
+static void make_pixels_of_image(layer *made)
+{
+    make_direct(made, 1, 1);
+}
+
+static int needs_no_copy(const layer_spec *spec)
+{
+    return spec->shape.pad_h + spec->shape.pad_w == 0 && spec->shape.stride_w == 1;
+}
+
+const layer_method dense_methods[] = {
+    {"BLAS", suits_blas, make_blas},
+    {"dense, channels in lanes", NULL, make_channels},
+    {"dense, pixels in lanes", NULL, make_pixels},
+    {"dense, channels in lanes, no copy", needs_no_copy, make_channels_of_image},
+    {"dense, pixels in lanes, no copy", needs_no_copy, make_pixels_of_image},
+    {NULL, NULL, NULL}};

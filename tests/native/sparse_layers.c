@@ -1,0 +1,104 @@
+/* Layers of the row schedule and of lowering, packed as archsim_native.h says. */
+#include "layers.h"
+
+/* ---- row ---- */
+
+static layer_place row_place(const layer *made, int64_t k, int64_t c, int64_t r, int64_t s)
+{
+    const as_direct_row *d = &made->of.row;
+    const as_shape *shape = &d->shape;
+    const int64_t blocks = div_up(group_out(shape), d->oc_block), in_group = k % group_out(shape);
+    const int64_t block = k / group_out(shape) * blocks + in_group / d->oc_block;
+    const int64_t column_block = c / div_up(group_in(shape), d->column_blocks);
+    const int64_t row = c * (shape->height + shape->pad_h) + r * shape->dilation_h;
+    return (layer_place){(block * d->column_blocks + column_block) * d->oc_block +
+                             in_group % d->oc_block,
+                         row * d->row_pitch + s * shape->dilation_w};
+}
+
+static int run_row(layer *made, const float *x, float *out, int64_t images, as_seconds *seconds)
+{
+    return as_direct_row_run(&made->of.row, x, out, images, seconds);
+}
+
+static void make_row(layer *made, int vectorised, int to_output)
+{
+    const layer_spec *spec = &made->spec;
+    const as_shape *s = &spec->shape;
+    const int64_t lanes = spec->isa->lanes, most = spec->isa->registers - 2;
+    as_direct_row *d = &made->of.row;
+    *d = (as_direct_row){.shape = *s, .isa = spec->isa, .vectorised = vectorised,
+                         .spill_to_output = to_output, .relu = spec->relu, .bias = spec->bias,
+                         .oc_block = check_from(1, group_out(s)),
+                         .column_blocks = check_from(1, group_in(s)),
+                         .row_pitch = s->width + s->pad_w + check_below(3),
+                         .reg_vectors = check_from(1, smaller(3, div_up(s->out_width, lanes)))};
+    d->reg_rows = check_from(1, most / d->reg_vectors);
+    const int64_t blocks = s->groups * div_up(group_out(s), d->oc_block);
+    d->team = layer_team(made, blocks, 1);
+    layer_pack(made, blocks * d->column_blocks * d->oc_block, 0, row_place, &d->ptr, &d->off,
+               &d->val);
+    const int64_t rows = s->channels * (s->height + s->pad_h) + s->pad_h;
+    d->padded = layer_buffers(groups_of_threads(spec), rows * d->row_pitch + s->pad_w + lanes - 1,
+                              0);
+    d->scratch = layer_buffers(spec->threads,
+                               d->oc_block * s->out_height * div_up(s->out_width, 16) * 16, 1);
+    made->run = run_row;
+}
+
+static void make_row_scratch(layer *made)
+{
+    make_row(made, 1, 0);
+}
+
+static void make_row_output(layer *made)
+{
+    make_row(made, 1, 1);
+}
+
+static void make_row_pixels(layer *made)
+{
+    make_row(made, 0, 0);
+}
+
+static int has_no_stride(const layer_spec *spec)
+{
+    return spec->shape.stride_h == 1 && spec->shape.stride_w == 1;
+}
+
+/* ---- lowered ---- */
+
+static layer_place lowered_place(const layer *made, int64_t k, int64_t c, int64_t r, int64_t s)
+{
+    const as_shape *shape = &made->spec.shape;
+    const int64_t row = (c * shape->kernel_h + r) * shape->kernel_w + s;
+    return (layer_place){k, row * made->of.lowered.pitch};
+}
+
+static int run_lowered(layer *made, const float *x, float *out, int64_t images,
+                       as_seconds *seconds)
+{
+    return as_lowered_run(&made->of.lowered, x, out, images, seconds);
+}
+
+static void make_lowered(layer *made)
+{
+    const layer_spec *spec = &made->spec;
+    const as_shape *s = &spec->shape;
+    as_lowered *d = &made->of.lowered;
+    *d = (as_lowered){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
+                      .team = layer_team(made, s->out_channels, 1),
+                      .pixel_vectors = check_from(1, spec->isa->registers - 2),
+                      .pitch = div_up(s->out_height * s->out_width, 16) * 16 + 16 * check_below(2)};
+    layer_pack(made, s->out_channels, 0, lowered_place, &d->ptr, &d->off, &d->val);
+    d->lowered = layer_buffers(groups_of_threads(spec),
+                               s->channels * s->kernel_h * s->kernel_w * d->pitch, 1);
+    made->run = run_lowered;
+}
+
+const layer_method sparse_methods[] = {{"row, spilled to scratch", has_no_stride, make_row_scratch},
+                                       {"row, spilled to the output", has_no_stride,
+                                        make_row_output},
+                                       {"row, pixel by pixel", NULL, make_row_pixels},
+                                       {"lowered", NULL, make_lowered},
+                                       {NULL, NULL, NULL}};
