@@ -17,7 +17,9 @@ from archsim.kernels.lanes_layout import Residues, flat_pitch, lanes_layout, pac
 from archsim.kernels.shifts_layout import pack_shifts, shifts_layout
 from archsim.machinefile import load_machine
 from archsim.methods.lanes import SCHEDULES
+from archsim.methods.lanes_cost import LOAD, LOAD_FAR, LOAD_L2, load_cycles
 from archsim.methods.lanes_geometry import geometries
+from archsim.methods.row_cost import row_cycles
 from archsim.network import Layer
 from archsim.plan import Plan
 from archsim.sparsity import Sparsity
@@ -180,6 +182,44 @@ def test_any_density_and_machine_plans(schedule: str, density: float) -> None:
                 assert np.isfinite(stream.bytes).all()
                 assert (stream.bytes >= 0).all()
                 assert (stream.reuse_distance_bytes >= 0).all()
+
+
+def _auto(layer: Layer, density: float, **more: Any) -> Plan:
+    return make_plan(layer, MACHINES["xeon-e5-2697v4-2s"], method="direct_sparse",
+                     density=density, **{"threads": 1} | more)  # fmt: skip
+
+
+def test_auto_takes_what_costs_least() -> None:
+    conv3 = Layer("conv3", C=256, K=384, H=13, W=13, R=3, S=3, pad=(1, 1))
+    small = Layer("small", C=16, K=48, H=14, W=14, R=5, S=5, pad=(2, 2))
+    assert _auto(conv3, 0.3).schedule.startswith("lanes:")
+    assert _auto(small, 0.002).schedule.startswith("row:")  # next to nothing but conversions
+    assert _auto(Layer("one", C=64, K=32, H=28, W=28), 0.1).schedule == "pointwise"
+    strided = LAYERS[2]
+    assert _auto(strided, 0.002).schedule.startswith("lanes:")
+
+
+@pytest.mark.parametrize("layer", LAYERS[:2] + POINTWISE, ids=lambda layer: layer.name)
+def test_a_row_plan_costs_more_the_more_there_is_to_do(layer: Layer) -> None:
+    cost = [row_cycles(_auto(layer, density, schedule="row")) for density in (0.01, 0.1, 0.5, 1.0)]
+    assert cost == sorted(cost)
+    assert cost[-1] > cost[0]
+    # no load is faster than a slot, two a cycle
+    loads = _total(_auto(layer, 1.0, schedule="row"), "multiply_adds")
+    assert cost[-1] >= 0.5 * loads
+    assert row_cycles(_auto(layer, 1.0, schedule="row", batch=4)) == pytest.approx(
+        4 * cost[-1], rel=0.2
+    )
+
+
+def test_a_load_costs_what_its_level_does() -> None:
+    target = _auto(LAYERS[0], 0.1).target
+    sizes = [2.0**n for n in range(8, 27)]
+    cost = [load_cycles(size, 0.2, 512.0, target, 1) for size in sizes]
+    assert cost == sorted(cost)
+    assert min(cost) == pytest.approx(LOAD, rel=0.01)
+    assert LOAD < load_cycles(3.0 * target.l1_bytes, 0.2, 512.0, target, 1) < LOAD_L2
+    assert LOAD_L2 < max(cost) <= LOAD_FAR
 
 
 def test_window_stays_in_the_first_level_where_that_pays() -> None:

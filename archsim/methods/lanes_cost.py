@@ -167,8 +167,7 @@ def _level_bytes(target: Target, level: int, sharers: int) -> float:
 
 def walk_cycles(distance_bytes: float, target: Target, sharers: int) -> float:
     """Return the cycles of a line that comes back after so many bytes."""
-    fits = distance_bytes <= WINDOW_SHARE * _level_bytes(target, 2, sharers)
-    return LOAD_L2 if fits else LOAD_FAR
+    return LOAD_L2 if distance_bytes <= _level_bytes(target, 2, sharers) else LOAD_FAR
 
 
 def _lines(target: Target) -> float:
@@ -178,22 +177,21 @@ def _lines(target: Target) -> float:
 def _moved(
     layer: Layer, geometry: Geometry, nonzeros: float, turns: int, threads: int, target: Target
 ) -> tuple[float, float]:
-    """Return the cycles of bringing a turn's pictures and slabs near, and the slabs' distance.
+    """Return the cycles of bringing a turn's pictures near, and the distance of its slabs.
 
-    Pictures come back after those of the whole batch, slabs after all that a turn touches. Lines
-    of a picture in each lane, often whole ways of a cache apart, do not stay until the next four
-    positions are brought in or out.
+    Pictures come back after those of the whole batch, slabs after what a turn reads; writing them
+    hides behind the transpositions. Lines of a picture in each lane, often whole ways of a cache
+    apart, do not stay until the next four positions are brought in or out.
     """
     sharers = threads_per_turn(turns, threads, target)
     pictures = geometry.images * float(layer.input_bytes + layer.output_bytes)
     slabs = float(layer.C * geometry.planes * geometry.in_rows * geometry.in_columns)
     slabs *= FLOAT_BYTES * geometry.lanes if not geometry.of_pixels else 0.0
     apart = batch_distance(layer, turns * geometry.images, threads, sharers)
-    turn = pictures + slabs + (FLOAT_BYTES + INDEX_BYTES) * nonzeros
+    turn = geometry.images * layer.input_bytes + slabs + (FLOAT_BYTES + INDEX_BYTES) * nonzeros
     times = _LINE_BYTES / FLOAT_BYTES / 4 if geometry.mode == "images" else 1.0
-    cycles = times * pictures * walk_cycles(apart, target, 1)
-    cycles += slabs * walk_cycles(turn, target, sharers)
-    return cycles / _LINE_BYTES, turn if slabs else apart
+    cycles = times * pictures / _LINE_BYTES * walk_cycles(apart, target, 1)
+    return cycles, turn if slabs else apart
 
 
 def load_cycles(

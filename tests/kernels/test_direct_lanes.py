@@ -98,6 +98,19 @@ def test_batches_around_the_lanes(kit: Any, isa: str, mode: str, off_by: int) ->
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("slab_block", [1, 3])
+def test_more_output_channels_than_leave_at_once(
+    kit: Any, isa: str, mode: str, slab_block: int
+) -> None:
+    """The sums of 128 vectors wait to leave lane layout (AS_LANES_READY): several rounds, one
+    of them cut short, and empty lists among them."""
+    case = kit.case(ConvShape(3, 5, 6, 301, 3, 3, pad=(1, 1)), density=0.2)
+    case.weights[::7] = 0.0
+    layer = _pack(kit, case, mode, isa=isa, bias=True, relu=True, slab_block=slab_block)
+    case.assert_right(layer.run(case.x), bias=True, relu=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("density", [0.0, 0.02, 1.0])
 def test_all_zero_nearly_zero_and_fully_dense(kit: Any, mode: str, density: float) -> None:
     case = kit.case(ConvShape(6, 9, 9, 10, 3, 3, pad=(1, 1), groups=2), density=density)
