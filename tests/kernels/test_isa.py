@@ -82,11 +82,10 @@ def test_the_forced_set_is_the_running_one(
     asked = isa if by == "argument" else None
 
     near_one = np.float32(1 + 2**-12)
-    shape = ConvShape(1, 1, 1, 1, 1, 1)
+    shape = ConvShape(2, 1, 1, 1, 1, 1)
     case = kit.case(shape)
-    case.x[:] = near_one
-    case.weights[:] = near_one
-    case.bias[:] = -(1 + 2**-11)  # the product without its last bit
+    case.x[0, :, 0, 0] = 1.0, near_one
+    case.weights[0, :, 0, 0] = -(1 + 2**-11), near_one  # the second product, less its last bit
     for method, changes in (
         ("direct", {}),
         ("direct", {"vectorised": 0}),
@@ -96,11 +95,12 @@ def test_the_forced_set_is_the_running_one(
         ("flat", {}),
         ("tiles", {}),
         ("images", {}),
+        ("shifts", {}),
         ("pointwise", {}),
     ):
         blocking = kit.blocking(method, shape, isa, **changes)
         layer = type(kit.pack(method, case))(
-            case.weights, shape, blocking=blocking, part_ptr=[0, 1], isa=asked, bias=case.bias
+            case.weights, shape, blocking=blocking, part_ptr=[0, 1], isa=asked
         )
         assert layer.isa == isa
         assert layer._native.isa == isa
