@@ -179,6 +179,8 @@ def test_all_images_are_computed_once(method: str, batch: int, threads: int) -> 
             done, alone = _total(plan, "multiply_adds"), _total(one, "multiply_adds")
             assert done == pytest.approx(batch * alone)
             continue
+        if phase.name == "input" and method == "direct_sparse" and plan.schedule == "lanes:shifts":
+            continue  # every thread copies what it looks at: tests/test_lanes.py counts
         kind = 0  # kind 1 of a GEMM, packing, is done by every thread
         turns = ceil(batch / plan.images_per_turn)
         assert tiles.total[kind] == turns * single.tiles.total[kind]

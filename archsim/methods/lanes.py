@@ -338,9 +338,9 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
         tiles=share(counts.turns, threads, counts.sharers, units),
         work=work,
         streams=(
-            stream("input", "read", plane, first),
+            stream("input", "read", plane, first, shared="image"),
             # a band of rows is read again by its next column tile, and its ends by the next band
-            stream("input", "read", again, layer.C * window),
+            stream("input", "read", again, layer.C * window, shared="image"),
             stream("lane input", "write", written * counts.vector_bytes, in_block),
         ),
     )

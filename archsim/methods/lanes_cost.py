@@ -126,7 +126,8 @@ def _blocked(
     size = reg[0] * reg[1]
     turns = ceil(batch / geometry.images)
     sharers = threads_per_turn(turns, threads, target)
-    fits = WINDOW_SHARE * _level_bytes(target, 1, sharers) / (window * vector)
+    readers = 1 if windowed(layer, geometry) else sharers  # of a window
+    fits = WINDOW_SHARE * _level_bytes(target, 1, readers) / (window * vector)
     moved, slab_bytes = _moved(layer, geometry, nonzeros, turns, threads, target)
     # every thread of an image looks at all of its slabs, once per register block
     passes = sum(register_blocks(geometry, reg).values())
@@ -140,7 +141,7 @@ def _blocked(
         per_list = nonzeros / (layer.K * blocks)
         looked_at = 1.0 - exp(-per_list * size / (block * window))
         beside = size * vector * (blocks > 1) + per_list * (FLOAT_BYTES + INDEX_BYTES)
-        load = load_cycles(block * window * vector, looked_at, beside, target, sharers)
+        load = load_cycles(block * window * vector, looked_at, beside, target, readers)
         cycles = _products(layer, geometry, reg, nonzeros, blocks, load)
         cycles += moved + _conversions(layer, geometry, reg)
         cycles = ceil(turns / (threads // sharers)) * (cycles / sharers + touched)
