@@ -62,7 +62,10 @@ class Peers(AbstractContextManager["Peers"]):
                 self._deepsparse = None
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self._deepsparse is not None:
             self._deepsparse.close()

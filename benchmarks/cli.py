@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -62,7 +63,7 @@ def run_command(
         TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), console=console, disable=not console.is_terminal,
     ) as bar:  # fmt: skip
-        task = bar.add_task("", total=len(left), description=left[0].name if left else "")
+        task = bar.add_task(left[0].name if left else "", total=len(left))
 
         def done(cell: suites.Cell, found: dict[str, Any]) -> None:
             whole["cells"][cell.name] = found
@@ -116,12 +117,14 @@ def _table(name: str, found: dict[str, Any]) -> Table:
         title_justify="left",
     )
     for heading in ("who", "pattern", "threads", "median ms", "best ms", "5-95 % ms", "of roof"):
-        table.add_column(heading, justify="left" if heading in ("who", "pattern") else "right")
+        words = heading in ("who", "pattern")
+        table.add_column(heading, justify="left" if words else "right", no_wrap=words)
     order = sorted(found["entries"], key=lambda e: (e["pattern"], e["median_s"]))
     for entry in order:
         share = figures.share_of_roof(found, entry)
         table.add_row(
-            entry["name"], entry["pattern"], str(entry["threads"]), f"{entry['median_s'] * 1e3:.3f}",
+            entry["name"], entry["pattern"], str(entry["threads"]),
+            f"{entry['median_s'] * 1e3:.3f}",
             f"{entry['best_s'] * 1e3:.3f}",
             f"{entry['low_s'] * 1e3:.3f}-{entry['high_s'] * 1e3:.3f}",
             "" if share is None else f"{share:.0%}",
@@ -141,6 +144,13 @@ def summary_command(path: Path, to: Path, write: bool) -> None:
     Console().print(page.rows_table(rows))
     if write:
         page.write(to, whole, rows)
+
+
+@main.command("child", hidden=True)
+@click.argument("order")
+def child_command(order: str) -> None:
+    """Measure for the process that started this one (session.py)."""
+    session.serve(json.loads(order))
 
 
 @main.command("list")

@@ -148,9 +148,7 @@ def race(
     quiet = QUIET_SECONDS if any(c.threads > 1 for c in contestants) else 0.0
     roofs: dict[str, list[float]] = {"aligned": [], "unaligned": [], "registers": []}
     begin, rounds = time.perf_counter(), 0
-    while rounds < LEAST_ROUNDS or (
-        rounds < MOST_ROUNDS and time.perf_counter() - begin < seconds
-    ):
+    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - begin < seconds):
         rounds += 1
         for name, value in _roofs(isa).items():
             roofs[name].append(value)

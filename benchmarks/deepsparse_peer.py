@@ -46,8 +46,8 @@ class DeepSparse:
         self._models = 0
         worker = Path(__file__).with_name("deepsparse_worker.py")
         self._process = subprocess.Popen(  # noqa: S603 - the user's own Python
-            [python, worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True,
+            [python, worker], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             self.version = str(self._answer()["version"])
@@ -97,7 +97,10 @@ class DeepSparse:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.close()
 

@@ -10,11 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from archsim.hostfacts import identity, read_facts
+from archsim.hostfacts import read_facts
 
 SCHEMA: Final = 1
 _PACKAGES: Final = (
-    "archsim", "numpy", "scipy", "torch", "onnxruntime", "openvino", "sparse_dot_mkl", "mkl", "onnx",
+    "archsim", "numpy", "scipy", "torch", "onnxruntime", "openvino", "sparse_dot_mkl", "mkl",
+    "onnx",
 )  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def new(seed: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": identity(read_facts()),
+        "machine": _machine(),
         "cpus": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -31,6 +32,13 @@ def new(seed: int) -> dict[str, Any]:
         "seed": seed,
         "cells": {},
     }
+
+
+def _machine() -> str:
+    """Return the processor and the caches of a core, in words."""
+    facts = read_facts()
+    caches = {f"L{c.level} {c.size_bytes >> 10} KiB" for c in facts.caches}
+    return ", ".join([facts.model, *sorted(caches)])
 
 
 def versions() -> dict[str, str]:
@@ -52,6 +60,8 @@ def load(path: Path) -> dict[str, Any]:
     ValueError
         It is not one, or of another schema.
     """
+    if not path.exists():
+        raise ValueError(f"{path} is missing: `python -m benchmarks run` makes it")
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise ValueError(f"{path}: not a document of benchmarks, schema {SCHEMA}")

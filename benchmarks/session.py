@@ -111,7 +111,7 @@ def _child(
                         "without": without})  # fmt: skip
     finished = 0
     with subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.session", order],
+        [sys.executable, "-W", "ignore", "-m", "benchmarks", "child", order],
         stdout=subprocess.PIPE, text=True, cwd=_ROOT, env=environment(suite),
     ) as child:  # fmt: skip
         assert child.stdout is not None  # asked for
@@ -121,8 +121,8 @@ def _child(
     return finished
 
 
-def _serve(order: dict[str, Any]) -> None:
-    """The child: measure, one line each."""
+def serve(order: dict[str, Any]) -> None:
+    """Measure what a parent asks for and print one line of JSON for each cell."""
     from benchmarks import cells, suites
 
     answers = os.fdopen(os.dup(1), "w")
@@ -140,7 +140,3 @@ def _serve(order: dict[str, Any]) -> None:
                 found = {"failed": "not enough memory"}
             answers.write(json.dumps(found) + "\n")
             answers.flush()
-
-
-if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))
