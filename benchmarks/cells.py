@@ -104,15 +104,11 @@ def measure(cell: Cell, peers: Peers, *, seconds: float, seed: int) -> dict[str,
     x = aligned((suite.batch, layer.C, layer.H, layer.W))
     x[:] = np.random.default_rng(seed).standard_normal(x.shape)
     field_ = _Field(Judge(layer, x))
-    nonzeros = {}
+    found_weights = dict(_all_weights(field_, cell, layer, seed))
+    if suite.patterns and not found_weights:
+        return {"failed": "; ".join(sorted(set(field_.missing.values())))}
     _admit_dense(field_, cell, layer, x, peers, seed)
-    for pattern in suite.patterns:
-        try:
-            weights = _weights(layer, pattern, seed)
-        except NoPatternError as error:
-            field_.missing[pattern] = str(error)
-            continue
-        nonzeros[pattern] = int(np.count_nonzero(weights))
+    for pattern, weights in found_weights.items():
         field_.judge.expect(weights)
         for name in suite.contestants_at(pattern):
             if peers.allowed(name):
@@ -131,7 +127,7 @@ def measure(cell: Cell, peers: Peers, *, seconds: float, seed: int) -> dict[str,
         "dense_flop": layer.flop * suite.batch,
         "pixels": layer.P * layer.Q * suite.batch,
         "weights": layer.weights,
-        "nonzeros": nonzeros,
+        "nonzeros": {name: int(np.count_nonzero(w)) for name, w in found_weights.items()},
         "missing": field_.missing,
         **found,
     }
@@ -143,6 +139,17 @@ def _weights(layer: Layer, pattern: str, seed: int) -> Array:
     copy = aligned(found.shape)
     copy[:] = found
     return copy
+
+
+def _all_weights(
+    field_: _Field, cell: Cell, layer: Layer, seed: int
+) -> Iterator[tuple[str, Array]]:
+    """Weights of every pattern that is here; others are missing."""
+    for pattern in cell.suite.patterns:
+        try:
+            yield pattern, _weights(layer, pattern, seed)
+        except NoPatternError as error:
+            field_.missing[pattern] = str(error)
 
 
 def _admit_dense(

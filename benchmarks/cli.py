@@ -150,7 +150,10 @@ def summary_command(path: Path, to: Path, write: bool) -> None:
 @click.argument("order")
 def child_command(order: str) -> None:
     """Measure for the process that started this one (session.py)."""
-    session.serve(json.loads(order))
+    try:
+        session.serve(json.loads(order))
+    except KeyboardInterrupt:  # the parent says what there is to say
+        sys.exit(130)
 
 
 @main.command("list")

@@ -14,6 +14,7 @@ An answer may be {"error": "..."} instead.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -80,7 +81,7 @@ def main(answers: TextIO) -> None:
         answers.flush()
 
     try:
-        import deepsparse
+        deepsparse: Any = importlib.import_module("deepsparse")
     except Exception as error:  # whatever it is, it is the reason
         answer({"error": f"{type(error).__name__}: {error}"})
         return

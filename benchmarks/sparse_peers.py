@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +86,7 @@ def _contestant(
     name: str,
     layer: Layer,
     x: Array,
-    products: list[Callable[[Array], Any]],
+    products: Sequence[Callable[..., Any]],
     *,
     pattern: str,
     threads: int,

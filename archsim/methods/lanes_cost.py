@@ -26,7 +26,7 @@ LOAD: Final = 0.5
 CHAIN: Final = 5.0
 # The same load from the second level: time of the products of conv3 (AlexNet)
 # at sparsity 0.9 with all slabs in one block, per nonzero and vector, on a Sapphire Rapids core;
-# `benchmarks/direct.py --roof` has 1.1 for a plain walk, which prefetchers follow better.  Per
+# `python -m benchmarks roofs` has 1.1 for a plain walk, which prefetchers follow better.  Per
 # vector up to a line: cores with narrower vectors have narrower paths between their levels.
 LOAD_L2: Final = 1.55
 # From beyond: the plain walk, 4 MiB against 24 KiB, on a core with 2 MiB of second level.
