@@ -25,6 +25,15 @@ _to = click.option(
 )  # fmt: skip
 
 
+#: of tables that no terminal cuts
+_WIDTH: Final = 160
+
+
+def _console() -> Console:
+    """Standard output, as wide as tables need where nobody looks at a terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+
+
 @click.group(help="Measure our kernels, their peers and this host.")
 def main() -> None:
     """Run a subcommand."""
@@ -100,7 +109,7 @@ def _say(console: Console, cell: suites.Cell, found: dict[str, Any]) -> None:
 def show_command(cells: tuple[str, ...], path: Path) -> None:
     """Print the times of CELLS (default: all that the document has)."""
     whole = document.load(path)
-    console = Console()
+    console = _console()
     for name, found in whole["cells"].items():
         if cells and name not in cells and name.partition("/")[0] not in cells:
             continue
@@ -141,7 +150,7 @@ def summary_command(path: Path, to: Path, write: bool) -> None:
     """Compute the rows from the document, print them, and write them into the page."""
     whole = document.load(path)
     rows = figures.rows(whole)
-    Console().print(page.rows_table(rows))
+    _console().print(page.rows_table(rows))
     if write:
         page.write(to, whole, rows)
 
@@ -159,7 +168,7 @@ def child_command(order: str) -> None:
 @main.command("list")
 def list_command() -> None:
     """Print layers and suites."""
-    console = Console()
+    console = _console()
     for name, layer in suites.layers().items():
         console.print(f"{name:<10} {layer.network}/{layer.name}", highlight=False)
     for suite in suites.suites().values():
