@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from benchmarks.figures import Figure, best_dense
+from benchmarks.figures import Figure
 
 BEGIN: Final = "<!-- measured: begin (python -m benchmarks summary) -->"
 END: Final = "<!-- measured: end -->"
@@ -110,7 +110,7 @@ def _details(figures: Sequence[Figure]) -> list[str]:
             for cell in cells
         ]
         headings = ["layer", "suite", *(pattern or "value" for pattern in patterns)]
-        found.append(f"{row.title[0].upper()}{row.title[1:]}:\n\n{_markdown(headings, body)}")
+        found.append(f"**{row.title}**\n\n{_markdown(headings, body)}")
     return found
 
 
@@ -124,26 +124,30 @@ def _times(document: Mapping[str, Any]) -> list[str]:
 
 
 def _suite_times(suite: str, cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    columns = list(dict.fromkeys(_column(e) for _, cell in cells for e in cell["entries"]
-                                 if e["kind"] != "dense"))  # fmt: skip
-    body = []
-    for _, cell in cells:
-        times = {_column(e): f"{e['median_s'] * 1e3:.3f}" for e in cell["entries"]}
-        dense = best_dense(cell)
-        peer = "-" if dense is None else f"{dense['median_s'] * 1e3:.3f} ({dense['name']})"
-        roof = f"{cell['roofs_flop_per_s']['aligned'] / 1e9:.0f}"
-        body.append([cell["layer"], cell["shape"], roof, peer]
-                    + [times.get(column, "-") for column in columns])  # fmt: skip
+    """Contestants down, layers across; dense ones first, then pattern by pattern."""
+    entries = [{_key(entry): entry for entry in cell["entries"]} for _, cell in cells]
+    patterns = list(dict.fromkeys(pattern for each in entries for pattern, _ in each))
+    keys = sorted(dict.fromkeys(key for each in entries for key in each),
+                  key=lambda key: patterns.index(key[0]))  # fmt: skip
+    body = [["shape", "", *(cell["shape"] for _, cell in cells)]]
+    for roof in ("aligned", "unaligned", "registers"):
+        rates = (cell["roofs_flop_per_s"][roof] / 1e9 for _, cell in cells)
+        body.append([f"roof, {roof}, GFLOP/s", "", *(f"{rate:.0f}" for rate in rates)])
+    for pattern, who in keys:
+        found = (each.get((pattern, who)) for each in entries)
+        times = ("-" if e is None else f"{e['median_s'] * 1e3:.3f}" for e in found)
+        body.append([who, pattern, *times])
     first = cells[0][1]
-    headings = ["layer", "shape", "roof, GFLOP/s", "best dense peer", *columns]
-    return f"{suite} (batch {first['batch']}, {first['isa']}), ms:\n\n{_markdown(headings, body)}"
+    headings = ["who", "weights", *(cell["layer"] for _, cell in cells)]
+    return (
+        f"**{suite}** (batch {first['batch']}, {first['isa']}), medians in ms"
+        f"\n\n{_markdown(headings, body)}"
+    )
 
 
-def _column(entry: Mapping[str, Any]) -> str:
-    words = str(entry["name"])
-    if entry["pattern"]:
-        words += f" {entry['pattern']}"
-    return words + (f", {entry['threads']} threads" if entry["threads"] > 1 else "")
+def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
+    threads = f", {entry['threads']} threads" if entry["threads"] > 1 else ""
+    return str(entry["pattern"]), f"{entry['name']}{threads}"
 
 
 def _left_out(document: Mapping[str, Any]) -> str:
