@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,7 @@ contest = importlib.import_module("benchmarks.contest")
 document = importlib.import_module("benchmarks.document")
 figures = importlib.import_module("benchmarks.figures")
 page = importlib.import_module("benchmarks.page")
+session = importlib.import_module("benchmarks.session")
 requirements = importlib.import_module("benchmarks.requirements")
 suites = importlib.import_module("benchmarks.suites")
 
@@ -259,6 +262,36 @@ def test_who_computes_something_else_is_left_out() -> None:
         judge.check(wrong)
     with pytest.raises(contest.WrongResultError, match="shape"):
         judge.check(replace(right, result=lambda: right.result()[:, 1:]))
+
+
+def test_a_process_that_dies_takes_only_its_cell_along(monkeypatch: Any) -> None:
+    false = shutil.which("false")
+    assert false is not None
+    monkeypatch.setattr(sys, "executable", false)
+    found = {}
+    session.run(
+        suites.cells(["quick"]), lambda cell, what: found.update({cell.name: what}),
+        seconds=0.0, seed=0,
+    )  # fmt: skip
+    died = {"failed": "the process that measured it has died"}
+    assert found == {"quick/conv3": died, "quick/r64": died}
+
+
+def test_what_a_host_lacks_is_said(monkeypatch: Any) -> None:
+    foreign = replace(suites.suites()["quick"], isa="none of these")
+    assert "has no none of these" in session.can_run(foreign)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert session.cpus(1) == {0}
+    assert "2 physical cores" in session.can_run(suites.suites()["threads"])
+    assert session.can_run(suites.suites()["quick"]) == ""
+
+
+def test_children_get_their_threads_and_set(monkeypatch: Any) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    two = session.environment(suites.suites()["threads"])
+    assert (two["OMP_NUM_THREADS"], two["MKL_NUM_THREADS"]) == ("2", "2")
+    assert two["OPENBLAS_NUM_THREADS"] == "1"
+    assert session.environment(suites.suites()["isa-avx2"])["ARCHSIM_ISA"] == "avx2"
 
 
 def test_the_extra_names_the_peers() -> None:
