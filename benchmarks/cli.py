@@ -17,6 +17,8 @@ from benchmarks import document, figures, overhead, page, session, suites
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENT: Final = _ROOT / "build" / "benchmarks.json"
+#: the cell that is none: what Python adds to a call
+CALL: Final = "call"
 PAGE: Final = _ROOT / "docs" / "benchmarks.md"
 
 _to = click.option(
@@ -54,12 +56,13 @@ def run_command(
     seed: int,
     without: tuple[str, ...],
 ) -> None:
-    """Measure CELLS: suites (direct) or single layers of one (direct/conv3); default: the rows'.
+    """Measure CELLS: suites (direct), layers of one (direct/conv3), or call; default: the rows'.
 
     The document is saved after each; an interrupted run goes on with --resume.
     """
     try:
-        chosen = suites.cells(cells)
+        named = [name for name in cells if name != CALL]
+        chosen = suites.cells(named) if named or not cells else []
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     whole = document.load(path) if resume and path.exists() else document.new(seed)
@@ -76,6 +79,9 @@ def run_command(
 
         def done(cell: suites.Cell, found: dict[str, Any]) -> None:
             whole["cells"][cell.name] = found
+            for entry in found.get("entries", ()):  # of peers in environments of their own
+                if "version" in entry:
+                    whole["versions"][entry["name"]] = entry["version"]
             document.save(whole, path)
             following = left.index(cell) + 1
             bar.update(
@@ -89,7 +95,7 @@ def run_command(
         except KeyboardInterrupt:
             console.print(f"interrupted; {path} has what was measured, --resume goes on")
             sys.exit(130)
-    if not cells or "call" in cells:
+    if not cells or CALL in cells:
         whole["call"] = overhead.measure()
     document.save(whole, path)
     console.print(f"{path}: {len(left)} cells in {time.perf_counter() - begin:.0f} s")
@@ -146,12 +152,14 @@ def _table(name: str, found: dict[str, Any]) -> Table:
 @click.option("--page", "to", type=click.Path(path_type=Path), default=PAGE, show_default=True,
               help="Where the tables are written, between their markers.")  # fmt: skip
 @click.option("--write/--no-write", default=True, help="Write the page, or print only.")
-def summary_command(path: Path, to: Path, write: bool) -> None:
+@click.option("--schedule", default="", metavar="NAME",
+              help="Rows of a schedule (lanes) in place of the one that a method chooses; printed.")  # fmt: skip
+def summary_command(path: Path, to: Path, write: bool, schedule: str) -> None:
     """Compute the rows from the document, print them, and write them into the page."""
     whole = document.load(path)
-    rows = figures.rows(whole)
+    rows = figures.rows(whole, schedule)
     _console().print(page.rows_table(rows))
-    if write:
+    if write and not schedule:
         page.write(to, whole, rows)
 
 

@@ -78,7 +78,7 @@ class DeepSparse:
 
         yield Contestant(
             name="deepsparse", kind="sparse", call=call, result=result, pattern=pattern,
-            threads=threads,
+            threads=threads, notes={"version": self.version},
         )  # fmt: skip
 
     def forget(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,8 +24,7 @@ def new(seed: int) -> dict[str, Any]:
         "schema": SCHEMA,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(),
         "versions": versions(),
         "seed": seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from math import exp, log, nan
@@ -117,10 +117,15 @@ def geomean(values: Sequence[float]) -> float:
     return exp(sum(map(log, values)) / len(values))
 
 
-def rows(document: Mapping[str, Any]) -> list[Figure]:
-    """Return every figure of every row."""
+def rows(document: Mapping[str, Any], schedule: str = "") -> list[Figure]:
+    """Return every figure of every row.
+
+    With a ``schedule``, those rows that are about a method's own choice are about it instead.
+    """
     found = []
     for row in wanted():
+        if schedule and "=" not in row.of:
+            row = replace(row, of=f"{row.of}={schedule}")
         values = KINDS[row.figure](row, document)
         shares = {} if row.figure in ("call", "crossover") else _shares(row, document, "aligned")
         for line in row.lines:

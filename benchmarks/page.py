@@ -88,7 +88,7 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _host(document: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     return (
-        f"{document['date']}; {document['machine']}, {document['cpus']} CPUs in use; "
+        f"{document['date']}; {document['machine']}; "
         f"{document['system']}; Python {document['python']}; {versions}; seed {document['seed']}."
     )
 

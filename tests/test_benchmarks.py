@@ -171,6 +171,10 @@ def test_figures(stored: dict[str, Any]) -> None:
     }
     assert of(found, "Python's share of a prepared call, microseconds").value == pytest.approx(2.0)
     assert of(found, "1x1 over the best dense").value is None
+    of_row = figures.rows(stored, "row")
+    assert of(of_row, "direct sparse over the best dense", "0.9").value == pytest.approx(
+        math.sqrt(6 / 1.5 * 6 / 0.3)
+    )
 
 
 def test_crossover(stored: dict[str, Any]) -> None:
