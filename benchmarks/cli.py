@@ -153,7 +153,7 @@ def _table(name: str, found: dict[str, Any]) -> Table:
               help="Where the tables are written, between their markers.")  # fmt: skip
 @click.option("--write/--no-write", default=True, help="Write the page, or print only.")
 @click.option("--schedule", default="", metavar="NAME",
-              help="Rows of this schedule, such as lanes, instead of a method's choice.")  # fmt: skip
+              help="Rows of this schedule (lanes), not of a method's choice.")  # fmt: skip
 def summary_command(path: Path, to: Path, write: bool, schedule: str) -> None:
     """Compute the rows from the document, print them, and write them into the page."""
     whole = document.load(path)
