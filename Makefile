@@ -56,7 +56,7 @@ BENCH_VENV  ?= .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 BENCH       := $(BENCH_VENV)/bin/python -m benchmarks
 
-$(BENCH_READY): $(READY) pyproject.toml
+$(BENCH_READY): pyproject.toml | $(READY)
 	@echo "== setting up $(BENCH_VENV): torch, onnxruntime, OpenVINO, MKL"
 	@$(PYTHON) -m venv $(BENCH_VENV)
 	@site() { $$1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
@@ -81,7 +81,7 @@ $(DEEPSPARSE_READY): benchmarks/requirements-deepsparse.txt
 	  || { rm -rf .venv-deepsparse; echo "== DeepSparse is left out: it could not be installed"; }; \
 	fi
 
-bench-setup: $(BENCH_READY) $(DEEPSPARSE_READY)
+bench-setup: $(READY) $(BENCH_READY) $(DEEPSPARSE_READY)
 
 bench: bench-setup
 	@echo "== measuring: some 10 to 15 minutes; Ctrl-C loses nothing (then: make bench BENCH_ARGS=--resume)"
