@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape, isa_table
+from archsim.kernels import ConvShape, LoweredSparse, isa_table
 
 
 def test_every_edge(kit: Any, edge_shape: ConvShape, isa: str) -> None:
@@ -56,8 +56,14 @@ def test_panels_in_turn(kit: Any, vectors: int) -> None:
     case = kit.case(ConvShape(8, 12, 12, 30, 3, 3, pad=(1, 1)), batch=6)
     alone = kit.pack("lowered", case, pixel_vectors=vectors).run(case.x)
     layer = kit.pack("lowered", case, pixel_vectors=vectors, threads=3, threads_per_image=3)
+    taking = LoweredSparse(
+        case.weights, case.shape, threads=3, part_ptr=[0, 1, 9, 20, 30],
+        blocking=kit.blocking("lowered", case.shape, None, pixel_vectors=vectors,
+                              threads_per_image=3, partition="dynamic"),
+    )  # fmt: skip
     for _ in range(5):
         np.testing.assert_array_equal(layer.run(case.x), alone)
+        np.testing.assert_array_equal(taking.run(case.x), alone)
 
 
 @pytest.mark.parametrize(("threads", "per_image"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)])
