@@ -1,6 +1,7 @@
 # Two commands do everything from a bare clone:
 #   make study   set up, then study AlexNet on the paper's machines and on this one
 #   make test    set up, then lint, type-check and test
+#   make bench   set up with the libraries that are peers, measure, write docs/benchmarks.md
 # They need python3 (3.11 or newer) with venv, and a C compiler; cmake and ninja come from PyPI.
 
 PYTHON ?= python3
@@ -11,7 +12,8 @@ READY  := $(VENV)/.ready
 # tools call one another (cython-lint runs pycodestyle)
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test setup lint types check-dist sanitize sanitize-threads check-cross bench clean
+.PHONY: study test setup lint types check-dist sanitize sanitize-threads check-cross \
+	bench bench-quick bench-setup clean
 
 # what the built extension depends on
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard kernels/*.pyx kernels/*.pxd kernels/binding/* kernels/csrc/*)
@@ -76,6 +78,50 @@ check-cross: $(READY)
 	@echo "== other CPUs"
 	$(BIN)/python tests/native/cross.py build/cross
 
+# The peers live in an environment of their own, which sees archsim and its tools in $(VENV). Torch's
+# usual wheels bring gigabytes for graphics cards; PIP_EXTRA_INDEX_URL may name an index with wheels
+# for CPUs.
+BENCH_VENV  ?= .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
+BENCH       := $(BENCH_VENV)/bin/python -m benchmarks
+
+$(BENCH_READY): pyproject.toml | $(READY)
+	@echo "== setting up $(BENCH_VENV): torch, onnxruntime, OpenVINO, MKL"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@site() { $$1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+	  echo "import site; site.addsitedir('$$(site $(abspath $(VENV)))')" > "$$(site $(BENCH_VENV))/archsim-env.pth"
+	@$(BENCH_VENV)/bin/python -m benchmarks.requirements > $(BENCH_VENV)/requirements.txt
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(BENCH_VENV)/requirements.txt
+	@touch $(BENCH_READY)
+
+# DeepSparse needs Python 3.8 to 3.11 and an old NumPy. Without such a Python the benchmarks say that
+# it is left out.
+DEEPSPARSE_PYTHON ?= $(firstword $(shell for p in python3.11 python3.10 python3.9 $(PYTHON); do \
+	$$p -c 'import sys; sys.exit(not (3, 8) <= sys.version_info < (3, 12))' 2>/dev/null && echo $$p; done))
+DEEPSPARSE_READY  := .venv-deepsparse/.ready
+
+$(DEEPSPARSE_READY): benchmarks/requirements-deepsparse.txt
+	@if [ -z "$(DEEPSPARSE_PYTHON)" ]; then \
+	  echo "== DeepSparse is left out: it needs Python 3.8 to 3.11 (name one: make DEEPSPARSE_PYTHON=...)"; \
+	else \
+	  echo "== setting up .venv-deepsparse with $(DEEPSPARSE_PYTHON)"; \
+	  { $(DEEPSPARSE_PYTHON) -m venv .venv-deepsparse && .venv-deepsparse/bin/python -m pip install --quiet \
+	    --disable-pip-version-check -r benchmarks/requirements-deepsparse.txt && touch $(DEEPSPARSE_READY); } \
+	  || { rm -rf .venv-deepsparse; echo "== DeepSparse is left out: it could not be installed"; }; \
+	fi
+
+bench-setup: $(READY) $(BENCH_READY) $(DEEPSPARSE_READY)
+
+bench: bench-setup
+	@echo "== measuring: some 10 to 15 minutes; Ctrl-C loses nothing (then: make bench BENCH_ARGS=--resume)"
+	$(BENCH) run $(BENCH_ARGS)
+	$(BENCH) summary
+
+bench-quick: bench-setup
+	@echo "== measuring two layers"
+	$(BENCH) run quick --seconds 3 --json build/benchmarks-quick.json $(BENCH_ARGS)
+	$(BENCH) show --json build/benchmarks-quick.json
+
 # source distribution -> wheel -> empty environment -> tests against the installed wheel
 check-dist: $(READY)
 	@echo "== distribution"
@@ -87,4 +133,4 @@ check-dist: $(READY)
 	build/empty/bin/python -m pytest -q tests
 
 clean:
-	rm -rf $(VENV) build study
+	rm -rf $(VENV) $(BENCH_VENV) .venv-deepsparse build study

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from archsim.kernels import _native
 from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
 from archsim.kernels.isa import find_isa
-from archsim.kernels.pack import pack_lowered
+from archsim.kernels.pack import offset_limit, pack_lowered
 from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
+
+AHEAD: Final = 4  # entries that the kernels read behind the last list: AS_LOWERED_AHEAD
 
 
 class LoweredSparse(PackedSparseLayer):
     """Sparse convolution as a sparse matrix (K x C R S) times the lowered image (C R S x P Q).
 
-    Each image is lowered first, also where the kernel is 1x1 (then it is a copy with aligned rows).
-    Loops: block of pixels -> output channel -> nonzero, all loads aligned.
+    Panel by panel: a block of output pixels is lowered, also where the kernel is 1x1 (then it is a
+    copy with aligned rows), and multiplied while it is near. A thread that has an image for itself
+    takes one group after the other; threads that share an image lower all groups together, and meet
+    once a block. Loops: group -> block of pixels -> output channel -> nonzero, all loads aligned.
 
     Parameters
     ----------
@@ -24,8 +28,8 @@ class LoweredSparse(PackedSparseLayer):
     shape : ConvShape
     blocking : mapping
         lanes : floats in a vector; must be those of *isa*
-        pixel_vectors : register block, vectors of neighbouring output pixels; less at the end
-        pitch : floats from one lowered row to the next, a multiple of 16, at least P * Q
+        pixel_vectors : block, vectors of neighbouring output pixels, all of them in registers;
+            less at the end
         threads_per_image : threads that share an image
         partition : as in `DirectSparseRow`
     part_ptr : sequence of int
@@ -39,28 +43,26 @@ class LoweredSparse(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
-    _LEAST: ClassVar = {"lanes": 1, "pixel_vectors": 1, "pitch": 1, "threads_per_image": 1}
+    _LEAST: ClassVar = {"lanes": 1, "pixel_vectors": 1, "threads_per_image": 1}
     _WORDS: ClassVar = {"partition": PARTITIONS}
 
     def _check_blocking(self) -> None:
         number, info = self._number, find_isa(self.isa)
         check_lanes(number["lanes"], info)
         check_accumulators(number["pixel_vectors"], "blocking['pixel_vectors']", info)
-        pixels = self.shape.out_h * self.shape.out_w
-        if number["pitch"] % 16 or number["pitch"] < pixels:
-            raise ValueError(
-                f"blocking['pitch']: must be a multiple of 16 and at least P * Q ({pixels}); "
-                f"got {number['pitch']}"
-            )
+        (pad_h, pad_w), shape = self.shape.pad, self.shape
+        offset_limit((shape.height + 2 * pad_h) * (shape.width + 2 * pad_w))  # places in a picture
 
     def _units(self) -> int:
         return self.shape.out_channels
 
     def _pack(self, weights: FloatArray) -> _native.Lowered:
-        packed = pack_lowered(weights, self.shape, pitch=self._number["pitch"])
-        rows = self.shape.channels * self.shape.kernel_h * self.shape.kernel_w
+        shape, number = self.shape, self._number
+        pitch = number["pixel_vectors"] * number["lanes"]
+        packed = pack_lowered(weights, shape, pitch=pitch, ahead=AHEAD)
+        shared = number["threads_per_image"] > 1
+        channels = 2 * shape.channels if shared else shape.group_channels  # two sets, or one panel
+        size = channels * shape.kernel_h * shape.kernel_w * pitch
         return _native.Lowered(
-            *self._parts(packed),
-            {**self._number, "lowered_size": rows * self._number["pitch"]},
-            self.relu,
+            *self._parts(packed, ahead=AHEAD), {**number, "lowered_size": size}, self.relu
         )

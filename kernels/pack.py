@@ -82,19 +82,21 @@ def pack_direct_row(
     )
 
 
-def pack_lowered(weights: Weights, shape: ConvShape, *, pitch: int) -> PackedStreams:
+def pack_lowered(
+    weights: Weights, shape: ConvShape, *, pitch: int, ahead: int = 0
+) -> PackedStreams:
     """Order the nonzeros as rows of a sparse matrix, one list for each output channel.
 
     The offset of weight (c, r, s) is its row of the group's part of the lowered matrix, times
-    *pitch*.
+    *pitch*. *ahead* entries of nothing follow the last list.
     """
     rows = weights.reshape(shape.out_channels, -1)
     last = offset_limit((rows.shape[1] - 1) * pitch)
     k, row = np.nonzero(rows)
     return PackedStreams(
         ptr=list_ptr(k, shape.out_channels),
-        off=(row * pitch).astype(np.int32),
-        val=rows[k, row],
+        off=np.concatenate([row * pitch, np.zeros(ahead, np.int64)]).astype(np.int32),
+        val=np.concatenate([rows[k, row], np.zeros(ahead, np.float32)]),
         last_offset=last,
     )
 

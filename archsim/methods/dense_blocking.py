@@ -16,7 +16,7 @@ _IN_FLIGHT: Final = 8
 
 
 # Share of L1 for the weights of a block, and products between two visits of the sums. Best calls
-# on a Xeon of the Emerald Rapids generation (48 KiB of L1), layers of benchmarks/dense.py: with 3/8
+# on a Xeon of the Emerald Rapids generation (48 KiB of L1), suite `dense` of benchmarks/: with 3/8
 # and 256 they took 1 to 3 % less than with 1/2 and no least number (VGG 128@112, AlexNet conv1).
 _WEIGHTS_IN_L1: Final = 3 / 8
 _LEAST_PRODUCTS: Final = 256

@@ -206,7 +206,7 @@ def _past_caches(layer: Layer, geometry: Geometry, target: Target) -> bool:
     """Whether an output is written that would not stay in the second level.
 
     A plain store first fetches the line that it is about to overwrite: on a Sapphire Rapids core
-    64 -> 256 channels at 56x56 and sparsity 0.9 take 1.6 times as long (benchmarks/direct.py).
+    64 -> 256 channels at 56x56 and sparsity 0.9 take 1.6 times as long (benchmarks/).
     """
     aligned = layer.H * layer.W % geometry.lanes == 0
     return geometry.mode == "pointwise" and aligned and layer.output_bytes > target.l2_bytes

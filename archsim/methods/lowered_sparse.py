@@ -1,30 +1,37 @@
 """Lowered sparse convolution: im2col, then CSR weights times the lowered matrix.
 
 The way of general sparse libraries, against which direct sparse convolution is set (Park et al.,
-ICLR 2017, section 2.1).  Rows of the lowered matrix are padded to whole cache lines, so every
-load is aligned; the price is R x S copies of the input.
+ICLR 2017, section 2.1), done well: a block of output pixels is lowered into a panel and multiplied
+while the panel is near, so that the R x S copies of the input never reach memory.  Rows of a panel
+are whole vectors, so every load is aligned.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import Partition, cut, share
-from archsim.methods.streams import batch_distance, im2col_phase, stream
+from archsim.methods.sharing import Partition, cut, even_parts, part_counts, share
+from archsim.methods.streams import batch_distance, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Target, Work
+from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
 
 NAME: Final = "lowered_sparse"
-SCHEDULES: Final = ("auto", "pixel-blocks")
+SCHEDULES: Final = ("auto", "panels")
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
-_PITCH_ROUND: Final = 16  # a row of the lowered matrix starts on a 64-byte line
 _MIN_VECTORS: Final = 4  # fewer accumulators would leave multiply-add latency exposed
+# A row of a panel in one block: set-up of the loop over its vectors; a vector: mask to its
+# register, pointers and the end; a mask, made once a tap and vector (objdump of fill_rows in
+# kernels/csrc/f32_lowered.c, avx512, gcc 12).
+_ROW_OPS: Final = 8.0
+_VECTOR_OPS: Final = 4.0
+_MASK_OPS: Final = 14.0
 
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
@@ -36,18 +43,55 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
     return None
 
 
-def _pixel_vectors(layer: Layer, target: Target) -> int:
-    """Vectors of output pixels held in registers.
+def _pixel_vectors(layer: Layer, target: Target, channels: int) -> int:
+    """Vectors of output pixels in a panel; all of them are held in registers.
 
-    As many as the registers allow, unless the lowered rows of such a block would not fit into
-    half of a thread's share of L2, from where they are read once per output channel.
+    As many as the registers allow, unless the panels of ``channels`` channels would take more than
+    a quarter of a thread's share of L2: they are read once per output channel, while weights and
+    pictures stream through the same cache.
     """
     vectors = ceil(layer.P * layer.Q / target.lanes)
-    rows = (layer.C // layer.groups) * layer.R * layer.S
-    room = target.l2_bytes // target.l2_sharers // 2
+    rows = channels * layer.R * layer.S
+    room = target.l2_bytes // target.l2_sharers // 4
     fitting = room // (rows * target.lanes * FLOAT_BYTES)
     most = max(_MIN_VECTORS, min(target.registers - 2, fitting))
     return ceil(vectors / ceil(vectors / most))
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """How threads go through an image: block of pixels by block of pixels."""
+
+    layer: Layer
+    lanes: int
+    batch: int
+    threads: int
+    sharers: int
+    channels: int  # that are lowered together: all, or those of a group
+    pixel_vectors: int
+    nonzeros: float
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of output pixels."""
+        return ceil(self.layer.P * self.layer.Q / self.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Of output pixels."""
+        return ceil(self.vectors / self.pixel_vectors)
+
+    @property
+    def panel_bytes(self) -> float:
+        """What a block is lowered to."""
+        rows = self.channels * self.layer.R * self.layer.S
+        return FLOAT_BYTES * float(rows * self.pixel_vectors * self.lanes)
+
+    @property
+    def weights_bytes(self) -> float:
+        """Weights that a thread goes through in a block; one alone has those of a group."""
+        passes = self.sharers if self.sharers > 1 else self.layer.groups
+        return _NONZERO_BYTES * self.nonzeros / passes
 
 
 def plan(
@@ -60,46 +104,29 @@ def plan(
     target: Target,
     partition: Partition,
 ) -> Plan:
-    """Plan im2col and CSR; see :func:`archsim.api.make_plan` for the arguments."""
+    """Plan panels and CSR; see :func:`archsim.api.make_plan` for the arguments."""
     del schedule  # there is one
     sharers = min(threads, max(1, threads // batch))
-    pixel_vectors = _pixel_vectors(layer, target)
-    pitch = ceil(layer.P * layer.Q / _PITCH_ROUND) * _PITCH_ROUND
+    # threads that share an image lower all groups together; one alone goes group by group
+    channels = layer.C if sharers > 1 else layer.C // layer.groups
     per_channel, kind_of_channel = _channels(layer, sparsity)
     nonzeros = float(per_channel[kind_of_channel].sum())
     parts = cut(partition, per_channel, kind_of_channel, sharers)
-    lowered = FLOAT_BYTES * float(layer.C * layer.R * layer.S * pitch)
-    weights_bytes = _NONZERO_BYTES * nonzeros / sharers  # of the thread
-    part_bytes = _NONZERO_BYTES * nonzeros / parts.parts
-    pictures = (layer.input_bytes + layer.output_bytes) / sharers
-    image = lowered + weights_bytes + pictures  # touched until the next image
-    far = batch_distance(layer, batch, threads, sharers)
-    vectors = ceil(layer.P * layer.Q / target.lanes)
-    blocks = ceil(vectors / pixel_vectors)
-    kinds = len(per_channel)
-    rows = (layer.C // layer.groups) * layer.R * layer.S
-    # inside a block of pixels all groups are walked through
-    block_bytes = FLOAT_BYTES * float(layer.groups * rows * pixel_vectors * target.lanes)
-    touched = per_channel * vectors * target.lanes * FLOAT_BYTES
-    first = np.minimum(touched, lowered * parts.parts / layer.K)  # every part meets all of it
-    weights = _NONZERO_BYTES * per_channel
-    written = FLOAT_BYTES * float(layer.P * layer.Q)
+    walk = _Walk(
+        layer, target.lanes, batch, threads, sharers, channels,
+        _pixel_vectors(layer, target, channels), nonzeros,
+    )  # fmt: skip
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
-        work=_work(per_channel, vectors, blocks),
-        streams=(
-            stream("weights", "read", weights, image, kinds=kinds, shared="part"),
-            stream("weights", "read", weights * (blocks - 1), part_bytes + block_bytes,
-                   kinds=kinds, shared="part"),
-            stream("lowered input", "read", first, lowered, kinds=kinds, shared="image"),
-            stream("lowered input", "read", touched - first, block_bytes, kinds=kinds,
-                   shared="image"),
-            stream("output", "write", written, far, kinds=kinds),
-        ),
+        work=_work(per_channel, walk.vectors, walk.blocks),
+        streams=_product_streams(walk, per_channel),
         waits_for="input",
-        barriers=2 * ceil(batch * sharers / threads) if sharers > 1 else 0,
-    )  # fmt: skip
+        # once a block, and where their number is odd once more
+        barriers=(walk.blocks + walk.blocks % 2) * ceil(batch * sharers / threads)
+        if sharers > 1
+        else 0,
+    )
     return Plan(
         method=NAME,
         schedule=SCHEDULES[1],
@@ -111,20 +138,72 @@ def plan(
         target=target,
         blocking={
             "lanes": target.lanes,
-            "pixel_vectors": pixel_vectors,
-            "pitch": pitch,
+            "pixel_vectors": walk.pixel_vectors,
             "threads_per_image": sharers,
             "partition": partition,
         },
         part_ptr=parts.part_ptr,
-        phases=(
-            im2col_phase(
-                layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,
-                buffer_distance=image / sharers,
-            ),
-            products,
-        ),
+        phases=(_panels(walk), products),
         nonzeros=nonzeros,
+    )
+
+
+def _product_streams(walk: _Walk, per_channel: Counts) -> tuple[Stream, ...]:
+    """Bytes of one output channel over all pixels, by its nonzeros."""
+    layer, kinds = walk.layer, len(per_channel)
+    weights = _NONZERO_BYTES * per_channel
+    # of the thread, until the next image
+    image = (
+        walk.panel_bytes
+        + (_NONZERO_BYTES * walk.nonzeros + layer.input_bytes + layer.output_bytes) / walk.sharers
+    )
+    touched = per_channel * walk.vectors * walk.lanes * FLOAT_BYTES
+    return (
+        stream("weights", "read", weights, image, kinds=kinds, shared="part"),
+        stream("weights", "read", weights * (walk.blocks - 1),
+               walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
+        stream("lowered input", "read", touched, walk.panel_bytes, kinds=kinds, shared="image"),
+        stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
+               batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
+    )  # fmt: skip
+
+
+def _panels(walk: _Walk) -> Phase:
+    """Lower the image; a tile is one row (c, r, s) of the lowered matrix, over all blocks.
+
+    The kernel goes block -> tap -> channel.  Neighbouring pixels are copied vector by vector under
+    a mask that padding makes; others (stride, or an output that is narrower than the picture) are
+    collected number by number.
+    """
+    layer, sharers = walk.layer, walk.sharers
+    taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
+    vectors, blocks = float(walk.vectors), float(walk.blocks)
+    channels = walk.channels / sharers  # of one thread
+    neighbours = layer.stride == (1, 1) and layer.Q == layer.W
+    work = Work.of(
+        loads_unaligned=vectors if neighbours else 0.0,
+        scalar_loads=vectors + (0.0 if neighbours else pixels),
+        stores=vectors,
+        scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
+        branches=2.0 * blocks + vectors,
+    )
+    cuts = tuple(taps * each for each in even_parts(layer.C, sharers))
+    parts = part_counts(cuts, np.zeros(layer.C * taps, dtype=np.int64))
+    first = FLOAT_BYTES * float(layer.H * layer.W) / taps
+    again = max(0.0, FLOAT_BYTES * pixels - first)
+    # from one tap to the next: a block of each channel is read and written
+    near = 2.0 * FLOAT_BYTES * channels * walk.pixel_vectors * walk.lanes
+    return Phase(
+        name="input",
+        tiles=share(walk.batch, walk.threads, sharers, parts),
+        work=work,
+        streams=(
+            stream("input", "read", first,
+                   batch_distance(layer, walk.batch, walk.threads, sharers)),
+            stream("input", "read", again, near),
+            stream("lowered input", "write", FLOAT_BYTES * pixels,
+                   walk.panel_bytes / sharers + walk.weights_bytes),
+        ),
     )  # fmt: skip
 
 

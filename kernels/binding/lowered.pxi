@@ -6,11 +6,14 @@ from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 
 
 cdef extern from "archsim_native.h" nogil:
+    enum:
+        AS_LOWERED_AHEAD
+
     ctypedef struct as_lowered:
         as_shape shape
         as_team team
         const as_isa *isa
-        int64_t pixel_vectors, pitch
+        int64_t pixel_vectors
         int relu
         const int64_t *ptr
         const int32_t *off
@@ -40,7 +43,9 @@ cdef class Lowered(SparseLayer):
     ):
         cdef as_lowered *d = &self.layer
         d.shape, d.team, d.isa, d.relu = self.shape, team.team, self.set, relu
-        d.pixel_vectors, d.pitch = blocking["pixel_vectors"], blocking["pitch"]
+        if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LOWERED_AHEAD:
+            raise ValueError("off: too few entries behind the last list")
+        d.pixel_vectors = blocking["pixel_vectors"]
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
         d.bias = &self.bias[0]
         self.lowered = team.buffer_of_each_group(blocking["lowered_size"])

@@ -232,15 +232,18 @@ void as_im2col(const as_shape *shape, const float *image, float *lowered, int64_
 
 /* ---- lowered sparse convolution (run_lowered.c) ----
  *
- * pitch is a multiple of 16: every row is aligned for every set and padded to whole vectors. The
- * nonzeros of output channel k are [ptr[k], ptr[k + 1]); an offset is (row in the group) * pitch.
+ * A panel is what a block of pixel_vectors vectors of output pixels needs of the lowered matrix of
+ * one group; row i stands at i * pitch, pitch = pixel_vectors * lanes. Threads that share an image
+ * make the panels of all groups together, one behind the other, and have two such sets in turn:
+ * `lowered` has room for that. The nonzeros of output channel k are [ptr[k], ptr[k + 1]); an
+ * offset is (row in the group) * pitch. AS_LOWERED_AHEAD more entries of off follow the last list.
  * Unit of part_ptr: an output channel.
  */
 typedef struct {
     as_shape shape;
     as_team team;
     const as_isa *isa;
-    int64_t pixel_vectors, pitch;
+    int64_t pixel_vectors;
     int relu;
     const int64_t *ptr;
     const int32_t *off;

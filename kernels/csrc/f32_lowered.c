@@ -13,11 +13,14 @@ AS_INLINE void run_tile(const as_lowered_tile *t, int vectors)
     const int64_t n = t->n;
     const int32_t *off = t->off;
     const float *val = t->val, *in = t->in;
+    /* read early, as in f32_direct_lanes.c: an address known late costs load slots */
+    int64_t first = off[0], second = off[1], third = off[2], fourth = off[3];
 
     AS_UNROLL for (int i = 0; i < vectors; ++i)
         acc[i] = as_splat(t->start);
     for (int64_t j = 0; j < n; ++j) {
-        const float *at = in + off[j];
+        const float *at = in + first;
+        first = second, second = third, third = fourth, fourth = off[j + AS_LOWERED_AHEAD];
         const as_vec weight = as_splat(val[j]);
         AS_UNROLL for (int i = 0; i < vectors; ++i)
             acc[i] += weight * as_load_aligned(at + i * AS_LANES);
@@ -39,5 +42,43 @@ AS_INLINE void run_tile(const as_lowered_tile *t, int vectors)
 AS_COUNTS(AS_DEFINE)
 
 #define AS_ENTRY(vectors) [vectors] = tile_##vectors,
+typedef uint32_t as_count __attribute__((vector_size(4 * AS_LANES)));
+
+AS_INLINE as_count coordinate(const int32_t *from, int v, int32_t tap)
+{
+    return *(const as_count *)__builtin_assume_aligned(from + v * AS_LANES, 4 * AS_LANES) +
+           (uint32_t)tap; /* what lies before the picture becomes large */
+}
+
+static void fill_rows(const as_lowered_fill *f)
+{
+    assert(1 <= f->vectors && f->vectors <= AS_MAX_ACCUMULATORS);
+    as_chosen inside[AS_MAX_ACCUMULATORS];
+    as_count place[AS_MAX_ACCUMULATORS];
+    const int vectors = f->vectors;
+    for (int v = 0; v < vectors; ++v) {
+        const as_count y = coordinate(f->y, v, f->tap_y), x = coordinate(f->x, v, f->tap_x);
+        inside[v] = as_choose((as_mask)(y < (uint32_t)f->height) & (as_mask)(x < (uint32_t)f->width));
+        place[v] = y * (uint32_t)f->width + x;
+    }
+    const int64_t start = ((int64_t)f->y[0] + f->tap_y) * f->width + f->x[0] + f->tap_x;
+    for (int64_t c = 0; c < f->channels; ++c) {
+        const float *picture = f->in + c * f->in_step;
+        float *to = f->to + c * f->to_step;
+        if (f->neighbours) {
+            /* may point before the picture, where nothing is chosen */
+            const uintptr_t at = (uintptr_t)picture + (uintptr_t)(start * (int64_t)sizeof(float));
+            for (int v = 0; v < vectors; ++v)
+                as_store_aligned(to + v * AS_LANES,
+                                 as_load_chosen(at + (uintptr_t)v * sizeof(as_vec), inside[v]));
+        } else {
+            for (int v = 0; v < vectors; ++v)
+                as_store_aligned(to + v * AS_LANES,
+                                 as_gather_chosen(picture, (as_mask)place[v], inside[v]));
+        }
+    }
+}
+
 extern const as_lowered_kernels AS_EXPORT(as_f32_lowered);
-const as_lowered_kernels AS_EXPORT(as_f32_lowered) = {.tile = {AS_COUNTS(AS_ENTRY)}};
+const as_lowered_kernels AS_EXPORT(as_f32_lowered) = {.tile = {AS_COUNTS(AS_ENTRY)},
+                                                       .fill = fill_rows};

@@ -67,6 +67,33 @@ typedef struct {
     as_row_pixel_fn pixel;
 } as_direct_row_kernels;
 
+/* What one tap of some channels meets at the pixels of a block: a row of the lowered panel each.
+ *
+ *     to[c * to_step + i] = picture c at (y[i] + tap_y, x[i] + tap_x), 0 outside of it,
+ *     i < vectors * lanes, vectors <= accumulators of the set
+ *
+ * Layout    the picture of channel c is in[c * in_step ..], height x width, no gaps. With
+ *           `neighbours` pixel i + 1 stands behind pixel i: y[i] * width + x[i] rises by one.
+ * Padding   INT32_MIN in y is outside for every tap.
+ * Alignment y, x, to and to_step are aligned to the vector. No over-read.
+ * NaN       is copied.
+ */
+typedef struct {
+    const float *in;
+    int64_t in_step, channels;
+    const int32_t *y, *x;
+    int32_t height, width, tap_y, tap_x;
+    int neighbours;
+    int vectors;
+    float *to;
+    int64_t to_step;
+} as_lowered_fill;
+
+typedef void (*as_lowered_fill_fn)(const as_lowered_fill *fill);
+
+/* What the pipelined loop of the lowered tiles reads of `off` behind the last nonzero. */
+enum { AS_LOWERED_AHEAD = 4 };
+
 /* One register block of one row of sparse matrix x lowered matrix: neighbouring pixels.
  *
  *     acc[v] = start + sum over the nonzeros j of val[j] * in[off[j] + v * lanes .. + lanes)
@@ -74,7 +101,8 @@ typedef struct {
  *
  * Alignment in + off[j] must be aligned to the vector for every j; `to` need not be.
  * Edges     last_lanes (1 .. lanes) lanes of the last vector are written.
- * Over-read all vectors of `in` are read in full: rows must be padded to whole vectors.
+ * Over-read all vectors of `in` are read in full: rows must be padded to whole vectors. Of off,
+ *           AS_LOWERED_AHEAD entries behind the list must be readable; they reach nothing.
  * NaN       propagates, through relu too; what the padding holds reaches nothing.
  * n = 0 is allowed. `to` overlaps nothing.
  */
@@ -93,6 +121,7 @@ typedef void (*as_lowered_tile_fn)(const as_lowered_tile *tile);
 
 typedef struct {
     as_lowered_tile_fn tile[AS_TILE_SIDE]; /* [vectors]; NULL: does not fit */
+    as_lowered_fill_fn fill;
 } as_lowered_kernels;
 
 /* Most numbers that a dense register block splats against two vectors: two registers hold the

@@ -1,48 +1,178 @@
-/* Lowered sparse convolution: im2col, then CSR x dense in register blocks of pixels. */
+/* Lowered sparse convolution by panels: a block of pixels is lowered, and at once multiplied. */
+#include <stdint.h>
+
+#include "isa_list.h"
+#include "pool.h"
 #include "team.h"
 
-static void lower(void *layer, const as_turn *turn)
+enum { MOST_PIXELS = AS_MOST_ACCUMULATORS * AS_LANES_avx512 };
+
+/* A block of output pixels: where their first taps lie, padding included. */
+typedef struct {
+    _Alignas(AS_CACHE_LINE) int32_t y[MOST_PIXELS];
+    _Alignas(AS_CACHE_LINE) int32_t x[MOST_PIXELS];
+    int64_t first, count;
+    int vectors;
+} pixel_block;
+
+static void begin_block(const as_lowered *d, int64_t first, pixel_block *block)
 {
-    const as_lowered *d = layer;
     const as_shape *s = &d->shape;
-    int64_t first, last;
-    as_share(turn, s->channels * s->kernel_h * s->kernel_w, &first, &last);
-    as_im2col(s, turn->x + turn->image * s->channels * s->height * s->width,
-              d->lowered[turn->group], d->pitch, first, last);
+    const int64_t lanes = d->isa->lanes, pixels = s->out_height * s->out_width;
+    const int64_t count = as_min(d->pixel_vectors * lanes, pixels - first);
+    const int vectors = (int)as_div_up(count, lanes);
+    int64_t p = first / s->out_width, q = first % s->out_width;
+    for (int64_t i = 0; i < count; ++i) {
+        block->y[i] = (int32_t)(p * s->stride_h - s->pad_h);
+        block->x[i] = (int32_t)(q * s->stride_w - s->pad_w);
+        if (++q == s->out_width)
+            q = 0, ++p;
+    }
+    for (int64_t i = count; i < vectors * lanes; ++i) block->y[i] = INT32_MIN, block->x[i] = 0;
+    block->first = first, block->count = count, block->vectors = vectors;
 }
 
-/* Pixel block -> output channel -> nonzero: what a block needs of the lowered matrix stays near. */
+/* Rows of the channels [first, last), counted from the panel's first channel. */
+static void lower(const as_lowered *d, const pixel_block *block, const float *image, int64_t first,
+                  int64_t last, float *panel)
+{
+    const as_shape *s = &d->shape;
+    const int64_t plane = s->height * s->width, taps = s->kernel_h * s->kernel_w;
+    const int64_t pitch = d->pixel_vectors * d->isa->lanes;
+    as_lowered_fill fill = {
+        .in = image + first * plane,
+        .in_step = plane,
+        .channels = last - first,
+        .y = block->y,
+        .x = block->x,
+        .height = (int32_t)s->height,
+        .width = (int32_t)s->width,
+        .neighbours = s->stride_h == 1 && s->stride_w == 1 && s->out_width == s->width,
+        .vectors = block->vectors,
+        .to_step = taps * pitch,
+    };
+    for (int64_t tap = 0; tap < taps; ++tap) {
+        fill.tap_y = (int32_t)(tap / s->kernel_w * s->dilation_h);
+        fill.tap_x = (int32_t)(tap % s->kernel_w * s->dilation_w);
+        fill.to = panel + (first * taps + tap) * pitch;
+        d->isa->lowered->fill(&fill);
+    }
+}
+
+/* Output channels [first, last) of one group. */
+static void multiply(const as_lowered *d, const pixel_block *block, const float *panel,
+                     int64_t first, int64_t last, float *out)
+{
+    const as_shape *s = &d->shape;
+    const int64_t pixels = s->out_height * s->out_width;
+    const as_lowered_tile_fn run = d->isa->lowered->tile[block->vectors];
+    const int last_lanes = (int)(block->count - (block->vectors - 1) * d->isa->lanes);
+    for (int64_t k = first; k < last; ++k) {
+        const as_lowered_tile tile = {.in = panel,
+                                      .off = d->off + d->ptr[k],
+                                      .val = d->val + d->ptr[k],
+                                      .n = d->ptr[k + 1] - d->ptr[k],
+                                      .start = d->bias[k],
+                                      .relu = d->relu,
+                                      .to = out + k * pixels + block->first,
+                                      .last_lanes = last_lanes};
+        run(&tile);
+    }
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The thread has the image for itself: group by group, so that one panel stays near. */
+static void alone(const as_lowered *d, const as_turn *turn, const float *image, float *out)
+{
+    const as_shape *s = &d->shape;
+    const int64_t channels = s->channels / s->groups, out_channels = s->out_channels / s->groups;
+    const int64_t pixels = s->out_height * s->out_width;
+    float *panel = d->lowered[turn->group];
+    pixel_block block;
+    for (int64_t group = 0; group < s->groups; ++group) {
+        const float *in = image + group * channels * s->height * s->width;
+        for (int64_t first = 0; first < pixels; first += d->pixel_vectors * d->isa->lanes) {
+            const double start = as_now();
+            begin_block(d, first, &block);
+            lower(d, &block, in, 0, channels, panel);
+            *turn->input_seconds += as_now() - start;
+            multiply(d, &block, panel, group * out_channels, (group + 1) * out_channels, out);
+        }
+    }
+}
+
+/* Output channels [first, last) of all groups. */
+static void multiply_part(const as_lowered *d, const pixel_block *block, const float *panels,
+                          int64_t first, int64_t last, float *out)
+{
+    const as_shape *s = &d->shape;
+    const int64_t rows = s->channels / s->groups * s->kernel_h * s->kernel_w;
+    const int64_t group_size = rows * d->pixel_vectors * d->isa->lanes;
+    const int64_t out_channels = s->out_channels / s->groups;
+    for (int64_t group = 0; group < s->groups; ++group)
+        multiply(d, block, panels + group * group_size, larger(first, group * out_channels),
+                 as_min(last, (group + 1) * out_channels), out);
+}
+
+/* Ranks lower their shares of the channels, meet, and multiply their output channels, or the parts
+ * that they take. Meanwhile the next block's panels go into the other set: whoever is ahead
+ * overwrites nothing that a colleague reads, for all have left the block before last when they meet
+ * in the last one. So with the two counters: while one counts, nobody looks at the other. */
+static void together(const as_lowered *d, const as_turn *turn, const float *image, float *out)
+{
+    const as_shape *s = &d->shape;
+    const as_team *team = turn->team;
+    const int64_t pitch = d->pixel_vectors * d->isa->lanes;
+    const int64_t size = s->channels * s->kernel_h * s->kernel_w * pitch;
+    const int64_t pixels = s->out_height * s->out_width;
+    int64_t first_channel, last_channel;
+    as_share(turn, s->channels, &first_channel, &last_channel);
+    pixel_block block;
+    int set = 0;
+    for (int64_t first = 0; first < pixels; first += pitch, set ^= 1) {
+        float *panels = d->lowered[turn->group] + set * size;
+        const double start = as_now();
+        begin_block(d, first, &block);
+        lower(d, &block, image, first_channel, last_channel, panels);
+        const double lowered = as_now();
+        as_barrier_wait(turn->barrier);
+        *turn->input_seconds += lowered - start;
+        *turn->waiting_seconds += as_now() - lowered;
+        if (!team->dynamic) {
+            multiply_part(d, &block, panels, turn->first_unit, turn->last_unit, out);
+            continue;
+        }
+        if (turn->rank == 0)
+            as_deal_anew(&turn->next[set ^ 1]);
+        int part;
+        while ((part = as_take(&turn->next[set])) < team->parts)
+            multiply_part(d, &block, panels, team->part_ptr[part], team->part_ptr[part + 1], out);
+    }
+    if (set == 1) { /* the next image begins with the set that a colleague may still read */
+        const double start = as_now();
+        as_barrier_wait(turn->barrier);
+        *turn->waiting_seconds += as_now() - start;
+        if (turn->rank == 0)
+            as_deal_anew(&turn->next[0]);
+    }
+}
+
 static void products(void *layer, const as_turn *turn)
 {
     const as_lowered *d = layer;
     const as_shape *s = &d->shape;
-    const int64_t lanes = d->isa->lanes, pixels = s->out_height * s->out_width;
-    const int64_t out_in_group = s->out_channels / s->groups;
-    const int64_t group_size = s->channels / s->groups * s->kernel_h * s->kernel_w * d->pitch;
-    float *out = turn->out + turn->image * s->out_channels * pixels;
-
-    for (int64_t first = 0; first < pixels; first += d->pixel_vectors * lanes) {
-        const int64_t count = as_min(d->pixel_vectors * lanes, pixels - first);
-        const int64_t vectors = as_div_up(count, lanes);
-        const as_lowered_tile_fn run = d->isa->lowered->tile[vectors];
-        for (int64_t k = turn->first_unit; k < turn->last_unit; ++k) {
-            const as_lowered_tile tile = {.in = d->lowered[turn->group] +
-                                                k / out_in_group * group_size + first,
-                                          .off = d->off + d->ptr[k],
-                                          .val = d->val + d->ptr[k],
-                                          .n = d->ptr[k + 1] - d->ptr[k],
-                                          .start = d->bias[k],
-                                          .relu = d->relu,
-                                          .to = out + k * pixels + first,
-                                          .last_lanes = (int)(count - (vectors - 1) * lanes)};
-            run(&tile);
-        }
-    }
+    const float *image = turn->x + turn->image * s->channels * s->height * s->width;
+    float *out = turn->out + turn->image * s->out_channels * s->out_height * s->out_width;
+    (turn->ranks == 1 ? alone : together)(d, turn, image, out);
 }
 
 int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,
                    as_seconds *seconds)
 {
-    const as_method method = {.input = lower, .products = products};
+    const as_method method = {.products = products, .takes_parts = 1};
     return as_team_run(&layer->team, &method, layer, x, out, images, seconds);
 }

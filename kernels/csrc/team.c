@@ -9,9 +9,9 @@ typedef struct {
     _Alignas(AS_CACHE_LINE) as_seconds of_last_run;
 } as_clock;
 
-/* The next part that nobody has taken. */
+/* The next part that nobody has taken; a method that deals them out itself has two in turn. */
 typedef struct {
-    _Alignas(AS_CACHE_LINE) atomic_int next;
+    _Alignas(AS_CACHE_LINE) atomic_int next[2];
 } as_counter;
 
 struct as_team_state {
@@ -93,9 +93,8 @@ static void set_part(const as_team *team, as_turn *turn, int part)
 static void take_parts(const as_run *run, as_turn *turn, double *seconds)
 {
     const as_team *team = run->team;
-    atomic_int *next = &team->state->counters[turn->group].next;
     int part;
-    while ((part = atomic_fetch_add_explicit(next, 1, memory_order_relaxed)) < team->parts) {
+    while ((part = as_take(&turn->next[0])) < team->parts) {
         set_part(team, turn, part);
         timed(run->method->products, run->layer, turn, seconds);
     }
@@ -118,40 +117,42 @@ static void run_thread(void *arg, int thread)
                     .group = thread / team->per_image,
                     .rank = thread % team->per_image,
                     .ranks = team->per_image};
+    const int dealt = team->dynamic && !method->takes_parts;
     if (!team->dynamic)
         set_part(team, &turn, turn.rank);
     as_barrier *barrier = &team->state->barriers[turn.group];
     /* the input buffer is, or the counter */
-    const int shared = turn.ranks > 1 && (method->input != NULL || team->dynamic);
+    const int shared = turn.ranks > 1 && (method->input != NULL || dealt);
     as_seconds seconds = {0.0, 0.0, 0.0};
-    double in_products[2] = {0.0, 0.0};
-    turn.input_seconds = &in_products[0];
-    turn.output_seconds = &in_products[1];
+    double input = 0.0, output = 0.0, waiting = 0.0; /* inside products */
+    turn.input_seconds = &input, turn.output_seconds = &output, turn.waiting_seconds = &waiting;
+    turn.barrier = barrier;
+    turn.team = team, turn.next = team->state->counters[turn.group].next;
 
     for (turn.image = turn.group; turn.image < run->turns; turn.image += run->groups) {
         /* Nobody may overwrite the input buffer while a colleague still reads the last image, or
          * count anew while one still takes parts of it. */
         if (shared && turn.image != turn.group)
             as_barrier_wait(barrier);
-        if (turn.rank == 0)
-            atomic_store_explicit(&team->state->counters[turn.group].next, 0,
-                                  memory_order_relaxed);
+        if (turn.rank == 0 && dealt)
+            as_deal_anew(&turn.next[0]);
         timed(method->input, run->layer, &turn, &seconds.input);
         if (shared)
             as_barrier_wait(barrier);
         timed(method->begin, run->layer, &turn, &seconds.output);
-        if (team->dynamic)
+        if (dealt)
             take_parts(run, &turn, &seconds.products);
         else
             timed(method->products, run->layer, &turn, &seconds.products);
         timed(method->end, run->layer, &turn, &seconds.output);
     }
-    in_products[0] = smaller(in_products[0], seconds.products); /* they may be estimates */
-    seconds.products -= in_products[0];
-    seconds.input += in_products[0];
-    in_products[1] = smaller(in_products[1], seconds.products);
-    seconds.products -= in_products[1];
-    seconds.output += in_products[1];
+    seconds.products -= waiting;
+    input = smaller(input, seconds.products); /* they may be estimates */
+    seconds.products -= input;
+    output = smaller(output, seconds.products);
+    seconds.products -= output;
+    seconds.input += input;
+    seconds.output += output;
     team->state->clocks[thread].of_last_run = seconds;
 }
 

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "archsim_native.h"
+#include "pool.h"
 
 /* What one thread does now. */
 typedef struct {
@@ -13,8 +14,12 @@ typedef struct {
     int64_t image, images; /* which one, of how many */
     int group, rank, ranks, thread;
     int64_t first_unit, last_unit; /* of the output */
-    /* A products phase that brings its input in, or ends sums, itself adds that time here. */
-    double *input_seconds, *output_seconds;
+    /* A products phase that also makes its input, ends sums or waits adds those times here. */
+    double *input_seconds, *output_seconds, *waiting_seconds;
+    /* Of the ranks that share this image: where they meet, and two counters of parts, 0 at first. */
+    as_barrier *barrier;
+    atomic_int *next;
+    const as_team *team;
 } as_turn;
 
 typedef void (*as_phase)(void *layer, const as_turn *turn);
@@ -26,10 +31,22 @@ typedef struct {
     as_phase input, begin, products, end;
     int whole_batch;  /* all images are one turn */
     int64_t per_turn; /* images of a turn, else; 0 is 1 */
+    int takes_parts;  /* products deals out a dynamic team's parts itself: called once an image */
 } as_method;
 
 int as_team_run(const as_team *team, const as_method *method, void *layer, const float *x,
                 float *out, int64_t images, as_seconds *seconds);
+
+/* The part that a counter gives out next. */
+static inline int as_take(atomic_int *next)
+{
+    return atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+}
+
+static inline void as_deal_anew(atomic_int *next)
+{
+    atomic_store_explicit(next, 0, memory_order_relaxed);
+}
 
 /* This rank's even share of n pieces: [first, last). */
 static inline void as_share(const as_turn *turn, int64_t n, int64_t *first, int64_t *last)

@@ -142,11 +142,9 @@ class Kit:
         if method == "dense_direct":
             return {**Kit._dense_direct(shape, info.lanes, changes), **changes}
         if method == "lowered":
-            pitch = -(-shape.out_h * shape.out_w // 16) * 16
             return {
                 "lanes": info.lanes,
                 "pixel_vectors": 5,
-                "pitch": pitch,
                 "threads_per_image": 1,
                 "partition": "nnz",
                 **changes,

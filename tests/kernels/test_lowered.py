@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.kernels import ConvShape, isa_table
+from archsim.kernels import ConvShape, LoweredSparse, isa_table
 
 
 def test_every_edge(kit: Any, edge_shape: ConvShape, isa: str) -> None:
@@ -31,10 +31,39 @@ def test_every_register_block(kit: Any, isa: str) -> None:
             case.assert_right(layer.run(case.x), bias=True)
 
 
-def test_wider_pitch(kit: Any, isa: str) -> None:
-    case = kit.case(ConvShape(4, 9, 7, 5, 3, 3, pad=(1, 1)))
-    for pitch in (64, 80, 128):
-        case.assert_right(kit.pack("lowered", case, isa=isa, pitch=pitch).run(case.x))
+def test_every_way_to_lower(kit: Any, isa: str) -> None:
+    """Neighbours and others, with many blocks that begin anywhere in a row."""
+    for changes in (
+        {"pad": (1, 1)},
+        {"pad": (2, 1), "dilation": (2, 1)},
+        {"pad": (0, 2)},  # wider than the picture
+        {"stride": (2, 1), "pad": (1, 1)},
+        {"stride": (1, 3), "pad": (2, 2), "dilation": (1, 2)},
+    ):
+        case = kit.case(ConvShape(4, 13, 23, 6, 3, 3, groups=2, **changes), batch=2)
+        for vectors in (1, 3):
+            layer = kit.pack("lowered", case, isa=isa, pixel_vectors=vectors)
+            case.assert_right(layer.run(case.x))
+            shared = kit.pack(
+                "lowered", case, isa=isa, pixel_vectors=vectors, threads=2, threads_per_image=2
+            )
+            case.assert_right(shared.run(case.x))
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 4, 9])
+def test_panels_in_turn(kit: Any, vectors: int) -> None:
+    """Odd and even numbers of blocks: nobody overwrites what a colleague still reads."""
+    case = kit.case(ConvShape(8, 12, 12, 30, 3, 3, pad=(1, 1)), batch=6)
+    alone = kit.pack("lowered", case, pixel_vectors=vectors).run(case.x)
+    layer = kit.pack("lowered", case, pixel_vectors=vectors, threads=3, threads_per_image=3)
+    taking = LoweredSparse(
+        case.weights, case.shape, threads=3, part_ptr=[0, 1, 9, 20, 30],
+        blocking=kit.blocking("lowered", case.shape, None, pixel_vectors=vectors,
+                              threads_per_image=3, partition="dynamic"),
+    )  # fmt: skip
+    for _ in range(5):
+        np.testing.assert_array_equal(layer.run(case.x), alone)
+        np.testing.assert_array_equal(taking.run(case.x), alone)
 
 
 @pytest.mark.parametrize(("threads", "per_image"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)])

@@ -146,8 +146,7 @@ lanes = next(i.lanes for i in isa_table() if i.name == supported_isas()[0])
 x = np.ones((1000, 1, 1, 1), dtype=np.float32)
 layer = LoweredSparse(
     x[:1], ConvShape(1, 1, 1, 1, 1, 1), isa=supported_isas()[0], threads=1000, part_ptr=[0, 1],
-    blocking={"lanes": lanes, "pixel_vectors": 1, "pitch": 16, "threads_per_image": 1,
-              "partition": "nnz"})
+    blocking={"lanes": lanes, "pixel_vectors": 1, "threads_per_image": 1, "partition": "nnz"})
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
 for _ in range(2):

@@ -1,0 +1,106 @@
+"""Dense libraries: torch (oneDNN) in its layouts, onnxruntime, OpenVINO."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from archsim.network import Layer
+from benchmarks.contest import Array, Contestant, aligned
+from benchmarks.onnxfile import convolution
+
+
+def _contestant(name: str, run: Callable[[], Any], threads: int) -> Contestant:
+    """A peer whose call returns its output, or None and ``result`` is set by the caller."""
+    last: list[Any] = [None]
+
+    def call() -> None:
+        last[0] = run()
+
+    return Contestant(name=name, kind="dense", call=call, result=lambda: last[0], threads=threads)
+
+
+def torch_peers(layer: Layer, weights: Array, x: Array, threads: int) -> Iterator[Contestant]:
+    """PyTorch as users call it, and with weights packed once as its compiler does.
+
+    Channels-last has its input and leaves its output in that layout.
+    """
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    where = (layer.stride, layer.pad, layer.dilation, layer.groups)
+    lists = [list(pair) for pair in (layer.pad, layer.stride, layer.dilation)]
+    forms = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+    for name, form in forms.items():
+        image = torch.from_numpy(x).contiguous(memory_format=form)
+        kernel = torch.from_numpy(weights).contiguous(memory_format=form)
+
+        def plain(image: Any = image, kernel: Any = kernel) -> Any:
+            return torch.conv2d(image, kernel, None, *where)
+
+        yield _contestant(f"torch_{name}", plain, threads)
+        packed = torch.ops.mkldnn._reorder_convolution_weight(
+            kernel, *lists, layer.groups, list(image.shape)
+        )
+
+        def prepacked(image: Any = image, kernel: Any = packed) -> Any:
+            return torch.ops.mkldnn._convolution_pointwise(
+                image, kernel, None, *lists, layer.groups, "none", [], ""
+            )
+
+        yield _contestant(f"torch_packed_{name}", prepacked, threads)
+
+
+def onnxruntime_peer(layer: Layer, weights: Array, x: Array, threads: int) -> Iterator[Contestant]:
+    """onnxruntime, input and output bound to arrays of ours."""
+    ort: Any = importlib.import_module("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = ort.InferenceSession(
+        convolution(layer, weights, len(x)), options, providers=["CPUExecutionProvider"]
+    )
+    out = aligned((len(x), layer.K, layer.P, layer.Q))
+    binding = session.io_binding()
+    binding.bind_input("x", "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+    binding.bind_output("y", "cpu", 0, out.dtype, out.shape, out.ctypes.data)
+
+    def run() -> Array:
+        session.run_with_iobinding(binding)
+        return out
+
+    yield _contestant("onnxruntime", run, threads)
+
+
+def openvino_peer(layer: Layer, weights: Array, x: Array, threads: int) -> Iterator[Contestant]:
+    """OpenVINO in single precision."""
+    openvino: Any = importlib.import_module("openvino")
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # the process is pinned
+    }
+    model = core.read_model(convolution(layer, weights, len(x)))
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
+    out = aligned((len(x), layer.K, layer.P, layer.Q))
+    request.set_output_tensor(openvino.Tensor(out, shared_memory=True))
+
+    def run() -> Array:
+        request.infer()
+        return out
+
+    yield _contestant("openvino", run, threads)
+
+
+Builder = Callable[[Layer, Array, Array, int], Iterator[Contestant]]
+
+#: what suites.yaml may name under `dense`, besides methods of ours
+PEERS: Final[dict[str, Builder]] = {
+    "torch": torch_peers,
+    "onnxruntime": onnxruntime_peer,
+    "openvino": openvino_peer,
+}
