@@ -27,7 +27,7 @@ from archsim.plan import Target
 LOAD: Final = 0.5
 SCALARS: Final = 2.0
 CHAIN: Final = 5.0
-# The same load from the second level: a walk through 384 KiB (`benchmarks/direct.py --roof`) on a
+# The same load from the second level: a walk through 384 KiB (`python -m benchmarks roofs`) on a
 # Sapphire Rapids core. Per vector up to a line: cores with narrower vectors have narrower paths
 # between their levels.
 LOAD_L2: Final = 1.3

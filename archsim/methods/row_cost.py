@@ -13,7 +13,7 @@ import numpy as np
 from archsim.methods.lanes_cost import LOAD, LOAD_FAR, LOAD_L2, WINDOW_SHARE
 from archsim.plan import Counts, Phase, Plan, Target
 
-# A load that crosses a line: `benchmarks/direct.py --roof`, unaligned, from the first level.
+# A load that crosses a line: `python -m benchmarks roofs`, unaligned, from the first level.
 CROSSING: Final = 1.15
 # A list of nonzeros: its mispredicted end (about 20 cycles on Skylake: Fog, The microarchitecture
 # of Intel, AMD and VIA CPUs) and the call; addresses begin anew, so that nothing hides them.
