@@ -12,6 +12,7 @@ enum { AS_CHECK_ALIGNMENT = 64 }; /* bytes; what as_alloc promises */
 void check_dispatch(void);
 void check_sparse_tiles(const as_isa *isa);
 void check_lanes_tiles(const as_isa *isa);
+void check_shifts_tiles(const as_isa *isa);
 void check_dense_tiles(const as_isa *isa);
 void check_layers(const as_isa *isa);
 void check_threads(const as_isa *isa);

@@ -10,7 +10,8 @@
     extern const as_direct_row_kernels as_f32_direct_row__##name __attribute__((weak));           \
     extern const as_lowered_kernels as_f32_lowered__##name __attribute__((weak));                 \
     extern const as_dense_direct_kernels as_f32_dense_direct__##name __attribute__((weak));       \
-    extern const as_direct_lanes_kernels as_f32_direct_lanes__##name __attribute__((weak));
+    extern const as_direct_lanes_kernels as_f32_direct_lanes__##name __attribute__((weak));       \
+    extern const as_direct_shifts_kernels as_f32_direct_shifts__##name __attribute__((weak));
 AS_ISA_LIST(DECLARE)
 
 #define CHECK(set, lanes_, registers_, fma_)                                                      \
@@ -23,6 +24,7 @@ AS_ISA_LIST(DECLARE)
         check_that(isa->lowered == &as_f32_lowered__##set, "lowered kernels");                    \
         check_that(isa->dense_direct == &as_f32_dense_direct__##set, "dense kernels");            \
         check_that(isa->direct_lanes == &as_f32_direct_lanes__##set, "lanes kernels");            \
+        check_that(isa->direct_shifts == &as_f32_direct_shifts__##set, "shifts kernels");         \
         check_that(as_isa_built(AS_ISA_##set) == (isa->direct_row != NULL), "built");             \
         check_that(!as_isa_supported(AS_ISA_##set) || isa->direct_row != NULL, "supported");      \
     }

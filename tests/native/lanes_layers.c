@@ -1,43 +1,7 @@
 /* Layers of the lanes schedules: layout and packing as archsim_native.h says. */
-#include "layers.h"
+#include "residues.h"
 
-enum { MOST_RESIDUES = 8 };
 typedef enum { FLAT, TILES, IMAGES, POINTWISE } lanes_mode;
-
-/* What a stride and a dilation make of one axis of the kernel. */
-typedef struct {
-    int64_t count, residue[MOST_RESIDUES], reach, stride, dilation;
-} axis;
-
-static axis axis_of(int64_t kernel, int64_t stride, int64_t dilation)
-{
-    axis a = {.reach = (kernel - 1) * dilation / stride, .stride = stride, .dilation = dilation};
-    for (int64_t residue = 0; residue < stride; ++residue)
-        for (int64_t i = 0; i < kernel; ++i)
-            if (i * dilation % stride == residue) {
-                a.residue[a.count++] = residue;
-                break;
-            }
-    return a;
-}
-
-/* Which of the axis' residues a kernel row or column has. */
-static int64_t residue_of(const axis *a, int64_t i)
-{
-    int64_t index = 0;
-    while (a->residue[index] != i * a->dilation % a->stride) ++index;
-    return index;
-}
-
-static axis rows_of(const as_shape *s)
-{
-    return axis_of(s->kernel_h, s->stride_h, s->dilation_h);
-}
-
-static axis columns_of(const as_shape *s)
-{
-    return axis_of(s->kernel_w, s->stride_w, s->dilation_w);
-}
 
 /* A blocking in the making. */
 typedef struct {
@@ -93,12 +57,7 @@ static void place_planes(plan *p)
     as_direct_lanes *d = &p->made->of.lanes;
     const int64_t lanes = d->isa->lanes;
     int64_t *start = check_zeros(lanes * (int64_t)sizeof(int64_t), 0), last = 0;
-    int64_t *row = check_zeros(d->plane_count * (int64_t)sizeof(int64_t), 0);
-    int64_t *column = check_zeros(d->plane_count * (int64_t)sizeof(int64_t), 0);
-    for (int64_t i = 0; i < d->plane_count; ++i) {
-        row[i] = p->rows.residue[i / p->columns.count];
-        column[i] = p->columns.residue[i % p->columns.count];
-    }
+    place_residues(&p->rows, &p->columns, &d->plane_row, &d->plane_column);
     for (int64_t l = 0; l < lanes && p->mode != IMAGES; ++l) {
         start[l] = p->mode == FLAT ? l * p->tile_columns
                                    : l / p->grid_columns * p->tile_rows * d->plane_pitch +
@@ -109,7 +68,7 @@ static void place_planes(plan *p)
                            d->fill_rows * d->plane_pitch);
     for (int64_t l = 0; l < lanes && p->mode == IMAGES; ++l)
         start[l] = l * d->plane_count * d->plane_size;
-    d->lane_start = start, d->plane_row = row, d->plane_column = column;
+    d->lane_start = start;
 }
 
 /* Where a position of a lane's tile goes in the output, from its channel's begin; or -1. */
@@ -203,8 +162,7 @@ static layer_place lanes_place(const layer *made, int64_t k, int64_t c, int64_t 
     const as_shape *shape = &d->shape;
     const axis rows = rows_of(shape), columns = columns_of(shape);
     const int64_t slabs = group_in(shape) * d->plane_count;
-    const int64_t slab = c * d->plane_count + residue_of(&rows, r) * columns.count +
-                         residue_of(&columns, s);
+    const int64_t slab = c * d->plane_count + plane_of(&rows, &columns, r, s);
     const int64_t block = slab / div_up(slabs, d->slab_blocks);
     /* flat: its one row is as long as all rows of the plane that a lane meets */
     const int64_t down = d->in_rows == 1 ? d->plane_pitch : d->in_columns;
@@ -271,15 +229,8 @@ static void make_pointwise(layer *made)
     make_lanes(made, POINTWISE);
 }
 
-static int is_pointwise(const layer_spec *spec)
-{
-    const as_shape *s = &spec->shape;
-    return s->kernel_h * s->kernel_w == 1 && s->stride_h * s->stride_w == 1 &&
-           s->pad_h + s->pad_w == 0;
-}
-
 const layer_method lanes_methods[] = {{"lanes, flat", NULL, make_flat},
                                       {"lanes, tiles", NULL, make_tiles},
                                       {"lanes, images", NULL, make_images},
-                                      {"lanes, pointwise", is_pointwise, make_pointwise},
+                                      {"lanes, pointwise", layer_is_pointwise, make_pointwise},
                                       {NULL, NULL, NULL}};

@@ -86,6 +86,13 @@ int64_t layer_most_units(const layer *made)
     return most;
 }
 
+int layer_is_pointwise(const layer_spec *spec)
+{
+    const as_shape *s = &spec->shape;
+    return s->kernel_h * s->kernel_w == 1 && s->stride_h * s->stride_w == 1 &&
+           s->pad_h + s->pad_w == 0;
+}
+
 float *const *layer_buffers(int64_t count, int64_t floats, int aligned)
 {
     float **items = check_zeros(count * (int64_t)sizeof(float *), 0);
@@ -172,7 +179,8 @@ int layer_is_right(const layer_spec *spec, const float *x, const float *out, int
 
 const layer_method *layer_methods(int list)
 {
-    const layer_method *lists[LAYER_METHOD_LISTS] = {sparse_methods, lanes_methods, dense_methods};
+    const layer_method *lists[LAYER_METHOD_LISTS] = {sparse_methods, lanes_methods,
+                                                            shifts_methods, dense_methods};
     return lists[list];
 }
 

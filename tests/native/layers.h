@@ -21,6 +21,7 @@ typedef struct layer {
     union {
         as_direct_row row;
         as_direct_lanes lanes;
+        as_direct_shifts shifts;
         as_lowered lowered;
         as_dense dense;
         as_dense_direct direct;
@@ -35,9 +36,9 @@ typedef struct {
 } layer_method;
 
 /* A list that ends with an entry without a name. */
-extern const layer_method sparse_methods[], lanes_methods[], dense_methods[];
+extern const layer_method sparse_methods[], lanes_methods[], shifts_methods[], dense_methods[];
 
-enum { LAYER_METHOD_LISTS = 3 };
+enum { LAYER_METHOD_LISTS = 4 };
 const layer_method *layer_methods(int list);
 
 /* ---- for those who make layers ---- */
@@ -55,6 +56,9 @@ typedef struct {
 } layer_place;
 typedef layer_place (*layer_place_fn)(const layer *made, int64_t k, int64_t c, int64_t r,
                                       int64_t s);
+
+/* 1x1, stride 1, no padding: pixels may be taken as one row. */
+int layer_is_pointwise(const layer_spec *spec);
 
 /* The nonzeros in `lists` lists, in the order (k, c, r, s) inside each; `ahead` more entries. */
 void layer_pack(const layer *made, int64_t lists, int64_t ahead, layer_place_fn place,

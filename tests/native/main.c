@@ -46,6 +46,7 @@ int main(int argc, char **argv)
         if (wants(families, "tiles")) {
             run("sparse tiles", check_sparse_tiles, isa);
             run("lanes tiles", check_lanes_tiles, isa);
+            run("shifts tiles", check_shifts_tiles, isa);
             run("dense tiles", check_dense_tiles, isa);
         }
         if (wants(families, "layers"))

@@ -68,11 +68,16 @@ static int has_no_stride(const layer_spec *spec)
 
 /* ---- lowered ---- */
 
+static int64_t panel_pitch(const as_lowered *d)
+{
+    return d->pixel_vectors * d->isa->lanes;
+}
+
 static layer_place lowered_place(const layer *made, int64_t k, int64_t c, int64_t r, int64_t s)
 {
     const as_shape *shape = &made->spec.shape;
     const int64_t row = (c * shape->kernel_h + r) * shape->kernel_w + s;
-    return (layer_place){k, row * made->of.lowered.pitch};
+    return (layer_place){k, row * panel_pitch(&made->of.lowered)};
 }
 
 static int run_lowered(layer *made, const float *x, float *out, int64_t images,
@@ -88,11 +93,12 @@ static void make_lowered(layer *made)
     as_lowered *d = &made->of.lowered;
     *d = (as_lowered){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
                       .team = layer_team(made, s->out_channels, 1),
-                      .pixel_vectors = check_from(1, spec->isa->registers - 2),
-                      .pitch = div_up(s->out_height * s->out_width, 16) * 16 + 16 * check_below(2)};
-    layer_pack(made, s->out_channels, 0, lowered_place, &d->ptr, &d->off, &d->val);
+                      .pixel_vectors = check_from(1, spec->isa->registers - 2)};
+    layer_pack(made, s->out_channels, AS_LOWERED_AHEAD, lowered_place, &d->ptr, &d->off, &d->val);
+    /* one panel, or two sets of those of all groups */
+    const int64_t channels = spec->per_image > 1 ? 2 * s->channels : group_in(s);
     d->lowered = layer_buffers(groups_of_threads(spec),
-                               s->channels * s->kernel_h * s->kernel_w * d->pitch, 1);
+                               channels * s->kernel_h * s->kernel_w * panel_pitch(d), 1);
     made->run = run_lowered;
 }
 

@@ -3,16 +3,17 @@
 
 #include "check.h"
 
-/* Nonzeros of a tile: each has its own piece of `in`, `step` floats long. */
+/* Nonzeros of a tile: each has its own piece of `in`, `step` floats long; `ahead` more offsets. */
 typedef struct {
     int64_t n, step;
     int32_t *off;
     float *val;
 } nonzeros;
 
-static nonzeros make_nonzeros(int64_t n, int64_t step)
+static nonzeros make_nonzeros(int64_t n, int64_t step, int64_t ahead)
 {
-    nonzeros z = {n, step, check_zeros(n * (int64_t)sizeof(int32_t), 0), check_floats(n, 0)};
+    nonzeros z = {n, step, check_zeros((n + ahead) * (int64_t)sizeof(int32_t), 0),
+                  check_floats(n, 0)};
     for (int64_t j = 0; j < n; ++j) z.off[j] = (int32_t)(j * step);
     return z;
 }
@@ -50,7 +51,7 @@ static void run_row_tile(const as_isa *isa, int rows, int vectors, int last_lane
     const int64_t width = vectors * isa->lanes, columns = width - isa->lanes + last_lanes;
     const int64_t pitch = width + check_below(3), to_pitch = columns + check_below(3);
     const int64_t step = (rows - 1) * pitch + width, to_size = (rows - 1) * to_pitch + columns;
-    row_case c = {.rows = rows, .columns = columns, .z = make_nonzeros(n, step)};
+    row_case c = {.rows = rows, .columns = columns, .z = make_nonzeros(n, step, 0)};
     float *in = check_floats(n * step, 0), *to = check_floats(to_size, 0);
     float *copy = check_zeros(to_size * (int64_t)sizeof(float), 0);
     for (int64_t i = 0; i < n * step; ++i)
@@ -100,7 +101,7 @@ static void run_pixel(const as_isa *isa, int64_t channels, int64_t parts)
     const int64_t out_step = 1 + check_below(3), size = 40;
     int64_t *ptr = check_zeros((lists + 1) * (int64_t)sizeof(int64_t), 0);
     for (int64_t l = 0; l < lists; ++l) ptr[l + 1] = ptr[l] + check_below(4);
-    nonzeros z = make_nonzeros(ptr[lists], 0);
+    nonzeros z = make_nonzeros(ptr[lists], 0, 0);
     for (int64_t j = 0; j < z.n; ++j) z.off[j] = (int32_t)check_below(size);
     const as_row_pixel p = {.in = check_floats(size, 0), .ptr = ptr, .parts = parts,
                             .part_step = part_step, .off = z.off, .val = z.val,
@@ -129,7 +130,7 @@ static void run_pixel(const as_isa *isa, int64_t channels, int64_t parts)
 static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int64_t n)
 {
     const int64_t width = vectors * isa->lanes, columns = width - isa->lanes + last_lanes;
-    nonzeros z = make_nonzeros(n, width);
+    nonzeros z = make_nonzeros(n, width, AS_LOWERED_AHEAD);
     float *in = check_floats(n * width, 1);
     for (int64_t i = 0; i < n * width; ++i)
         if (i % width >= columns)
@@ -167,10 +168,71 @@ static void check_lowered_tiles(const as_isa *isa)
     check_that(count == isa->registers - 2, "not each that fits the registers exists");
 }
 
+/* The pixels of a block of outputs, first one `first`, of a kernel at (tap_y, tap_x). */
+typedef struct {
+    int64_t stride, pad, out_width, first, count;
+} fill_walk;
+
+static void place_pixels(const fill_walk *w, int64_t room, int32_t *y, int32_t *x)
+{
+    for (int64_t i = 0; i < room; ++i) {
+        const int64_t pixel = w->first + i;
+        y[i] = (int32_t)(pixel / w->out_width * w->stride - w->pad);
+        x[i] = (int32_t)(pixel % w->out_width * w->stride - w->pad);
+        if (i >= w->count)
+            y[i] = INT32_MIN, x[i] = 0;
+    }
+}
+
+static int fill_is_right(const as_lowered_fill *f, int64_t room)
+{
+    int right = 1;
+    for (int64_t c = 0; c < f->channels; ++c)
+        for (int64_t i = 0; i < room; ++i) {
+            const int64_t y = (int64_t)f->y[i] + f->tap_y, x = (int64_t)f->x[i] + f->tap_x;
+            const int inside = 0 <= y && y < f->height && 0 <= x && x < f->width;
+            const float pixel = inside ? f->in[c * f->in_step + y * f->width + x] : 0.0f;
+            right &= f->to[c * f->to_step + i] == pixel;
+        }
+    return right;
+}
+
+static void run_fill(const as_isa *isa, int vectors, int neighbours)
+{
+    const int64_t room = vectors * isa->lanes;
+    const int32_t height = (int32_t)check_from(1, 9), width = (int32_t)check_from(1, 20);
+    const fill_walk w = {.stride = neighbours ? 1 : check_from(1, 3), .pad = check_below(5),
+                         .out_width = neighbours ? width : check_from(1, 12),
+                         .first = check_below(30), .count = room - check_below(isa->lanes)};
+    int32_t *y = check_zeros(room * (int64_t)sizeof(int32_t), 1);
+    int32_t *x = check_zeros(room * (int64_t)sizeof(int32_t), 1);
+    place_pixels(&w, room, y, x);
+    as_lowered_fill f = {.in_step = height * width + check_below(3), .channels = check_below(4),
+                         .y = y, .x = x, .height = height, .width = width,
+                         .tap_y = (int32_t)check_below(6), .tap_x = (int32_t)check_below(6),
+                         .neighbours = neighbours, .vectors = vectors,
+                         .to_step = room + check_below(3) * isa->lanes};
+    f.in = check_floats(f.channels ? (f.channels - 1) * f.in_step + height * width : 0, 0);
+    f.to = check_floats(f.channels ? (f.channels - 1) * f.to_step + room : 0, 1);
+    check_case("%s lowered fill of %d vectors, %d x %d, neighbours %d", isa->name, vectors,
+               (int)height, (int)width, neighbours);
+    isa->lowered->fill(&f);
+    check_that(fill_is_right(&f, room), "pixels");
+    check_release();
+}
+
+static void check_lowered_fills(const as_isa *isa)
+{
+    enum { ROUNDS = 20 };
+    for (int vectors = 1; vectors <= isa->registers - 2; ++vectors)
+        for (int i = 0; i < ROUNDS; ++i) run_fill(isa, vectors, i % 2);
+}
+
 void check_sparse_tiles(const as_isa *isa)
 {
     check_row_tiles(isa);
     for (int64_t channels = 1; channels < 6; ++channels)
         for (int64_t parts = 1; parts < 4; ++parts) run_pixel(isa, channels, parts);
     check_lowered_tiles(isa);
+    check_lowered_fills(isa);
 }
