@@ -57,11 +57,7 @@ def row_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
 
 
 def lowered_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
-    pixels = shape.out_h * shape.out_w
-    return {
-        "pixel_vectors": draw(st.integers(1, info.accumulators)),
-        "pitch": 16 * draw(st.integers(_up(pixels, 16), _up(pixels, 16) + 3)),
-    }
+    return {"pixel_vectors": draw(st.integers(1, info.accumulators))}
 
 
 def dense_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
@@ -157,6 +153,24 @@ def pointwise_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
     }
 
 
+def shifts_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
+    residues = Residues.of(shape)
+    reach = residues.reach_columns
+    least = reach // info.lanes + 1  # room for one output
+    vectors = draw(st.integers(least, min(least + 4, info.accumulators)))
+    rows = draw(st.integers(1, min(shape.out_h, info.accumulators // vectors)))
+    return {
+        "grid_rows": 1,
+        "grid_columns": _up(shape.out_w, vectors * info.lanes - reach),
+        "tile_rows": shape.out_h,
+        "tile_columns": vectors,
+        "reg_rows": rows,
+        "reg_vectors": vectors,
+        "slab_block": draw(st.integers(1, shape.group_channels * residues.count)),
+        "slab_pitch": (rows + residues.reach_rows) * vectors + draw(st.integers(0, 3)),
+    }
+
+
 BLOCKINGS = {
     "direct": row_blocking,
     "lowered": lowered_blocking,
@@ -166,6 +180,7 @@ BLOCKINGS = {
     "tiles": tiles_blocking,
     "images": images_blocking,
     "pointwise": pointwise_blocking,
+    "shifts": shifts_blocking,
 }
 
 
