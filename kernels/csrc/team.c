@@ -64,12 +64,6 @@ void as_team_free(as_team *team)
     team->state = NULL;
 }
 
-void as_team_wait(const as_team *team, const as_turn *turn)
-{
-    if (turn->ranks > 1)
-        as_barrier_wait(&team->state->barriers[turn->group]);
-}
-
 typedef struct {
     const as_team *team;
     const as_method *method;

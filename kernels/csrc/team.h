@@ -48,9 +48,6 @@ static inline void as_deal_anew(atomic_int *next)
     atomic_store_explicit(next, 0, memory_order_relaxed);
 }
 
-/* Inside a phase: wait for the other ranks of the turn's group. All of them must call it. */
-void as_team_wait(const as_team *team, const as_turn *turn);
-
 /* This rank's even share of n pieces: [first, last). */
 static inline void as_share(const as_turn *turn, int64_t n, int64_t *first, int64_t *last)
 {
