@@ -18,6 +18,7 @@ and DenseDirect in the same way: dense_direct.py, run_dense_direct.c, f32_dense_
 DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_lanes.c and
 f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
 f32_direct_shifts.c let the sums slide.
+LanesChain (lanes_chain.py, lanes_link.py, run_lanes_chain.c) runs several layers of the former.
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -52,6 +53,7 @@ from archsim.kernels.isa import (
     set_isa,
     supported_isas,
 )
+from archsim.kernels.lanes_chain import LanesChain
 from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
@@ -64,6 +66,7 @@ __all__ = [
     "DirectSparseLanes",
     "DirectSparseRow",
     "IsaInfo",
+    "LanesChain",
     "LoweredSparse",
     "PackedLayer",
     "active_isa",

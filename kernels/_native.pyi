@@ -1,9 +1,10 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.kernels.lanes_layout import LanesLayout
+from archsim.kernels.lanes_link import LanesLink
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.shifts_layout import ShiftsLayout
 
@@ -82,6 +83,14 @@ class DirectLanes(Layer):
         blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...
+
+class LanesChain:
+    def __init__(
+        self, layers: Sequence[DirectLanes], links: Sequence[LanesLink], slots: Sequence[int]
+    ) -> None: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> list[tuple[float, float, float]]: ...
 
 class Lowered(Layer):
     def __init__(

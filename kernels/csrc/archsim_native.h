@@ -132,8 +132,9 @@ int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t 
  * vector.
  *
  * Weights: list (group * slab_blocks + b) * (out_channels / groups) + k holds the nonzeros of
- * output channel k of a group in slab block b. off counts bytes from the group's first slab;
- * AS_LANES_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
+ * output channel k of a group in slab block b, which is slab_block slabs (the last one perhaps
+ * less). off counts bytes from the slab block's first slab; AS_LANES_AHEAD more entries follow the
+ * last list. Unit of part_ptr: an output channel.
  */
 /* Vectors of finished sums, or one output channel more, that wait to leave lane layout: enough
  * channels to make little of the call (some 70 cycles), few enough to stay in the first level. */
@@ -147,6 +148,25 @@ typedef struct {
     int64_t vector, positions, first_piece, last_piece;
 } as_lanes_chunk;
 
+/* Between two layers of a chain. The moves [ptr[i], ptr[i + 1]) spread sums over a slab of the next
+ * layer; what no move writes stays 0 from as_alloc on.
+ *
+ * whole:  `ready` holds whole slabs, pitch being the next layer's slab_pitch. Block i of the layer
+ *         before makes its moves as soon as it has a channel's sums, which begin at 0.
+ * else:   `ready` holds sums as they are computed, vectors of block i of the layer before from
+ *         first[i] on. Block i of the next layer spreads each channel's, into what it looks at of
+ *         the slabs, a slab block at a time.
+ */
+typedef struct {
+    int whole;
+    float *const *ready;  /* one of each group of threads: pitch floats of each channel */
+    int64_t pitch;
+    const int64_t *first; /* floats */
+    const int64_t *ptr;
+    const as_lanes_move *move;
+    const int32_t *order;
+} as_lanes_link;
+
 typedef struct {
     as_shape shape;
     as_team team;
@@ -154,7 +174,7 @@ typedef struct {
     int pointwise, relu;
     int past_caches; /* pointwise: write whole, aligned vectors of output past the caches */
     int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns;
-    int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count;
+    int64_t in_rows, in_columns, slab_pitch, slab_block, slab_blocks, block_count;
     const int64_t *plane_row, *plane_column, *lane_start;
     const as_lanes_block *block;
     const as_lanes_chunk *chunk;
@@ -168,10 +188,35 @@ typedef struct {
     float *const *planes;  /* one of each thread */
     float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
     float *const *ready;   /* one of each thread: AS_LANES_READY + most_vectors + 3 vectors */
+    const as_lanes_link *before; /* in a chain: where the input is (x has none); NULL: none */
+    const as_lanes_link *next;   /* in a chain: where the sums go; NULL: out of lane layout */
+    float *const *window;        /* if `before` is not whole, one of each thread: slab_block slabs */
 } as_direct_lanes;
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
+
+/* ---- a chain of lanes layers (run_lanes_chain.c) ----
+ *
+ * Each layer's output is the next one's input and stays in lane layout. Layers are those above,
+ * flat, tiles or images, with stride 1 and the same height, width, lanes, tile positions and
+ * (flat) plane_pitch; all but the last have `next`, all but the first `before`. Turns are walked as
+ * by as_direct_lanes_run; in each the ranks of a group wait for one another between layers. Every
+ * layer's own part_ptr cuts its output channels; the chain's is not used. Links may share `ready` if
+ * they are not neighbours (a layer reads the one before it while it writes the next one), and, if
+ * they are whole, the same vectors of it stay 0.
+ */
+typedef struct {
+    as_team team;
+    int64_t layer_count;
+    const as_direct_lanes *layer;
+    as_seconds *const *seconds; /* one array of each thread: layer_count */
+} as_lanes_chain;
+
+/* seconds: those of each layer; the time to spread is input of the next layer, or output of the
+ * one before if the link is whole. */
+int as_lanes_chain_run(as_lanes_chain *chain, const float *x, float *out, int64_t images,
+                       as_seconds *seconds);
 
 /* ---- direct sparse convolution, shifts schedules (run_direct_shifts.c) ----
  *
