@@ -56,6 +56,8 @@ from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
 from archsim.kernels.shapes import ConvShape
+from archsim.kernels.winograd import SparseWinograd, Winograd
+from archsim.kernels.winograd_matrices import conv2d_winograd, transform_weights
 
 __all__ = [
     "ConvShape",
@@ -66,12 +68,16 @@ __all__ = [
     "IsaInfo",
     "LoweredSparse",
     "PackedLayer",
+    "SparseWinograd",
+    "Winograd",
     "active_isa",
     "aligned_empty",
     "conv2d",
+    "conv2d_winograd",
     "isa_table",
     "load_roof",
     "multiply_add_roof",
     "set_isa",
     "supported_isas",
+    "transform_weights",
 ]
