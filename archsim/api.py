@@ -343,7 +343,8 @@ def _fit(request: Request) -> Request:
     """Turn what was asked for into what the method computes."""
     method, sparsity, schedule = get_method(request.method), request.sparsity, request.schedule
     if method.dense:  # zeros are computed like any other weight
-        sparsity = Sparsity(1.0, sparsity.weights, label="dense")
+        spatial = sparsity.domain == "spatial"
+        sparsity = Sparsity(1.0, sparsity.weights if spatial else None, label="dense")
     if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
         schedule = "auto"  # another method's schedule; one that nobody knows is refused later
     return replace(request, sparsity=sparsity, schedule=schedule)

@@ -57,7 +57,7 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
     ----------
     plan : Plan
         Made for an instruction set that this host has.
-    weights : ndarray of shape (K, C / groups, R, S), float32
+    weights : ndarray of shape ``plan.weight_shape``, float32
     """
     from archsim import kernels
 
@@ -77,12 +77,16 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DirectSparseLanes(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":
         return kernels.DirectSparseRow(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "winograd":
+        return kernels.Winograd(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "sparse_winograd":
+        return kernels.SparseWinograd(weights, shape, isa=plan.target.isa, **common)
     raise input_error("method", "has no native kernel", found=plan.method)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A plan, and the weights to run it with (K, C / groups, R, S), float32."""
+    """A plan, and the weights to run it with, of its ``weight_shape``, float32."""
 
     plan: Plan
     weights: FloatArray
@@ -171,7 +175,7 @@ class _Contestant:
 
     def measurement(self, check: bool) -> Measurement:
         low, median, high = np.percentile(self._calls, (5, 50, 95))
-        layer, weights = self._job.plan.layer, self._job.weights
+        plan, weights = self._job.plan, self._job.weights
         return Measurement(
             seconds=float(median),
             seconds_low=float(low),
@@ -183,14 +187,18 @@ class _Contestant:
             ),
             calls=len(self._calls),
             isa=str(self._packed.isa),
-            max_error=relative_error(layer, self._x[:1], weights, self._out[:1]) if check else None,
+            max_error=relative_error(plan, self._x[:1], weights, self._out[:1]) if check else None,
         )
 
 
-def relative_error(layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray) -> float:
+def relative_error(plan: Plan, x: FloatArray, weights: FloatArray, out: FloatArray) -> float:
     """Return the largest difference to a float64 reference over the largest reference value."""
-    from archsim.kernels import conv2d
+    from archsim.kernels import conv2d, conv2d_winograd
 
-    reference = conv2d(x, weights, conv_shape(layer))
+    shape = conv_shape(plan.layer)
+    if plan.tile is None:
+        reference = conv2d(x, weights, shape)
+    else:
+        reference = conv2d_winograd(x, weights, shape, str(plan.blocking["variant"]))
     scale = float(np.abs(reference).max()) or 1.0
     return float(np.abs(out - reference).max()) / scale

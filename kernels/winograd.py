@@ -12,7 +12,6 @@ from archsim.kernels import _native
 from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes, check_values
 from archsim.kernels.isa import IsaInfo, find_isa, isa_index
 from archsim.kernels.packed import PackedDenseLayer, PackedLayer, PackedSparseLayer
-from archsim.kernels.shapes import ConvShape
 from archsim.kernels.winograd_layout import (
     AHEAD,
     pack_dense,
@@ -184,6 +183,4 @@ class Winograd(_WinogradLayer, PackedDenseLayer):
 
 def _at_most(name: str, number: Mapping[str, int], most: int, what: str) -> None:
     if number[name] > most:
-        raise ValueError(
-            f"blocking[{name!r}]: must be at most {what} ({most}); got {number[name]}"
-        )
+        raise ValueError(f"blocking[{name!r}]: must be at most {what} ({most}); got {number[name]}")

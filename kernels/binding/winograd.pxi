@@ -66,7 +66,7 @@ cdef class TilesOfWinograd:
         self.planes = team.buffer_of_each_thread(layout.images * layout.plane_size)
         self.transformed = team.buffer_of_each_thread(positions * layout.transformed_pitch)
         self.sums = team.buffer_of_each_thread(positions * layout.sums_pitch)
-        self.scratch = team.buffer_of_each_thread(positions * d.chunk_vectors * lanes)
+        self.scratch = team.buffer_of_each_thread(positions * lanes)
         d.start, d.whole = &self.start[0, 0], &self.whole[0]
         d.place = <const as_winograd_place *> &self.place[0, 0, 0]
         d.planes, d.transformed = self.planes.items, self.transformed.items

@@ -365,7 +365,7 @@ typedef struct {
     float *const *planes; /* these are one of each thread */
     float *const *transformed;
     float *const *sums;
-    float *const *scratch; /* tile * tile * chunk_vectors vectors */
+    float *const *scratch; /* tile * tile vectors */
 } as_winograd;
 
 int as_winograd_run(as_winograd *layer, const float *x, float *out, int64_t images,

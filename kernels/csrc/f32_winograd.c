@@ -79,13 +79,11 @@ typedef void (*one_dimension)(const as_vec *from, as_vec *to);
 
 /* ---- input ---- */
 
-/* Rows of all tiles first, then columns, so that few positions are written at a time: each
- * lies in pages of its own, and the translations of 16 .. 64 pages are near a core. */
+/* Rows, then columns; between them the numbers wait in scratch, for registers hold half of them. */
 AS_INLINE void transform_in(const as_winograd_in *w, int t, one_dimension into)
 {
     as_vec d[MOST_TILE], v[MOST_TILE];
-    const int64_t vectors = w->vectors;
-    for (int64_t n = 0; n < vectors; ++n) {
+    for (int64_t n = 0; n < w->vectors; ++n) {
         for (int i = 0; i < t; ++i) {
             AS_UNROLL for (int j = 0; j < t; j += 4)
                 as_load_fours_at(w->from + i * w->pitch + j, w->start + n * AS_LANES, d + j);
@@ -93,15 +91,12 @@ AS_INLINE void transform_in(const as_winograd_in *w, int t, one_dimension into)
                 as_transpose_fours(d + j);
             into(d, v);
             AS_UNROLL for (int j = 0; j < t; ++j)
-                as_store_aligned(w->scratch + ((j * vectors + n) * t + i) * AS_LANES, v[j]);
+                as_store_aligned(w->scratch + (j * t + i) * AS_LANES, v[j]);
         }
-    }
-    const float *from = w->scratch;
-    for (int j = 0; j < t; ++j) {
-        float *to = w->to + j * w->position_step;
-        for (int64_t n = 0; n < vectors; ++n, from += t * AS_LANES, to += AS_LANES) {
+        for (int j = 0; j < t; ++j) {
+            float *to = w->to + n * AS_LANES + j * w->position_step;
             AS_UNROLL for (int i = 0; i < t; ++i)
-                d[i] = as_load_aligned(from + i * AS_LANES);
+                d[i] = as_load_aligned(w->scratch + (j * t + i) * AS_LANES);
             into(d, v);
             AS_UNROLL for (int i = 0; i < t; ++i)
                 as_store_aligned(to + i * t * w->position_step, v[i]);
@@ -182,25 +177,21 @@ AS_INLINE void store_rows(const as_winograd_out *w, int64_t n, int a, int m, as_
 AS_INLINE void transform_out(const as_winograd_out *w, int m, int t, one_dimension out_of)
 {
     as_vec s[MOST_TILE], y[4];
-    const int64_t vectors = w->vectors;
-    for (int j = 0; j < t; ++j) {
-        const float *from = w->from + j * w->position_step;
-        for (int64_t n = 0; n < vectors; ++n, from += AS_LANES) {
+    const as_vec bias = as_splat(w->bias);
+    for (int64_t n = 0; n < w->vectors; ++n) {
+        for (int j = 0; j < t; ++j) {
+            const float *from = w->from + n * AS_LANES + j * w->position_step;
             AS_UNROLL for (int i = 0; i < t; ++i)
                 s[i] = as_load_aligned(from + i * t * w->position_step);
             out_of(s, y);
             AS_UNROLL for (int i = 0; i < m; ++i)
-                as_store_aligned(w->scratch + ((n * m + i) * t + j) * AS_LANES, y[i]);
+                as_store_aligned(w->scratch + (i * t + j) * AS_LANES, y[i]);
         }
-    }
-    const float *from = w->scratch;
-    const as_vec bias = as_splat(w->bias);
-    for (int64_t n = 0; n < vectors; ++n) {
         for (int a = 0; a < m; a += 4 / m) {
-            AS_UNROLL for (int i = 0; i < 4; i += m, from += t * AS_LANES) {
+            AS_UNROLL for (int i = 0; i < 4 / m; ++i) {
                 AS_UNROLL for (int j = 0; j < t; ++j)
-                    s[j] = as_load_aligned(from + j * AS_LANES);
-                out_of(s, y + i);
+                    s[j] = as_load_aligned(w->scratch + ((a + i) * t + j) * AS_LANES);
+                out_of(s, y + i * m);
             }
             AS_UNROLL for (int i = 0; i < 4; ++i)
                 y[i] = w->relu ? as_relu(y[i] + bias) : y[i] + bias;

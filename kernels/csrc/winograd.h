@@ -25,7 +25,7 @@ enum { AS_WINOGRAD_VARIANTS(AS_WINOGRAD_INDEX) AS_WINOGRAD_COUNT };
  *                                                                         + i * pitch + j]
  *
  * Over-read floats of a tile's rows up to the next multiple of 4. `to`, position_step and scratch
- * (t * t * vectors vectors) are aligned to the vector. NaN spreads inside its tile.
+ * (t * t vectors) are aligned to the vector. NaN spreads inside its tile.
  */
 typedef struct {
     const float *from;
@@ -49,8 +49,8 @@ typedef struct {
  *     out[place[v * lanes + l].place + a * row_step + b] = y[a][b] for a < rows, b < columns
  *
  * for the first `tiles` lanes of all vectors. whole[v]: all lanes of v have m x m outputs. Nothing
- * else is written. `from`, position_step and scratch (t * m * vectors vectors) are aligned to the
- * vector. NaN passes relu.
+ * else is written. `from`, position_step and scratch (t * m vectors) are aligned to the vector. NaN passes
+ * relu.
  */
 typedef struct {
     const float *from;
