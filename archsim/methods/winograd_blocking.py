@@ -14,7 +14,7 @@ from math import ceil
 from typing import Final
 
 from archsim.errors import NotApplicableError
-from archsim.methods.lanes_cost import CALL, CHAIN, LOAD, LOAD_FAR, load_cycles
+from archsim.methods.lanes_cost import CALL, CHAIN, LOAD, LOAD_FAR, LOAD_L2, load_cycles
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
@@ -245,9 +245,9 @@ def _cycles(
     products = lists * (layer.C // layer.groups)
     if density is None:
         weights = FLOAT_BYTES * products
-        far = weights > share
-        cycles += far * LOAD_FAR * weights / target.line_bytes
-        return cycles + products * LOAD * chunk
+        visits = lists / max(1, (target.registers - 3) // 2) * ceil(chunk / _DENSE_VECTORS)
+        fetched = (LOAD_FAR if weights > share else LOAD_L2) * weights / target.line_bytes
+        return cycles + fetched + products * LOAD * chunk + visits * CALL
     window = float(layer.C // layer.groups * chunk * vector)
     load = load_cycles(window, target, 1)
     nonzeros = products * density
