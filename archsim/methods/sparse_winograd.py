@@ -2,7 +2,9 @@
 
 Li, Park and Tang, "Enabling Sparse Winograd Convolution by Native Pruning", 2017: the t x t
 coefficients of each kernel are pruned themselves; every position of a tile is one sparse matrix
-(K x C) times a dense one (C x tiles).  A filter that is sparse in space is not sparse there.
+(K x C) times a dense one (C x tiles).  A filter that is sparse in space is not sparse there, and
+a density in one variant's domain says nothing of another's: ``auto`` takes the variant of the
+pattern, for a mere density F(4x4).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from archsim.methods import winograd_blocking
 from archsim.methods.winograd_plan import make_plan, nonzeros_of
 from archsim.network import Layer
 from archsim.plan import Plan, Target
-from archsim.sparsity import Sparsity
+from archsim.sparsity import WINOGRAD_TILES, Sparsity
 
 NAME: Final = "sparse_winograd"
 SCHEDULES: Final = winograd_blocking.SCHEDULES
@@ -31,6 +33,8 @@ def plan(
 ) -> Plan:
     """Plan the convolution; see :func:`archsim.api.make_plan` for the arguments."""
     tile = None if sparsity.weights is None else len(sparsity.weights)
+    if schedule == "auto" and tile is None:
+        tile = WINOGRAD_TILES[layer.R][0]
     cut = winograd_blocking.choose(
         layer, schedule, sparsity.density, batch=batch, threads=threads, target=target, tile=tile
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Final
 
@@ -18,12 +19,16 @@ from archsim.methods.lanes_cost import CALL, CHAIN, LOAD, LOAD_FAR, LOAD_L2, loa
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
-#: Most pictures of a turn that are tried: as many as fill the vectors of every tile grid.
-_MOST_IMAGES: Final = 64
+#: Pictures of a turn that are tried: as many as fill the vectors of small tile grids.
+_IMAGES: Final = (1, 2, 4, 8, 16, 32)
+#: Chunks that are tried, from the fewest on.
+_MORE_CHUNKS: Final = 12
 #: Vectors of a dense register block (see kernels/csrc/microkernels.h).
 _DENSE_VECTORS: Final = 2
 #: Dense: vectors of a chunk over which the weights of a position are read once from far away.
 _DENSE_CHUNK: Final = 14
+#: A line that the second level does not hold is fetched to be written, and later to be read.
+_FETCHES: Final = 2.0
 _OFFSET_LIMIT: Final = 2**31 - 1
 
 
@@ -132,6 +137,7 @@ class Blocking:
         return found | ({"reg_count": self.reg_count} if self.reg_count else {})
 
 
+@lru_cache(maxsize=4096)
 def choose(
     layer: Layer,
     schedule: str,
@@ -177,18 +183,23 @@ def _blockings(
 ) -> Iterator[Blocking]:
     down, across = variant.grid(layer)
     most = 2 * _DENSE_CHUNK if density is None else target.registers - 2
-    for images in range(1, min(_MOST_IMAGES, ceil(batch / threads)) + 1):
+    for images in (n for n in _IMAGES if n <= ceil(batch / threads)):
         vectors, turns = ceil(images * down * across / target.lanes), ceil(batch / images)
         sharers = min(vectors, max(1, threads // turns))
         fewest = max(sharers, ceil(vectors / most))
-        for chunks in range(fewest, min(vectors, fewest + 12) + 1):
+        for chunks in range(fewest, min(vectors, fewest + _MORE_CHUNKS) + 1):
             chunk = ceil(vectors / chunks)
             if chunk * layer.C // layer.groups * target.lanes * FLOAT_BYTES > _OFFSET_LIMIT:
                 continue
             block = _out_block(layer, variant, chunk, target)
             count = min(layer.K // layer.groups, max(1, (target.registers - 3) // 2))
+            found = ceil(vectors / chunk)
             cycles = _cycles(layer, variant, chunk, block, density, target)
-            of_thread = ceil(ceil(vectors / chunk) / sharers) * ceil(turns * sharers / threads)
+            cycles *= ceil(found / sharers)
+            rest = vectors % chunk
+            if sharers == 1 and rest:  # the last chunk is smaller
+                cycles *= (found - 1) / found
+                cycles += _cycles(layer, variant, rest, block, density, target)
             yield Blocking(
                 variant=variant,
                 lanes=target.lanes,
@@ -200,7 +211,7 @@ def _blockings(
                 out_block=block,
                 turns=turns,
                 sharers=sharers,
-                cycles=cycles * of_thread,
+                cycles=cycles * ceil(turns * sharers / threads),
             )
 
 
@@ -229,7 +240,7 @@ def _cycles(
     """Return the cycles of a whole chunk; loads and chains as in `lanes_cost`.
 
     A transformation's vector operations and shuffles take two a cycle, its quarter loads and
-    stores as well.  What the second level does not hold is written and read once more.
+    stores as well.
     """
     vector = FLOAT_BYTES * target.lanes
     moved = variant.positions * chunk
@@ -238,9 +249,10 @@ def _cycles(
     cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
     share = target.l2_bytes / target.l2_sharers
-    if transformed + sums * block / (layer.K // layer.groups) > share:
-        lines = max(1.0, vector / target.line_bytes)
-        cycles += LOAD_FAR * lines * moved * (layer.C + layer.K)
+    sums *= block / (layer.K // layer.groups)
+    lines = max(1.0, vector / target.line_bytes)
+    missed = max(0.0, 1.0 - share / (transformed + sums))
+    cycles += _FETCHES * LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
     lists = variant.positions * layer.K
     products = lists * (layer.C // layer.groups)
     if density is None:
