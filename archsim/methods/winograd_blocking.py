@@ -15,7 +15,15 @@ from math import ceil
 from typing import Final
 
 from archsim.errors import NotApplicableError
-from archsim.methods.lanes_cost import CALL, CHAIN, LOAD, LOAD_FAR, LOAD_L2, load_cycles
+from archsim.methods.lanes_cost import (
+    CALL,
+    CHAIN,
+    LOAD,
+    LOAD_FAR,
+    LOAD_L2,
+    WINDOW_SHARE,
+    load_cycles,
+)
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
@@ -25,10 +33,10 @@ _IMAGES: Final = (1, 2, 4, 8, 16, 32)
 _MORE_CHUNKS: Final = 12
 #: Vectors of a dense register block (see kernels/csrc/microkernels.h).
 _DENSE_VECTORS: Final = 2
+#: Output channels of a block, at least: less would not hide what the phases cost to enter.
+_LEAST_BLOCK: Final = 28
 #: Dense: vectors of a chunk over which the weights of a position are read once from far away.
 _DENSE_CHUNK: Final = 14
-#: A line that the second level does not hold is fetched to be written, and later to be read.
-_FETCHES: Final = 2.0
 _OFFSET_LIMIT: Final = 2**31 - 1
 
 
@@ -228,10 +236,11 @@ def _out_block(layer: Layer, variant: Variant, chunk: int, target: Target) -> in
     """
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
     in_group = layer.K // layer.groups
-    room = target.l2_bytes / target.l2_sharers - transformed
+    room = WINDOW_SHARE * target.l2_bytes / target.l2_sharers - transformed
     if room < transformed / 2:
         return in_group
-    return max(1, min(in_group, max(int(room / (sums / in_group)), target.registers - 2)))
+    blocks = max(1, ceil(sums / room))
+    return ceil(in_group / min(blocks, max(1, in_group // _LEAST_BLOCK)))
 
 
 def _cycles(
@@ -248,11 +257,11 @@ def _cycles(
     out = (variant.tile + variant.outputs) * variant.ops_out + 10.0 * variant.outputs**2
     cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
-    share = target.l2_bytes / target.l2_sharers
+    share = WINDOW_SHARE * target.l2_bytes / target.l2_sharers
     sums *= block / (layer.K // layer.groups)
     lines = max(1.0, vector / target.line_bytes)
     missed = max(0.0, 1.0 - share / (transformed + sums))
-    cycles += _FETCHES * LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
+    cycles += LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
     lists = variant.positions * layer.K
     products = lists * (layer.C // layer.groups)
     if density is None:

@@ -111,14 +111,15 @@ static void dense_products(const part *p)
                           .start = nothing,
                           .to_row_step = d->chunk_vectors * lanes,
                           .last_lanes = d->isa->lanes};
-    for (int64_t q = 0; q < positions(d); ++q, weights += p->channels * in_group) {
-        for (int64_t v = 0, vectors; v < p->vectors; v += vectors) {
-            vectors = as_min(d->reg_vectors, p->vectors - v);
-            tile.in = p->transformed + q * d->transformed_pitch + v * lanes;
-            for (int64_t k = 0; k < p->channels; k += d->reg_count) {
-                const int64_t count = as_min(d->reg_count, p->channels - k);
-                tile.weights = weights + k * in_group;
-                tile.weight_channel = count;
+    for (int64_t q = 0; q < positions(d); ++q) {
+        /* Weights come from far away once, and stay for all vectors of the chunk. */
+        for (int64_t k = 0, count; k < p->channels; k += count, weights += count * in_group) {
+            count = as_min(d->reg_count, p->channels - k);
+            tile.weights = weights;
+            tile.weight_channel = count;
+            for (int64_t v = 0, vectors; v < p->vectors; v += vectors) {
+                vectors = as_min(d->reg_vectors, p->vectors - v);
+                tile.in = p->transformed + q * d->transformed_pitch + v * lanes;
                 tile.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
                 d->isa->dense_direct->pixels[vectors][count](&tile);
             }
