@@ -187,18 +187,27 @@ class _Contestant:
             ),
             calls=len(self._calls),
             isa=str(self._packed.isa),
-            max_error=relative_error(plan, self._x[:1], weights, self._out[:1]) if check else None,
+            max_error=self._error(plan, weights) if check else None,
         )
 
+    def _error(self, plan: Plan, weights: FloatArray) -> float:
+        variant = None if plan.tile is None else str(plan.blocking["variant"])
+        return relative_error(plan.layer, self._x[:1], weights, self._out[:1], variant)
 
-def relative_error(plan: Plan, x: FloatArray, weights: FloatArray, out: FloatArray) -> float:
-    """Return the largest difference to a float64 reference over the largest reference value."""
+
+def relative_error(
+    layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray, variant: str | None = None
+) -> float:
+    """Return the largest difference to a float64 reference over the largest reference value.
+
+    With a Winograd ``variant`` the weights are of its domain.
+    """
     from archsim.kernels import conv2d, conv2d_winograd
 
-    shape = conv_shape(plan.layer)
-    if plan.tile is None:
+    shape = conv_shape(layer)
+    if variant is None:
         reference = conv2d(x, weights, shape)
     else:
-        reference = conv2d_winograd(x, weights, shape, str(plan.blocking["variant"]))
+        reference = conv2d_winograd(x, weights, shape, variant)
     scale = float(np.abs(reference).max()) or 1.0
     return float(np.abs(out - reference).max()) / scale

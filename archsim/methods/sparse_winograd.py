@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from archsim.methods import winograd_blocking
+from archsim.methods.sharing import Partition
 from archsim.methods.winograd_plan import make_plan, nonzeros_of
 from archsim.network import Layer
 from archsim.plan import Plan, Target
@@ -29,9 +30,21 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
 
 
 def plan(
-    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    *,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
-    """Plan the convolution; see :func:`archsim.api.make_plan` for the arguments."""
+    """Plan the convolution; see :func:`archsim.api.make_plan` for the arguments.
+
+    Threads share chunks of tiles, each of which meets all nonzeros: they are cut evenly, whatever
+    the partition.
+    """
+    del partition
     tile = None if sparsity.weights is None else len(sparsity.weights)
     if schedule == "auto" and tile is None:
         tile = WINOGRAD_TILES[layer.R][0]

@@ -230,7 +230,7 @@ def test_pictures_fill_vectors_together(
     ],
     ids=str,
 )
-def test_blockings(kind: str, variant: str, changes: dict[str, int]) -> None:
+def test_blockings(kind: str, variant: str, changes: dict[str, Any]) -> None:
     r = find_variant(variant).kernel
     case = Case(kind, variant, ConvShape(9, 26, 27, 37, r, r, pad=(1, 1)), batch=2)
     case.assert_right(case.pack(bias=True, relu=True, **changes).run(case.x), bias=True, relu=True)
