@@ -18,6 +18,8 @@ and DenseDirect in the same way: dense_direct.py, run_dense_direct.c, f32_dense_
 DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_lanes.c and
 f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
 f32_direct_shifts.c let the sums slide.
+Winograd and SparseWinograd (winograd_layout.py, run_winograd.c, f32_winograd.c) transform tiles and
+then use the register blocks of DenseDirect and DirectSparseLanes, position by position.
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
