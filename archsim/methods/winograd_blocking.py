@@ -16,11 +16,12 @@ from typing import Final
 
 from archsim.errors import NotApplicableError
 from archsim.methods.lanes_cost import (
-    CALL,
     CHAIN,
+    LIST,
     LOAD,
     LOAD_FAR,
     LOAD_L2,
+    SCALARS,
     WINDOW_SHARE,
     load_cycles,
 )
@@ -268,10 +269,12 @@ def _cycles(
         weights = FLOAT_BYTES * products
         visits = lists / max(1, (target.registers - 3) // 2) * ceil(chunk / _DENSE_VECTORS)
         fetched = (LOAD_FAR if weights > share else LOAD_L2) * weights / target.line_bytes
-        return cycles + fetched + products * LOAD * chunk + visits * CALL
+        return cycles + fetched + products * LOAD * chunk + visits * LIST
     window = float(layer.C // layer.groups * chunk * vector)
-    load = load_cycles(window, target, 1)
+    beside = chunk * vector + 2 * FLOAT_BYTES * products * density / lists
+    load = load_cycles(window, density, beside, target, 1)
     nonzeros = products * density
     far = 2 * FLOAT_BYTES * nonzeros > share
     cycles += far * LOAD_FAR * 2 * FLOAT_BYTES * nonzeros / target.line_bytes
-    return cycles + nonzeros * max(CHAIN, LOAD + load * chunk) + lists * CALL
+    each = max(CHAIN, LOAD * SCALARS + load * chunk)
+    return cycles + nonzeros * each + lists * LIST

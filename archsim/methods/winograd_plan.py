@@ -21,7 +21,6 @@ from archsim.plan import Counts, Phase, Plan, Stream, Target, Tiles, Work
 from archsim.sparsity import Sparsity
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
-_AHEAD: Final = 4  # offsets that are read before the first nonzero of a list
 _GAPS: Final = 16  # output channels after which an input channel counts as not seen
 
 
@@ -195,8 +194,8 @@ def _sparse_work(chunks: _Chunks) -> Work:
         loads_folded=loads,
         stores=chunks.positions * chunks.layer.K * vectors,
         broadcasts=iterations + rounds,
-        scalar_loads=iterations + (2.0 + _AHEAD) * rounds,
-        # address, count, compare and three offsets that move up, as in the lanes schedules
+        scalar_loads=iterations + 4.0 * rounds,  # as in the lanes schedules
+        # address, count, compare and three offsets that move up
         scalar_ops=6.0 * iterations + 12.0 * rounds,
         branches=iterations + rounds,
         mispredicts=rounds,

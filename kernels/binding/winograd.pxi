@@ -23,6 +23,7 @@ cdef extern from "archsim_native.h" nogil:
         const int64_t *start
         const as_winograd_place *place
         const int64_t *whole
+        const float *nothing
         const int64_t *ptr
         const int32_t *off
         const float *val
@@ -43,7 +44,7 @@ cdef class TilesOfWinograd:
     cdef const int64_t[:, ::1] start
     cdef const int64_t[:, :, ::1] place
     cdef const int64_t[::1] whole
-    cdef Buffers planes, transformed, sums, scratch
+    cdef Buffers planes, transformed, sums, scratch, nothing
 
     cdef int take(self, as_winograd *d, Team team, layout, dict blocking) except -1:
         self.start, self.whole = layout.start, layout.whole
@@ -67,6 +68,8 @@ cdef class TilesOfWinograd:
         self.transformed = team.buffer_of_each_thread(positions * layout.transformed_pitch)
         self.sums = team.buffer_of_each_thread(positions * layout.sums_pitch)
         self.scratch = team.buffer_of_each_thread(positions * lanes)
+        self.nothing = Buffers(1, d.out_block)
+        d.nothing = self.nothing.items[0]
         d.start, d.whole = &self.start[0, 0], &self.whole[0]
         d.place = <const as_winograd_place *> &self.place[0, 0, 0]
         d.planes, d.transformed = self.planes.items, self.transformed.items

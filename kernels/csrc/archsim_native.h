@@ -357,6 +357,7 @@ typedef struct {
     const int64_t *start;
     const as_winograd_place *place;
     const int64_t *whole; /* one of each vector */
+    const float *nothing; /* out_block zeros, where sums begin */
     const int64_t *ptr;
     const int32_t *off;
     const float *val;

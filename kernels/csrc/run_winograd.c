@@ -76,28 +76,26 @@ static void sparse_products(const part *p)
     const int64_t lanes = d->isa->lanes;
     const int64_t in_group = d->shape.out_channels / d->shape.groups;
     const int64_t *list = d->ptr + positions(d) * (p->group * in_group + p->first);
-    as_lanes_tile tile = {0};
+    as_lanes_tile tile = {.lists = p->channels,
+                          .off = d->off,
+                          .val = d->val,
+                          .start = d->nothing,
+                          .to_step = d->chunk_vectors * lanes};
     for (int64_t q = 0; q < positions(d); ++q, list += p->channels) {
         const float *in = p->transformed + q * d->transformed_pitch;
         float *to = p->sums + q * d->sums_pitch;
+        tile.ptr = list;
         for (int64_t v = 0, count; v < p->vectors; v += count) {
             count = as_min(d->reg_vectors, p->vectors - v);
-            const as_lanes_tile_fn tile_fn = d->isa->direct_lanes->tile[1][count];
             tile.in = in + v * lanes;
             tile.to = to + v * lanes;
-            for (int64_t k = 0; k < p->channels; ++k, tile.to += d->chunk_vectors * lanes) {
-                tile.off = d->off + list[k];
-                tile.val = d->val + list[k];
-                tile.n = list[k + 1] - list[k];
-                tile_fn(&tile);
-            }
+            d->isa->direct_lanes->tile[1][count](&tile);
         }
     }
 }
 
 static void dense_products(const part *p)
 {
-    static const float nothing[AS_DENSE_SIDE];
     static const int32_t here = 0;
     const as_winograd *d = p->d;
     const as_shape *s = &d->shape;
@@ -108,7 +106,7 @@ static void dense_products(const part *p)
                           .tap = &here,
                           .taps = 1,
                           .channels = in_group,
-                          .start = nothing,
+                          .start = d->nothing,
                           .to_row_step = d->chunk_vectors * lanes,
                           .last_lanes = d->isa->lanes};
     for (int64_t q = 0; q < positions(d); ++q) {
