@@ -57,7 +57,7 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
     ----------
     plan : Plan
         Made for an instruction set that this host has.
-    weights : ndarray of shape (K, C / groups, R, S), float32
+    weights : ndarray of shape ``plan.weight_shape``, float32
     """
     from archsim import kernels
 
@@ -77,12 +77,16 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DirectSparseLanes(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":
         return kernels.DirectSparseRow(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "winograd":
+        return kernels.Winograd(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "sparse_winograd":
+        return kernels.SparseWinograd(weights, shape, isa=plan.target.isa, **common)
     raise input_error("method", "has no native kernel", found=plan.method)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A plan, and the weights to run it with (K, C / groups, R, S), float32."""
+    """A plan, and the weights to run it with, of its ``weight_shape``, float32."""
 
     plan: Plan
     weights: FloatArray
@@ -207,7 +211,7 @@ class _Kernel:
 
     def measurement(self, check: bool) -> Measurement:
         low, median, high = self.timed.percentiles()
-        layer, weights = self._job.plan.layer, self._job.weights
+        plan, weights = self._job.plan, self._job.weights
         return Measurement(
             seconds=median,
             seconds_low=low,
@@ -215,9 +219,12 @@ class _Kernel:
             phases=phase_results(self.timed.notes),
             calls=len(self.timed.calls),
             isa=str(self._packed.isa),
-            max_error=relative_error(layer, self._x[:1], weights, self._out[:1]) if check else None,
+            max_error=self._error(plan, weights) if check else None,
         )
 
+    def _error(self, plan: Plan, weights: FloatArray) -> float:
+        variant = None if plan.tile is None else str(plan.blocking["variant"])
+        return relative_error(plan.layer, self._x[:1], weights, self._out[:1], variant)
 
 def phase_results(notes: Sequence[Mapping[str, float]]) -> tuple[PhaseResult, ...]:
     """Return the median of each phase's seconds; phases that take no time are left out."""
@@ -228,10 +235,20 @@ def phase_results(notes: Sequence[Mapping[str, float]]) -> tuple[PhaseResult, ..
     )
 
 
-def relative_error(layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray) -> float:
-    """Return the largest difference to a float64 reference over the largest reference value."""
-    from archsim.kernels import conv2d
 
-    reference = conv2d(x, weights, conv_shape(layer))
+def relative_error(
+    layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray, variant: str | None = None
+) -> float:
+    """Return the largest difference to a float64 reference over the largest reference value.
+
+    With a Winograd ``variant`` the weights are of its domain.
+    """
+    from archsim.kernels import conv2d, conv2d_winograd
+
+    shape = conv_shape(layer)
+    if variant is None:
+        reference = conv2d(x, weights, shape)
+    else:
+        reference = conv2d_winograd(x, weights, shape, variant)
     scale = float(np.abs(reference).max()) or 1.0
     return float(np.abs(out - reference).max()) / scale

@@ -19,6 +19,8 @@ DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_la
 f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
 f32_direct_shifts.c let the sums slide.
 LanesChain (lanes_chain.py, lanes_link.py, run_lanes_chain.c) runs several layers of the former.
+Winograd and SparseWinograd (winograd_layout.py, run_winograd.c, f32_winograd.c) transform tiles and
+then use the register blocks of DenseDirect and DirectSparseLanes, position by position.
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -58,6 +60,8 @@ from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
 from archsim.kernels.shapes import ConvShape
+from archsim.kernels.winograd import SparseWinograd, Winograd
+from archsim.kernels.winograd_matrices import conv2d_winograd, transform_weights
 
 __all__ = [
     "ConvShape",
@@ -69,12 +73,16 @@ __all__ = [
     "LanesChain",
     "LoweredSparse",
     "PackedLayer",
+    "SparseWinograd",
+    "Winograd",
     "active_isa",
     "aligned_empty",
     "conv2d",
+    "conv2d_winograd",
     "isa_table",
     "load_roof",
     "multiply_add_roof",
     "set_isa",
     "supported_isas",
+    "transform_weights",
 ]

@@ -7,6 +7,7 @@ from archsim.kernels.lanes_layout import LanesLayout
 from archsim.kernels.lanes_link import LanesLink
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.shifts_layout import ShiftsLayout
+from archsim.kernels.winograd_layout import WinogradLayout
 
 MOST_THREADS: int
 MOST_FLOATS: int
@@ -128,5 +129,31 @@ class DenseDirect(Layer):
         tap: npt.NDArray[np.int32],
         isa_index: int,
         blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+
+class SparseWinograd(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        layout: WinogradLayout,
+        blocking: Mapping[str, int],
+        relu: bool,
+    ) -> None: ...
+
+class Winograd(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        layout: WinogradLayout,
+        blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...

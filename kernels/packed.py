@@ -69,7 +69,7 @@ class PackedLayer(ABC):
         self._number, self._word = check_blocking(blocking, self._LEAST, self._WORDS)
         self.blocking: Mapping[str, int | str] = MappingProxyType({**self._number, **self._word})
         self._check_blocking()
-        weights = check_values("weights", weights, shape.weight_shape)
+        weights = self._check_weights(weights)
         self.nnz = int(np.count_nonzero(weights))
         """Weights that are not zero."""
         self.relu = bool(relu)
@@ -93,6 +93,10 @@ class PackedLayer(ABC):
 
     def _find_isa(self, isa: str | None) -> str:
         return find_isa(isa).name
+
+    def _check_weights(self, weights: FloatArray) -> FloatArray:
+        """Return the weights as this method takes them; raise ValueError for others."""
+        return check_values("weights", weights, self.shape.weight_shape)
 
     @abstractmethod
     def _check_blocking(self) -> None:

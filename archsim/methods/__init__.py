@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from archsim.errors import NotApplicableError, input_error
-from archsim.methods import dense_direct, dense_gemm, direct_sparse, lowered_sparse
+from archsim.methods import (
+    dense_direct,
+    dense_gemm,
+    direct_sparse,
+    lowered_sparse,
+    sparse_winograd,
+    winograd,
+)
 from archsim.methods.sharing import Partition
 from archsim.network import Layer
 from archsim.plan import Plan, Target
@@ -91,8 +98,10 @@ METHODS: Final[Mapping[str, Method]] = {
     for method in (
         _method(dense_gemm, dense=True),
         _method(dense_direct, dense=True),
+        _method(winograd, dense=True),
         _method(lowered_sparse, dense=False),
         _method(direct_sparse, dense=False),
+        _method(sparse_winograd, dense=False),
     )
 }
 

@@ -8,6 +8,7 @@
 #include "lanes.h"
 #include "microkernels.h"
 #include "shifts.h"
+#include "winograd.h"
 
 enum { AS_OK = 0, AS_ERR_THREADS = -1, AS_ERR_MEMORY = -2 };
 
@@ -25,6 +26,7 @@ typedef struct {
     const as_dense_direct_kernels *dense_direct;
     const as_direct_lanes_kernels *direct_lanes;
     const as_direct_shifts_kernels *direct_shifts;
+    const as_winograd_kernels *winograd;
 } as_isa;
 
 int as_isa_count(void);
@@ -366,6 +368,54 @@ int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int6
 
 /* Runs the set's multiply-add loop; see as_roof_fn. */
 int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
+
+/* ---- Winograd convolution, dense and sparse (run_winograd.c) ----
+ *
+ * Stride 1, no dilation; the variant's kernel. An output plane is tile_rows x tile_columns tiles of
+ * tile_outputs x tile_outputs, made of tile x tile inputs each. The tiles of a turn's `images`
+ * pictures, picture by picture and row by row, fill vectors; lane l of vector v begins at float
+ * start[v * lanes + l] of the padded planes of one channel (`planes`: plane_size floats for each
+ * picture, rows plane_pitch apart, padding 0 from as_alloc on), and place[v * lanes + l] says where
+ * its outputs go, counted from the turn's first picture; lanes without a tile go nowhere.
+ *
+ * A thread takes chunks of chunk_vectors vectors through all phases. Of a group, element
+ * (position q, input channel c, vector v) of the transformed input is the vector
+ *     transformed + q * transformed_pitch + (c * chunk_vectors + v) * lanes
+ * and (q, output channel k of a block of out_block, v) of the sums
+ *     sums + q * sums_pitch + (k * chunk_vectors + v) * lanes.
+ *
+ * Weights of position q, output channel k: sparse, list l = first * positions + q * block + (k -
+ * first), first being the first channel of k's block of `block` (<= out_block) channels, blocks
+ * beginning anew in each group; off counts bytes from the first vector of q's transformed input;
+ * AS_LANES_AHEAD more entries follow the last list. Dense (`weights` is not NULL), one channel block
+ * after the other, [position][register block of up to reg_count channels][input channel][channel].
+ * Unit of part_ptr: a chunk of a turn.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int variant, relu;
+    int64_t tile_outputs, tile, tile_rows, tile_columns, images;
+    int64_t chunk_vectors, reg_vectors, reg_count, out_block;
+    int64_t plane_pitch, plane_size, transformed_pitch, sums_pitch;
+    const int64_t *start;
+    const as_winograd_place *place;
+    const int64_t *whole; /* one of each vector */
+    const float *nothing; /* out_block zeros, where sums begin */
+    const int64_t *ptr;
+    const int32_t *off;
+    const float *val;
+    const float *weights;
+    const float *bias;
+    float *const *planes; /* these are one of each thread */
+    float *const *transformed;
+    float *const *sums;
+    float *const *scratch; /* tile * tile vectors */
+} as_winograd;
+
+int as_winograd_run(as_winograd *layer, const float *x, float *out, int64_t images,
+                    as_seconds *seconds);
 
 /* ---- the pool (pool.c) ---- */
 int as_pool_workers(void);
