@@ -19,6 +19,7 @@ DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_la
 f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
 f32_direct_shifts.c let the sums slide.
 LanesChain (lanes_chain.py, lanes_link.py, run_lanes_chain.c) runs several layers of the former.
+Fully connected layers: FcSparse and FcDense (fc.py, run_fc.c, f32_fc.c).
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -44,6 +45,7 @@ from archsim.kernels.dense import DenseGemm
 from archsim.kernels.dense_direct import DenseDirect
 from archsim.kernels.direct_lanes import DirectSparseLanes
 from archsim.kernels.direct_row import DirectSparseRow
+from archsim.kernels.fc import FcDense, FcSparse
 from archsim.kernels.isa import (
     IsaInfo,
     active_isa,
@@ -65,6 +67,8 @@ __all__ = [
     "DenseGemm",
     "DirectSparseLanes",
     "DirectSparseRow",
+    "FcDense",
+    "FcSparse",
     "IsaInfo",
     "LanesChain",
     "LoweredSparse",

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fc.h"
 #include "lanes.h"
 #include "microkernels.h"
 #include "shifts.h"
@@ -25,6 +26,7 @@ typedef struct {
     const as_dense_direct_kernels *dense_direct;
     const as_direct_lanes_kernels *direct_lanes;
     const as_direct_shifts_kernels *direct_shifts;
+    const as_fc_kernels *fc;
 } as_isa;
 
 int as_isa_count(void);
@@ -363,6 +365,52 @@ typedef struct {
 
 int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
+
+/* ---- fully connected layers (run_fc.c): height = width = kernel = 1, no pad, one group ----
+ *
+ * All threads of a group work on the same images, `images` of them a turn.
+ *
+ * Sparse: list b * out_channels + i of ptr, off and val holds the nonzeros of output row[that list]
+ * in the b-th block of input_block inputs. The lists [part_ptr[r], part_ptr[r + 1]) of a block are
+ * rank r's outputs in any order. Unit of part_ptr: an output.
+ *   Gather (x NULL, images 1): offsets are inputs of the block; lists are in the order of outputs.
+ *   Images in lanes: images is a number of vectors, at most AS_FC_VECTORS; buffer x is
+ *   [input][image] and sums [output][image]; offsets are (input of the block) * images / 2.
+ * Dense: weights [unit][input][reg_vectors * lanes outputs], bias [unit][outputs], zeros behind the
+ * last output; buffer x is [block of reg_images images][input][image of the block], or NULL where
+ * images is 1. Unit of part_ptr: reg_vectors vectors of outputs.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t images, input_block, input_blocks;
+    int relu;
+    const int64_t *ptr;
+    const int32_t *row;
+    const uint16_t *off;
+    const float *val;
+    const float *bias;
+    float *const *x;    /* one of each group of threads: channels * images; NULL: gather */
+    float *const *sums; /* one of each group of threads: out_channels * images */
+} as_fc_sparse;
+
+int as_fc_sparse_run(as_fc_sparse *layer, const float *x, float *out, int64_t images,
+                     as_seconds *seconds);
+
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t images, reg_images, reg_vectors;
+    int relu;
+    const float *weights;
+    const float *bias;
+    float *const *x; /* one of each group of threads: channels * roundup(images, reg_images) */
+} as_fc_dense;
+
+int as_fc_dense_run(as_fc_dense *layer, const float *x, float *out, int64_t images,
+                    as_seconds *seconds);
 
 /* Runs the set's multiply-add loop; see as_roof_fn. */
 int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
