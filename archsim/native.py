@@ -73,6 +73,10 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DenseDirect(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "lowered_sparse":
         return kernels.LoweredSparse(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "fc_dense":
+        return kernels.FcDense(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "fc_sparse":
+        return kernels.FcSparse(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse" and "mode" in plan.blocking:
         return kernels.DirectSparseLanes(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":

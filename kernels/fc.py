@@ -103,8 +103,8 @@ class FcSparse(PackedSparseLayer):
 class FcDense(PackedDenseLayer):
     """Dense fully connected layer: out[n, k] = bias[k] + sum over c of weights[k, c] * x[n, c].
 
-    Loops: turn of images -> vectors of outputs -> block of images -> input. Outputs lie in lanes, so
-    that weights are read in one stream of whole vectors; an image alone is bound by that.
+    Loops: turn of images -> vectors of outputs -> block of images -> input. Outputs lie in lanes,
+    so that weights are read in one stream of whole vectors; an image alone is bound by that.
 
     Parameters
     ----------

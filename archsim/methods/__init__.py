@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from archsim.errors import NotApplicableError, input_error
-from archsim.methods import dense_direct, dense_gemm, direct_sparse, lowered_sparse
+from archsim.methods import (
+    dense_direct,
+    dense_gemm,
+    direct_sparse,
+    fc_dense,
+    fc_sparse,
+    lowered_sparse,
+)
 from archsim.methods.sharing import Partition
 from archsim.network import Layer
 from archsim.plan import Plan, Target
@@ -93,6 +100,8 @@ METHODS: Final[Mapping[str, Method]] = {
         _method(dense_direct, dense=True),
         _method(lowered_sparse, dense=False),
         _method(direct_sparse, dense=False),
+        _method(fc_dense, dense=True),
+        _method(fc_sparse, dense=False),
     )
 }
 
