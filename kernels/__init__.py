@@ -19,7 +19,8 @@ DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_la
 f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
 f32_direct_shifts.c let the sums slide.
 LanesChain (lanes_chain.py, lanes_link.py, run_lanes_chain.c) runs several layers of the former.
-Fully connected layers: FcSparse and FcDense (fc.py, run_fc.c, f32_fc.c).
+Fully connected layers: FcSparse and FcDense (fc.py, run_fc.c, f32_fc.c). What structured sparsity
+leaves of a dense product: Structured (structured.py, run_structured.c).
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -60,6 +61,7 @@ from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
 from archsim.kernels.shapes import ConvShape
+from archsim.kernels.structured import Structured, WithoutMaps, remove_maps
 
 __all__ = [
     "ConvShape",
@@ -73,12 +75,15 @@ __all__ = [
     "LanesChain",
     "LoweredSparse",
     "PackedLayer",
+    "Structured",
+    "WithoutMaps",
     "active_isa",
     "aligned_empty",
     "conv2d",
     "isa_table",
     "load_roof",
     "multiply_add_roof",
+    "remove_maps",
     "set_isa",
     "supported_isas",
 ]

@@ -162,3 +162,19 @@ class FcDense(Layer):
         reg_vectors: int,
         relu: bool,
     ) -> None: ...
+
+class Structured(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        row: npt.NDArray[np.int64],
+        row_ptr: npt.NDArray[np.int64],
+        kept_ptr: npt.NDArray[np.int64],
+        weight_ptr: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None,
+        sgemm: object,
+        pitch: int,
+        relu: bool,
+    ) -> None: ...

@@ -18,6 +18,7 @@ from archsim.methods import (
     fc_dense,
     fc_sparse,
     lowered_sparse,
+    structured,
 )
 from archsim.methods.sharing import Partition
 from archsim.network import Layer
@@ -102,6 +103,7 @@ METHODS: Final[Mapping[str, Method]] = {
         _method(direct_sparse, dense=False),
         _method(fc_dense, dense=True),
         _method(fc_sparse, dense=False),
+        _method(structured, dense=False),
     )
 }
 

@@ -277,6 +277,10 @@ double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t s
 void as_im2col(const as_shape *shape, const float *image, float *lowered, int64_t pitch,
                int64_t first_row, int64_t last_row);
 
+/* Of the listed rows alone: row i of lowered is row rows[i] of the whole, for first <= i < last. */
+void as_im2col_some(const as_shape *shape, const float *image, const int64_t *rows, float *lowered,
+                    int64_t pitch, int64_t first, int64_t last);
+
 /* ---- lowered sparse convolution (run_lowered.c) ----
  *
  * A panel is what a block of pixel_vectors vectors of output pixels needs of the lowered matrix of
@@ -327,6 +331,28 @@ typedef struct {
 } as_dense;
 
 int as_dense_run(as_dense *layer, const float *x, float *out, int64_t images, as_seconds *seconds);
+
+/* ---- the smaller dense product of structured sparsity (run_structured.c) ----
+ *
+ * Kept rows of the lowered matrix, group by group and rising: group g has row
+ * [row_ptr[g], row_ptr[g + 1]). Output channel k is kept where kept_ptr[k + 1] > kept_ptr[k]; those
+ * before it are kept_ptr[k]. A group's matrix, kept channels x kept rows, begins at weight_ptr[g].
+ * Channels that are not kept are bias alone. Unit of part_ptr: an output channel, kept or not.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    as_sgemm_fn sgemm;
+    int64_t pitch; /* of the lowered rows */
+    int relu;
+    const int64_t *row, *row_ptr, *kept_ptr, *weight_ptr;
+    const float *weights;
+    const float *bias;     /* one of each output channel; NULL: none */
+    float *const *lowered; /* one of each group of threads: kept rows * pitch */
+} as_structured;
+
+int as_structured_run(as_structured *layer, const float *x, float *out, int64_t images,
+                      as_seconds *seconds);
 
 /* ---- direct dense convolution (run_dense_direct.c) ----
  *

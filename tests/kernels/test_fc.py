@@ -245,5 +245,6 @@ def test_the_binding_checks_once_more(kit: Any) -> None:
         (2, np.array([0, 2, 1, 3])), (2, ptr[:3]), (3, row + 1), (3, row[:2]), (4, off + 10),
         (5, val[:2]), (6, bias[:2]), (7, 99), (8, 9), (9, 0),
     ):  # fmt: skip
+        arguments = [*good[:place], wrong, *good[place + 1 :]]
         with pytest.raises(ValueError, match=r".+"):
-            _native.FcSparse(*good[:place], wrong, *good[place + 1 :])
+            _native.FcSparse(*arguments)
