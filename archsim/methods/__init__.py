@@ -58,7 +58,9 @@ class Method:
         """Make the plan.
 
         ``partition`` says how output channels are cut among the threads that share an image
-        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is.
+        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is,
+        and ``structured`` by what is left; ``fc_sparse`` has no parts that threads take, and cuts
+        by nonzeros there.
 
         Raises
         ------

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import balanced_parts, even_parts, part_counts, share
+from archsim.methods.sharing import Partition, even_parts, part_counts, share
+from archsim.methods.sharing import cut as cut_units
 from archsim.methods.streams import batch_distance, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
@@ -77,18 +78,25 @@ def _cut(layer: Layer, density: float, batch: int, schedule: str, target: Target
 
 
 def plan(
-    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    *,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     """Plan gathers or images in lanes; see :func:`archsim.api.make_plan` for the arguments."""
     cut = _cut(layer, sparsity.density, batch, schedule, target)
     nonzeros, kind = _outputs(layer, sparsity)
     total = float(nonzeros[kind].sum())
-    part_ptr = balanced_parts(nonzeros[kind], threads)
-    parts = part_counts(part_ptr, kind)
+    # a part's lists are sorted by length when they are packed: no thread can take another's
+    parts = cut_units("rows" if partition == "rows" else "nnz", nonzeros, kind, threads)
     far = batch_distance(layer, batch, threads, threads)
     products = Phase(
         name="products",
-        tiles=share(cut.turns, threads, threads, parts),
+        tiles=share(cut.turns, threads, threads, parts.counts),
         work=_work(nonzeros, cut) if cut.vectors else _gather_work(nonzeros, cut, target.lanes),
         streams=_streams(layer, nonzeros, total, cut, threads, far),
         waits_for="input" if cut.vectors else None,
@@ -116,7 +124,7 @@ def plan(
             "input_block": cut.input_block,
             "threads_per_image": threads,
         },
-        part_ptr=part_ptr,
+        part_ptr=parts.part_ptr,
         phases=phases,
         nonzeros=total,
         images_per_turn=cut.images,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.dense_gemm import gemm_of, gemm_streams, gemm_work
-from archsim.methods.sharing import balanced_parts, part_counts, share
+from archsim.methods.sharing import Partition, balanced_parts, part_counts, share
 from archsim.methods.streams import im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
@@ -100,9 +100,17 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
 
 
 def plan(
-    layer: Layer, sparsity: Sparsity, *, batch: int, threads: int, schedule: str, target: Target
+    layer: Layer,
+    sparsity: Sparsity,
+    *,
+    batch: int,
+    threads: int,
+    schedule: str,
+    target: Target,
+    partition: Partition,
 ) -> Plan:
     """Plan the smaller product; see :func:`archsim.api.make_plan` for the arguments."""
+    del partition  # BLAS makes whole matrices: each thread one part, cut by kept channels
     kept = find(layer, sparsity)
     if schedule == "auto":  # the coarser one where the finer one leaves as much
         finer = kept.rows(SCHEDULES[2]).sum() < kept.rows(SCHEDULES[1]).sum()
