@@ -68,8 +68,8 @@ def make_plan(
     machine : Machine, Target, str or Path
         With a Target, ``threads`` is needed.
     method : str
-        ``dense_gemm``, ``dense_direct``, ``winograd``, ``lowered_sparse``, ``direct_sparse`` or
-        ``sparse_winograd``.
+        ``dense_gemm``, ``dense_direct``, ``winograd``, ``lowered_sparse``, ``direct_sparse``,
+        ``sparse_winograd``, ``fc_dense``, ``fc_sparse`` or ``structured``.
     density : float, optional
         Share of nonzeros, uniformly random (default 1).
     pattern : ndarray of shape (K, C / groups, R, S), or Sparsity, optional

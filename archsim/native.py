@@ -71,8 +71,14 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DenseGemm(weights, shape, **common)
     if plan.method == "dense_direct":
         return kernels.DenseDirect(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "structured":
+        return kernels.Structured(weights, shape, **common)
     if plan.method == "lowered_sparse":
         return kernels.LoweredSparse(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "fc_dense":
+        return kernels.FcDense(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "fc_sparse":
+        return kernels.FcSparse(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse" and "mode" in plan.blocking:
         return kernels.DirectSparseLanes(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":
@@ -226,6 +232,7 @@ class _Kernel:
         variant = None if plan.tile is None else str(plan.blocking["variant"])
         return relative_error(plan.layer, self._x[:1], weights, self._out[:1], variant)
 
+
 def phase_results(notes: Sequence[Mapping[str, float]]) -> tuple[PhaseResult, ...]:
     """Return the median of each phase's seconds; phases that take no time are left out."""
     return tuple(
@@ -233,7 +240,6 @@ def phase_results(notes: Sequence[Mapping[str, float]]) -> tuple[PhaseResult, ..
         for name in PHASES
         if any(seconds.get(name, 0.0) > 0.0 for seconds in notes)
     )
-
 
 
 def relative_error(

@@ -71,6 +71,7 @@ class Work:
     loads_folded : how many of the loads above feed exactly one multiply-add directly
     stores : vector stores
     broadcasts : one number from memory into all lanes
+    gathered : numbers that a vector takes from places of their own, each by itself
     scalar_ops : index loads excluded; adds, compares and the like
     scalar_loads : index and pointer loads
     scalar_multiply_adds : multiply-adds that run one number at a time
@@ -86,6 +87,7 @@ class Work:
     loads_page_crossing: Counts
     stores: Counts
     broadcasts: Counts
+    gathered: Counts
     scalar_ops: Counts
     scalar_loads: Counts
     scalar_multiply_adds: Counts

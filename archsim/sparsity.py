@@ -26,6 +26,8 @@ from archsim.yamlfile import read_yaml
 
 Domain = Literal["spatial", "winograd"]
 DOMAINS: tuple[Domain, ...] = ("spatial", "winograd")
+Structure = Literal["output-map", "input-map", "kernel", "intra-kernel-strided"]
+STRUCTURES: tuple[Structure, ...] = ("output-map", "input-map", "kernel", "intra-kernel-strided")
 
 #: Sides of the tiles that Winograd's variants have, by the side of the kernel (archsim.methods).
 WINOGRAD_TILES: Final = {3: (6, 4), 5: (8,)}
@@ -153,6 +155,44 @@ class Sparsity:
         """Return the same share of zeros, counted in ``domain``."""
         return Sparsity(self.density, self.weights, domain, self.label)
 
+    @classmethod
+    def structured(
+        cls, layer: Layer, structure: Structure, *, density: float = 1.0, stride: int = 1,
+        seed: int = 0,
+    ) -> Sparsity:  # fmt: skip
+        """Draw weights of a structured pattern; values as in :meth:`draw`.
+
+        Parameters
+        ----------
+        layer : Layer
+        structure : {"output-map", "input-map", "kernel", "intra-kernel-strided"}
+            What goes as a whole: filters, input maps (of all filters), kernels (one output map's of
+            one input map), or kernel positions.
+        density : float
+            Share of maps or kernels that stay, to the nearest whole number.
+        stride : int
+            intra-kernel-strided: of the R * S positions of a kernel, offset, offset + stride, ...
+            stay; the offset, 0 to stride - 1, is drawn once for each input map.
+        seed : int
+
+        Raises
+        ------
+        InputError
+            Unknown structure, density outside 0..1, stride outside 1..R * S.
+        """
+        if structure not in STRUCTURES:
+            raise input_error(
+                "structure", "unknown", found=structure, allowed=", ".join(STRUCTURES)
+            )
+        density = cls(density).density  # refuses what is none
+        kernel = layer.R * layer.S
+        if not 1 <= stride <= kernel:
+            raise input_error("stride", f"must lie in 1..{kernel}", found=stride)
+        values = np.asarray(cls(1.0).draw(layer, seed).weights)
+        rng = np.random.default_rng([seed, STRUCTURES.index(structure)])
+        stays = _structure(values.shape, structure, density, stride, rng)
+        return cls.of_weights(values * stays, layer, label=f"{structure} seed {seed}")
+
     @property
     def sparsity(self) -> float:
         """Share of zeros."""
@@ -164,6 +204,28 @@ class Sparsity:
         if self.weights is None:
             return f"{self.density!r}/{self.domain}"
         return hashlib.sha256(np.packbits(self.weights != 0).tobytes()).hexdigest()
+
+
+def _structure(
+    shape: tuple[int, ...], structure: Structure, density: float, stride: int,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Return which weights stay; broadcasts to ``shape``."""
+    outputs, inputs, height, width = shape
+    if structure == "intra-kernel-strided":
+        offset = rng.integers(0, stride, (inputs, 1))
+        place = np.arange(height * width) - offset
+        inside: NDArray[np.bool_] = (place >= 0) & (place % stride == 0)
+        return inside.reshape(1, inputs, height, width)
+    sides = {
+        "output-map": (outputs, 1, 1, 1),
+        "input-map": (1, inputs, 1, 1),
+        "kernel": (outputs, inputs, 1, 1),
+    }[structure]
+    count = math.prod(sides)
+    stays = np.zeros(count, dtype=np.bool_)
+    stays[rng.choice(count, round(density * count), replace=False)] = True
+    return stays.reshape(sides)
 
 
 @dataclass(frozen=True)

@@ -157,3 +157,51 @@ class Winograd(Layer):
         blocking: Mapping[str, int],
         relu: bool,
     ) -> None: ...
+
+def fc_tile_exists(isa_index: int, images: int, vectors: int) -> bool: ...
+
+class FcSparse(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        ptr: npt.NDArray[np.int64],
+        row: npt.NDArray[np.int32],
+        off: npt.NDArray[np.uint16],
+        val: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        vectors: int,
+        input_block: int,
+        relu: bool,
+    ) -> None: ...
+
+class FcDense(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        images: int,
+        reg_images: int,
+        reg_vectors: int,
+        relu: bool,
+    ) -> None: ...
+
+class Structured(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        row: npt.NDArray[np.int64],
+        row_ptr: npt.NDArray[np.int64],
+        kept_ptr: npt.NDArray[np.int64],
+        weight_ptr: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None,
+        sgemm: object,
+        pitch: int,
+        relu: bool,
+    ) -> None: ...

@@ -253,6 +253,31 @@ def test_removing_winograd_s_nonzeros_is_never_slower() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
+    inputs=st.integers(1, 5000),
+    outputs=st.integers(1, 5000),
+    machine=st.sampled_from(MACHINES),
+    method=st.sampled_from(["dense_gemm", "fc_dense", "fc_sparse"]),
+    density=st.floats(0.0, 1.0),
+    batch=st.integers(1, 70),
+    law=st.sampled_from(LAWS),
+    factor=st.floats(1.01, 8.0),
+)
+def test_more_is_never_slower_for_fully_connected_layers(
+    inputs: int, outputs: int, machine: Machine, method: str, density: float, batch: int,
+    law: Any, factor: float,
+) -> None:  # fmt: skip
+    threads = min(8, machine.total_threads)
+    layer = Layer("random", C=inputs, K=outputs, type="fc")
+    plan = make_plan(layer, machine, method=method, density=density, batch=batch, threads=threads)
+    _, grow = law
+    before, after = ecm.estimate(plan, machine), ecm.estimate(plan, grow(machine, factor))
+    assert 0 < after.seconds <= before.seconds * (1 + 1e-9)
+    outer = list(before.bytes.values())[1:]
+    assert all(a >= b * (1 - 1e-9) for a, b in pairwise(outer))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
     layer=layers(),
     machine=st.sampled_from(MACHINES),
     density=st.floats(0.02, 1.0),

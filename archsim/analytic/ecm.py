@@ -270,7 +270,7 @@ def _core_bytes(phase: Phase, plan: Plan) -> Counts:
     """Bytes per tile between the core and L1."""
     work, width = phase.work, plan.target.lanes * FLOAT_BYTES
     vectors = work.loads_aligned + work.loads_unaligned + work.stores
-    return vectors * width + (work.broadcasts + work.scalar_loads) * FLOAT_BYTES
+    return vectors * width + (work.broadcasts + work.gathered + work.scalar_loads) * FLOAT_BYTES
 
 
 def _barrier_seconds(phase: Phase, plan: Plan, machine: Machine, hertz: float) -> float:

@@ -15,8 +15,11 @@ from archsim.methods import (
     dense_direct,
     dense_gemm,
     direct_sparse,
+    fc_dense,
+    fc_sparse,
     lowered_sparse,
     sparse_winograd,
+    structured,
     winograd,
 )
 from archsim.methods.sharing import Partition
@@ -57,7 +60,9 @@ class Method:
         """Make the plan.
 
         ``partition`` says how output channels are cut among the threads that share an image
-        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is.
+        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is,
+        and ``structured`` by what is left; ``fc_sparse`` has no parts that threads take, and cuts
+        by nonzeros there.
 
         Raises
         ------
@@ -102,6 +107,9 @@ METHODS: Final[Mapping[str, Method]] = {
         _method(lowered_sparse, dense=False),
         _method(direct_sparse, dense=False),
         _method(sparse_winograd, dense=False),
+        _method(fc_dense, dense=True),
+        _method(fc_sparse, dense=False),
+        _method(structured, dense=False),
     )
 }
 

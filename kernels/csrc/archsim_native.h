@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fc.h"
 #include "lanes.h"
 #include "microkernels.h"
 #include "shifts.h"
@@ -26,6 +27,7 @@ typedef struct {
     const as_dense_direct_kernels *dense_direct;
     const as_direct_lanes_kernels *direct_lanes;
     const as_direct_shifts_kernels *direct_shifts;
+    const as_fc_kernels *fc;
     const as_winograd_kernels *winograd;
 } as_isa;
 
@@ -277,6 +279,10 @@ double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t s
 void as_im2col(const as_shape *shape, const float *image, float *lowered, int64_t pitch,
                int64_t first_row, int64_t last_row);
 
+/* Of the listed rows alone: row i of lowered is row rows[i] of the whole, for first <= i < last. */
+void as_im2col_some(const as_shape *shape, const float *image, const int64_t *rows, float *lowered,
+                    int64_t pitch, int64_t first, int64_t last);
+
 /* ---- lowered sparse convolution (run_lowered.c) ----
  *
  * A panel is what a block of pixel_vectors vectors of output pixels needs of the lowered matrix of
@@ -328,6 +334,28 @@ typedef struct {
 
 int as_dense_run(as_dense *layer, const float *x, float *out, int64_t images, as_seconds *seconds);
 
+/* ---- the smaller dense product of structured sparsity (run_structured.c) ----
+ *
+ * Kept rows of the lowered matrix, group by group and rising: group g has row
+ * [row_ptr[g], row_ptr[g + 1]). Output channel k is kept where kept_ptr[k + 1] > kept_ptr[k]; those
+ * before it are kept_ptr[k]. A group's matrix, kept channels x kept rows, begins at weight_ptr[g].
+ * Channels that are not kept are bias alone. Unit of part_ptr: an output channel, kept or not.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    as_sgemm_fn sgemm;
+    int64_t pitch; /* of the lowered rows */
+    int relu;
+    const int64_t *row, *row_ptr, *kept_ptr, *weight_ptr;
+    const float *weights;
+    const float *bias;     /* one of each output channel; NULL: none */
+    float *const *lowered; /* one of each group of threads: kept rows * pitch */
+} as_structured;
+
+int as_structured_run(as_structured *layer, const float *x, float *out, int64_t images,
+                      as_seconds *seconds);
+
 /* ---- direct dense convolution (run_dense_direct.c) ----
  *
  * Input of one image: the image itself (row_pitch = width; needs pad 0 and stride_w 1), or a copy
@@ -365,6 +393,52 @@ typedef struct {
 
 int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
+
+/* ---- fully connected layers (run_fc.c): height = width = kernel = 1, no pad, one group ----
+ *
+ * All threads of a group work on the same images, `images` of them a turn.
+ *
+ * Sparse: list b * out_channels + i of ptr, off and val holds the nonzeros of output row[that list]
+ * in the b-th block of input_block inputs. The lists [part_ptr[r], part_ptr[r + 1]) of a block are
+ * rank r's outputs in any order. Unit of part_ptr: an output.
+ *   Gather (x NULL, images 1): offsets are inputs of the block; lists are in the order of outputs.
+ *   Images in lanes: images is a number of vectors, at most AS_FC_VECTORS; buffer x is
+ *   [input][image] and sums [output][image]; offsets are (input of the block) * images / 2.
+ * Dense: weights [unit][input][reg_vectors * lanes outputs], bias [unit][outputs], zeros behind the
+ * last output; buffer x is [block of reg_images images][input][image of the block], or NULL where
+ * images is 1. Unit of part_ptr: reg_vectors vectors of outputs.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t images, input_block, input_blocks;
+    int relu;
+    const int64_t *ptr;
+    const int32_t *row;
+    const uint16_t *off;
+    const float *val;
+    const float *bias;
+    float *const *x;    /* one of each group of threads: channels * images; NULL: gather */
+    float *const *sums; /* one of each group of threads: out_channels * images */
+} as_fc_sparse;
+
+int as_fc_sparse_run(as_fc_sparse *layer, const float *x, float *out, int64_t images,
+                     as_seconds *seconds);
+
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t images, reg_images, reg_vectors;
+    int relu;
+    const float *weights;
+    const float *bias;
+    float *const *x; /* one of each group of threads: channels * roundup(images, reg_images) */
+} as_fc_dense;
+
+int as_fc_dense_run(as_fc_dense *layer, const float *x, float *out, int64_t images,
+                    as_seconds *seconds);
 
 /* Runs the set's multiply-add loop; see as_roof_fn. */
 int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
