@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from archsim.api import make_plan, measure, predict, simulate
     from archsim.errors import ArchsimError, HostMismatchError, InputError, NotApplicableError
+    from archsim.layerchain import (
+        ChainResult,
+        chain,
+        chains,
+        measure_chain,
+        plan_chain,
+        predict_chain,
+    )
     from archsim.machine import Machine
     from archsim.machinefile import load_machine, machine_names
     from archsim.network import Layer, Network, load_network, network_names
@@ -32,6 +40,7 @@ _PUBLIC = {
     "Plan": "plan",
     "Target": "plan",
     "Result": "result",
+    "ChainResult": "layerchain",
     # loading
     "load_machine": "machinefile",
     "machine_names": "machinefile",
@@ -43,6 +52,11 @@ _PUBLIC = {
     "predict": "api",
     "simulate": "api",
     "measure": "api",
+    "chains": "layerchain",
+    "chain": "layerchain",
+    "plan_chain": "layerchain",
+    "predict_chain": "layerchain",
+    "measure_chain": "layerchain",
     "run_study": "study",
     # errors
     "ArchsimError": "errors",
@@ -53,10 +67,11 @@ _PUBLIC = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "ArchsimError", "HostMismatchError", "InputError", "Layer", "Machine", "Network",
-    "NotApplicableError", "Plan", "Result", "Sparsity", "Target", "__version__",
+    "ArchsimError", "ChainResult", "HostMismatchError", "InputError", "Layer", "Machine", "Network",
+    "NotApplicableError", "Plan", "Result", "Sparsity", "Target", "__version__", "chain", "chains",
     "load_machine", "load_network", "load_sparsity", "machine_names", "make_plan", "measure",
-    "network_names", "predict", "run_study", "simulate",
+    "measure_chain", "network_names", "plan_chain", "predict", "predict_chain", "run_study",
+    "simulate",
 ]  # fmt: skip
 
 

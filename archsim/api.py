@@ -68,7 +68,8 @@ def make_plan(
     machine : Machine, Target, str or Path
         With a Target, ``threads`` is needed.
     method : str
-        ``dense_gemm``, ``dense_direct``, ``lowered_sparse`` or ``direct_sparse``.
+        ``dense_gemm``, ``dense_direct``, ``winograd``, ``lowered_sparse``, ``direct_sparse``,
+        ``sparse_winograd``, ``fc_dense``, ``fc_sparse`` or ``structured``.
     density : float, optional
         Share of nonzeros, uniformly random (default 1).
     pattern : ndarray of shape (K, C / groups, R, S), or Sparsity, optional
@@ -343,7 +344,8 @@ def _fit(request: Request) -> Request:
     """Turn what was asked for into what the method computes."""
     method, sparsity, schedule = get_method(request.method), request.sparsity, request.schedule
     if method.dense:  # zeros are computed like any other weight
-        sparsity = Sparsity(1.0, sparsity.weights, label="dense")
+        spatial = sparsity.domain == "spatial"
+        sparsity = Sparsity(1.0, sparsity.weights if spatial else None, label="dense")
     if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
         schedule = "auto"  # another method's schedule; one that nobody knows is refused later
     return replace(request, sparsity=sparsity, schedule=schedule)

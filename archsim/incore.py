@@ -73,6 +73,7 @@ def incore(work: Work, machine: Machine, isa: str | None = None) -> InCore:
         + line_only * unit.line_crossing_cycles
         + work.loads_page_crossing * unit.page_crossing_cycles
         + work.scalar_loads / core.scalar_loads
+        + work.gathered / (unit.gathers or core.scalar_loads)
     )
     store = work.stores / unit.stores
     if core.shared_load_store:
@@ -84,6 +85,7 @@ def incore(work: Work, machine: Machine, isa: str | None = None) -> InCore:
         + (loads - folded)
         + work.stores
         + work.broadcasts * unit.broadcast_uops
+        + work.gathered  # a gather is as many micro-operations as numbers, or a few more
         + work.scalar_ops
         + work.scalar_loads
         + work.branches

@@ -80,6 +80,13 @@ class InstructionSet(Block):
         description="Multiplies and additions use the same ports (false: one port each).",
     )
     loads: PerCycle = Field(description="Aligned vector loads per cycle, data in L1.")
+    gathers: PerCycle | None = Field(
+        None,
+        description=(
+            "Numbers gathered per cycle, data in L1 (default: as many as scalar loads, which is "
+            "what code without such an instruction does)."
+        ),
+    )
     stores: PerCycle = Field(description="Aligned vector stores per cycle.")
     line_crossing_cycles: Cycles = Field(
         alias="line_crossing", description="Load-port time of a load that crosses a cache line."

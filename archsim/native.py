@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
     ----------
     plan : Plan
         Made for an instruction set that this host has.
-    weights : ndarray of shape (K, C / groups, R, S), float32
+    weights : ndarray of shape ``plan.weight_shape``, float32
     """
     from archsim import kernels
 
@@ -71,18 +71,28 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DenseGemm(weights, shape, **common)
     if plan.method == "dense_direct":
         return kernels.DenseDirect(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "structured":
+        return kernels.Structured(weights, shape, **common)
     if plan.method == "lowered_sparse":
         return kernels.LoweredSparse(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "fc_dense":
+        return kernels.FcDense(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "fc_sparse":
+        return kernels.FcSparse(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse" and "mode" in plan.blocking:
         return kernels.DirectSparseLanes(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "direct_sparse":
         return kernels.DirectSparseRow(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "winograd":
+        return kernels.Winograd(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "sparse_winograd":
+        return kernels.SparseWinograd(weights, shape, isa=plan.target.isa, **common)
     raise input_error("method", "has no native kernel", found=plan.method)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A plan, and the weights to run it with (K, C / groups, R, S), float32."""
+    """A plan, and the weights to run it with, of its ``weight_shape``, float32."""
 
     plan: Plan
     weights: FloatArray
@@ -117,21 +127,77 @@ def run_interleaved(
         Compare the first image with a float64 reference; ``max_error`` is then the largest
         difference over the largest reference value.
     """
+    kernels = [_Kernel(job, seed) for job in jobs]
+    time_in_turns([kernel.timed for kernel in kernels], min_seconds)
+    return [kernel.measurement(check) for kernel in kernels]
+
+
+class Timed:
+    """What is timed call by call.
+
+    Parameters
+    ----------
+    call : callable
+        One call of it.
+    note : callable
+        What to remember of each call, asked for when it is over.
+    threads : int
+        That a call wakes.
+    """
+
+    def __init__(
+        self, call: Callable[[], object], note: Callable[[], Any], *, threads: int
+    ) -> None:
+        self._call, self._note, self._threads = call, note, threads
+        self.calls: list[float] = []
+        self.notes: list[Any] = []
+
+    def warm_up(self, min_seconds: float) -> None:
+        """Call until nothing is cold, and nobody spins."""
+        quiet = _WARM_UP_SECONDS if self._threads > 1 and min_seconds > 0 else 0.0
+        begin, calls = time.perf_counter(), 0
+        while calls < _WARM_UP_CALLS or time.perf_counter() - begin < quiet:
+            self._call()
+            calls += 1
+
+    def done(self, min_seconds: float) -> bool:
+        """Whether there are calls enough."""
+        calls = self.calls
+        return len(calls) >= _MIN_CALLS and (sum(calls) >= min_seconds or len(calls) >= _MAX_CALLS)
+
+    def turn(self, seconds: float) -> None:
+        """Call at least once, and for ``seconds``."""
+        begin = time.perf_counter()
+        while True:
+            start = time.perf_counter()
+            self._call()
+            end = time.perf_counter()
+            self.calls.append(end - start)
+            self.notes.append(self._note())
+            if end - begin >= seconds:
+                return
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """Return the 5th, 50th and 95th percentile of the calls, seconds."""
+        low, median, high = np.percentile(self.calls, (5, 50, 95))
+        return float(low), float(median), float(high)
+
+
+def time_in_turns(contestants: Sequence[Timed], min_seconds: float) -> None:
+    """Time each for at least so long, a few calls at a time."""
     from threadpoolctl import threadpool_limits
 
     # threads of a BLAS library that NumPy or others woke would hold a core that ours need
     with threadpool_limits(limits=1):
-        contestants = [_Contestant(job, seed) for job in jobs]
         for contestant in contestants:
             contestant.warm_up(min_seconds)
         while waiting := [c for c in contestants if not c.done(min_seconds)]:
             for contestant in waiting:
                 contestant.turn(min_seconds / _TURNS)
-        return [contestant.measurement(check) for contestant in contestants]
 
 
-class _Contestant:
-    """A packed kernel with its input, and the times of its calls so far."""
+class _Kernel:
+    """A packed kernel with its input."""
 
     def __init__(self, job: Job, seed: int) -> None:
         from archsim.kernels import aligned_empty
@@ -143,54 +209,52 @@ class _Contestant:
         self._x = aligned_empty((batch, layer.C, layer.H, layer.W))
         rng.standard_normal(dtype=np.float32, out=self._x)
         self._out = aligned_empty((batch, layer.K, layer.P, layer.Q))
-        self._calls: list[float] = []
-        self._phases: list[dict[str, float]] = []
-
-    def warm_up(self, min_seconds: float) -> None:
-        quiet = _WARM_UP_SECONDS if self._job.plan.threads > 1 and min_seconds > 0 else 0.0
-        begin, calls = time.perf_counter(), 0
-        while calls < _WARM_UP_CALLS or time.perf_counter() - begin < quiet:
-            self._packed.run(self._x, out=self._out)
-            calls += 1
-
-    def done(self, min_seconds: float) -> bool:
-        calls = self._calls
-        return len(calls) >= _MIN_CALLS and (sum(calls) >= min_seconds or len(calls) >= _MAX_CALLS)
-
-    def turn(self, seconds: float) -> None:
-        """Call at least once, and for ``seconds``."""
-        begin = time.perf_counter()
-        while True:
-            start = time.perf_counter()
-            self._packed.run(self._x, out=self._out)
-            end = time.perf_counter()
-            self._calls.append(end - start)
-            self._phases.append(self._packed.phase_seconds)
-            if end - begin >= seconds:
-                return
-
-    def measurement(self, check: bool) -> Measurement:
-        low, median, high = np.percentile(self._calls, (5, 50, 95))
-        layer, weights = self._job.plan.layer, self._job.weights
-        return Measurement(
-            seconds=float(median),
-            seconds_low=float(low),
-            seconds_high=float(high),
-            phases=tuple(
-                PhaseResult(name, float(np.median([p[name] for p in self._phases])))
-                for name in PHASES
-                if any(p.get(name, 0.0) > 0.0 for p in self._phases)
-            ),
-            calls=len(self._calls),
-            isa=str(self._packed.isa),
-            max_error=relative_error(layer, self._x[:1], weights, self._out[:1]) if check else None,
+        self.timed = Timed(
+            lambda: self._packed.run(self._x, out=self._out),
+            lambda: self._packed.phase_seconds,
+            threads=job.plan.threads,
         )
 
+    def measurement(self, check: bool) -> Measurement:
+        low, median, high = self.timed.percentiles()
+        plan, weights = self._job.plan, self._job.weights
+        return Measurement(
+            seconds=median,
+            seconds_low=low,
+            seconds_high=high,
+            phases=phase_results(self.timed.notes),
+            calls=len(self.timed.calls),
+            isa=str(self._packed.isa),
+            max_error=self._error(plan, weights) if check else None,
+        )
 
-def relative_error(layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray) -> float:
-    """Return the largest difference to a float64 reference over the largest reference value."""
-    from archsim.kernels import conv2d
+    def _error(self, plan: Plan, weights: FloatArray) -> float:
+        variant = None if plan.tile is None else str(plan.blocking["variant"])
+        return relative_error(plan.layer, self._x[:1], weights, self._out[:1], variant)
 
-    reference = conv2d(x, weights, conv_shape(layer))
+
+def phase_results(notes: Sequence[Mapping[str, float]]) -> tuple[PhaseResult, ...]:
+    """Return the median of each phase's seconds; phases that take no time are left out."""
+    return tuple(
+        PhaseResult(name, float(np.median([seconds[name] for seconds in notes])))
+        for name in PHASES
+        if any(seconds.get(name, 0.0) > 0.0 for seconds in notes)
+    )
+
+
+def relative_error(
+    layer: Layer, x: FloatArray, weights: FloatArray, out: FloatArray, variant: str | None = None
+) -> float:
+    """Return the largest difference to a float64 reference over the largest reference value.
+
+    With a Winograd ``variant`` the weights are of its domain.
+    """
+    from archsim.kernels import conv2d, conv2d_winograd
+
+    shape = conv_shape(layer)
+    if variant is None:
+        reference = conv2d(x, weights, shape)
+    else:
+        reference = conv2d_winograd(x, weights, shape, variant)
     scale = float(np.abs(reference).max()) or 1.0
     return float(np.abs(out - reference).max()) / scale

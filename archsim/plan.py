@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.network import Layer
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Sparsity, winograd_shape
 
 Counts = NDArray[np.float64]
 PHASES: Final = ("input", "products", "output")
@@ -71,6 +71,7 @@ class Work:
     loads_folded : how many of the loads above feed exactly one multiply-add directly
     stores : vector stores
     broadcasts : one number from memory into all lanes
+    gathered : numbers that a vector takes from places of their own, each by itself
     scalar_ops : index loads excluded; adds, compares and the like
     scalar_loads : index and pointer loads
     scalar_multiply_adds : multiply-adds that run one number at a time
@@ -86,6 +87,7 @@ class Work:
     loads_page_crossing: Counts
     stores: Counts
     broadcasts: Counts
+    gathered: Counts
     scalar_ops: Counts
     scalar_loads: Counts
     scalar_multiply_adds: Counts
@@ -195,6 +197,7 @@ class Plan:
     ``images_per_turn`` images that SIMD lanes take together; with the partition ``dynamic`` of
     ``blocking`` into more and smaller parts, which threads take at run time.  With
     ``whole_batch`` the phases run once for all images.
+    ``uses_of_nonzero`` counts the products of a nonzero in an image where they are not P Q.
     """
 
     method: str
@@ -211,6 +214,9 @@ class Plan:
     nonzeros: float = 0.0
     whole_batch: bool = False
     images_per_turn: int = 1
+    uses_of_nonzero: int | None = None
+    tile: int | None = None
+    """Side of the tiles in whose domain the weights are: (tile, tile, K, C / groups)."""
 
     def __post_init__(self) -> None:
         names = tuple(phase.name for phase in self.phases)
@@ -240,6 +246,13 @@ class Plan:
 
     @property
     def actual_flop(self) -> float:
-        """FLOP on nonzeros only, whole batch (two per nonzero and output pixel)."""
-        layer = self.layer
-        return 2.0 * self.nonzeros * layer.P * layer.Q * self.batch
+        """FLOP on nonzeros only, whole batch (two per nonzero and use of it)."""
+        uses = self.uses_of_nonzero or self.layer.P * self.layer.Q
+        return 2.0 * self.nonzeros * uses * self.batch
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weights that the native kernel takes."""
+        if self.tile is None:
+            return self.layer.weight_shape
+        return winograd_shape(self.layer, self.tile)

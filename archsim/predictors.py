@@ -22,6 +22,7 @@ from archsim.sparsity import Sparsity
 
 #: density at which the in-core model takes alpha for a layer that is given as dense
 _ALPHA_DENSITY: Final = 0.1
+_NOT_IN_PARK: Final = ("winograd", "sparse_winograd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ def by_park(request: Request, given: ParkGiven) -> Result:
     why = get_method(request.method).reason(request.layer, request.sparsity)
     if why is not None:
         raise NotApplicableError(why)
+    if request.method in _NOT_IN_PARK:
+        raise NotApplicableError("the published model knows no transformations of tiles")
     parameters, notes = park_parameters(request, given)
     layer, density = request.layer, request.sparsity.density
     if get_method(request.method).dense:
@@ -173,8 +176,8 @@ def by_native_interleaved(
 
 def _native_job(request: Request) -> tuple[Request, Plan, NDArray[np.float32]]:
     """Make the plan and the weights to run: a density is drawn as a pattern first."""
-    request.plan()  # refuses before weights are drawn
-    drawn = request.sparsity.draw(request.layer, request.seed)
+    plan = request.plan()  # refuses before weights are drawn
+    drawn = request.sparsity.draw(request.layer, request.seed, plan.weight_shape)
     if drawn.weights is None:
         raise InputError("pattern: no weights to run")
     if not get_method(request.method).dense:

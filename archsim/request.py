@@ -19,7 +19,7 @@ from archsim.methods.sharing import PARTITIONS, Partition
 from archsim.network import Layer
 from archsim.plan import Plan
 from archsim.result import Model, Result
-from archsim.sparsity import Domain, Sparsity
+from archsim.sparsity import Domain, Sparsity, weight_shapes
 
 MAX_BATCH: Final = 2**31 - 1
 
@@ -227,10 +227,11 @@ def as_sparsity(
     if density is not None:
         raise input_error("density", "is given by the pattern already", found=density)
     if isinstance(pattern, Sparsity):
-        if pattern.weights is not None and pattern.weights.shape != layer.weight_shape:
+        shapes = weight_shapes(layer, pattern.domain)
+        if pattern.weights is not None and pattern.weights.shape not in shapes:
             raise input_error(
                 f"pattern of {layer.name}", "wrong shape", found=pattern.weights.shape,
-                allowed=str(layer.weight_shape),
+                allowed=", ".join(map(str, shapes)),
             )  # fmt: skip
         return pattern
     return Sparsity.of_weights(pattern, layer, label="pattern")

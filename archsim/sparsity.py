@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,30 @@ from archsim.yamlfile import read_yaml
 
 Domain = Literal["spatial", "winograd"]
 DOMAINS: tuple[Domain, ...] = ("spatial", "winograd")
+Structure = Literal["output-map", "input-map", "kernel", "intra-kernel-strided"]
+STRUCTURES: tuple[Structure, ...] = ("output-map", "input-map", "kernel", "intra-kernel-strided")
+
+#: Sides of the tiles that Winograd's variants have, by the side of the kernel (archsim.methods).
+WINOGRAD_TILES: Final = {3: (6, 4), 5: (8,)}
 
 #: what the readers of .npz and .mtx files raise on broken ones
 _BROKEN = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
+
+
+def winograd_shape(layer: Layer, tile: int) -> tuple[int, int, int, int]:
+    """Return the shape of a layer's weights in the Winograd domain, (t, t, K, C / groups)."""
+    return (tile, tile, *layer.weight_shape[:2])
+
+
+def weight_shapes(layer: Layer, domain: Domain) -> list[tuple[int, ...]]:
+    """Return the shapes that a layer's weights may have in a domain; the usual one is first."""
+    tiles = WINOGRAD_TILES.get(layer.R, ()) if layer.R == layer.S else ()
+    if domain == "spatial" or layer.type == "fc" or not tiles:
+        return [layer.weight_shape]
+    return [winograd_shape(layer, tile) for tile in tiles]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +61,8 @@ class Sparsity:
     density : float
         Share of nonzeros, 0 to 1.
     weights : ndarray of shape (K, C / groups, R, S), float32, optional
-        Real or drawn weights; their zeros are the pattern.  None: uniformly random.
+        Real or drawn weights; their zeros are the pattern.  None: uniformly random.  In the
+        Winograd domain they have the shape (t, t, K, C / groups), t being a tile's side.
     domain : {"spatial", "winograd"}
         Where the zeros are counted.
     label : str
@@ -80,6 +99,8 @@ class Sparsity:
     ) -> Sparsity:
         """Take the pattern of ``weights``, which must have the layer's weight shape.
 
+        Of the shape (t, t, K, C / groups) they are of the Winograd domain; no shape is of both.
+
         Raises
         ------
         InputError
@@ -95,34 +116,82 @@ class Sparsity:
         shape = layer.weight_shape
         if layer.type == "fc" and array.shape == shape[:2]:
             array = array.reshape(shape)
-        if array.shape != shape:
+        domain: Domain = "spatial"
+        if array.shape != shape and array.shape in weight_shapes(layer, "winograd"):
+            domain = "winograd"
+        elif array.shape != shape:
             raise input_error(where, "wrong shape", found=array.shape, allowed=str(shape))
         with np.errstate(over="ignore"):  # a copy: the caller's array stays writable
             array = np.array(array, dtype=np.float32, order="C")
         if not np.isfinite(array).all():
             raise input_error(where, "weights hold NaN or infinite values")
         array.setflags(write=False)
-        return cls(np.count_nonzero(array) / array.size, array, label=label)
+        return cls(np.count_nonzero(array) / array.size, array, domain, label)
 
-    def draw(self, layer: Layer, seed: int = 0) -> Sparsity:
+    def draw(self, layer: Layer, seed: int = 0, shape: tuple[int, ...] | None = None) -> Sparsity:
         """Return this sparsity with a pattern: itself, or uniformly random weights of ``seed``.
+
+        They have the given ``shape`` (default: the domain's usual one).
 
         The number of nonzeros is ``round(density * weights)``; values are of one magnitude
         (0.5 to 1.5 over the root of the row length), with random sign.
         """
         if self.weights is not None:
             return self
-        digest = hashlib.sha256(f"{layer.network}/{layer.name}/{layer.weight_shape}".encode())
+        shape = shape or weight_shapes(layer, self.domain)[0]
+        digest = hashlib.sha256(f"{layer.network}/{layer.name}/{shape}".encode())
         rng = np.random.default_rng([seed, int.from_bytes(digest.digest()[:8], "little")])
-        size = layer.weights
+        size = math.prod(shape)
         array = np.zeros(size, dtype=np.float32)
         places = rng.choice(size, size=round(self.density * size), replace=False, shuffle=False)
         scale = 1.0 / math.sqrt(max(1, size // layer.K))
         magnitude = rng.uniform(0.5, 1.5, places.size) * scale
         array[places] = magnitude * rng.choice((-1.0, 1.0), places.size)
-        array = array.reshape(layer.weight_shape)
+        array = array.reshape(shape)
         array.setflags(write=False)
         return Sparsity(self.density, array, self.domain, f"{self.label} seed {seed}")
+
+    def in_domain(self, domain: Domain) -> Sparsity:
+        """Return the same share of zeros, counted in ``domain``."""
+        return Sparsity(self.density, self.weights, domain, self.label)
+
+    @classmethod
+    def structured(
+        cls, layer: Layer, structure: Structure, *, density: float = 1.0, stride: int = 1,
+        seed: int = 0,
+    ) -> Sparsity:  # fmt: skip
+        """Draw weights of a structured pattern; values as in :meth:`draw`.
+
+        Parameters
+        ----------
+        layer : Layer
+        structure : {"output-map", "input-map", "kernel", "intra-kernel-strided"}
+            What goes as a whole: filters, input maps (of all filters), kernels (one output map's of
+            one input map), or kernel positions.
+        density : float
+            Share of maps or kernels that stay, to the nearest whole number.
+        stride : int
+            intra-kernel-strided: of the R * S positions of a kernel, offset, offset + stride, ...
+            stay; the offset, 0 to stride - 1, is drawn once for each input map.
+        seed : int
+
+        Raises
+        ------
+        InputError
+            Unknown structure, density outside 0..1, stride outside 1..R * S.
+        """
+        if structure not in STRUCTURES:
+            raise input_error(
+                "structure", "unknown", found=structure, allowed=", ".join(STRUCTURES)
+            )
+        density = cls(density).density  # refuses what is none
+        kernel = layer.R * layer.S
+        if not 1 <= stride <= kernel:
+            raise input_error("stride", f"must lie in 1..{kernel}", found=stride)
+        values = np.asarray(cls(1.0).draw(layer, seed).weights)
+        rng = np.random.default_rng([seed, STRUCTURES.index(structure)])
+        stays = _structure(values.shape, structure, density, stride, rng)
+        return cls.of_weights(values * stays, layer, label=f"{structure} seed {seed}")
 
     @property
     def sparsity(self) -> float:
@@ -135,6 +204,28 @@ class Sparsity:
         if self.weights is None:
             return f"{self.density!r}/{self.domain}"
         return hashlib.sha256(np.packbits(self.weights != 0).tobytes()).hexdigest()
+
+
+def _structure(
+    shape: tuple[int, ...], structure: Structure, density: float, stride: int,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Return which weights stay; broadcasts to ``shape``."""
+    outputs, inputs, height, width = shape
+    if structure == "intra-kernel-strided":
+        offset = rng.integers(0, stride, (inputs, 1))
+        place = np.arange(height * width) - offset
+        inside: NDArray[np.bool_] = (place >= 0) & (place % stride == 0)
+        return inside.reshape(1, inputs, height, width)
+    sides = {
+        "output-map": (outputs, 1, 1, 1),
+        "input-map": (1, inputs, 1, 1),
+        "kernel": (outputs, inputs, 1, 1),
+    }[structure]
+    count = math.prod(sides)
+    stays = np.zeros(count, dtype=np.bool_)
+    stays[rng.choice(count, round(density * count), replace=False)] = True
+    return stays.reshape(sides)
 
 
 @dataclass(frozen=True)
@@ -150,6 +241,14 @@ class LayerSparsities:
 
     def __contains__(self, layer: str) -> bool:
         return layer in self.layers or self.default is not None
+
+    def in_domain(self, domain: Domain | None) -> LayerSparsities:
+        """Return the same shares of zeros, counted in a domain; None: as they are."""
+        if domain is None:
+            return self
+        layers = {name: found.in_domain(domain) for name, found in self.layers.items()}
+        default = self.default and self.default.in_domain(domain)
+        return LayerSparsities(layers, default, self.label)
 
 
 def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSparsities:
@@ -242,7 +341,8 @@ def _read_npz(path: Path, network: Network) -> dict[str, Sparsity]:
                         continue
                     shape, dtype = headers[key]
                     where = f"{path}: {key}"
-                    if math.prod(shape) != layer.weights:  # before anything is unpacked
+                    sizes = {layer.weights, *map(math.prod, weight_shapes(layer, "winograd"))}
+                    if math.prod(shape) not in sizes:  # before anything is unpacked
                         raise input_error(
                             where, "wrong shape", found=shape, allowed=str(layer.weight_shape)
                         )

@@ -26,7 +26,7 @@ from archsim.methods.sharing import Partition
 from archsim.network import Layer, Network, load_network
 from archsim.request import active_isa, as_partition, default_threads, is_host
 from archsim.result import ROW_COLUMNS, Result, as_row, document
-from archsim.sparsity import LayerSparsities, Sparsity, load_sparsity
+from archsim.sparsity import Domain, LayerSparsities, Sparsity, load_sparsity
 
 #: the machines of the ICLR 2017 paper, and this one
 DEFAULT_MACHINES: Final = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", HOST)
@@ -171,6 +171,7 @@ def run_study(
     batch: int | None = None,
     threads: int | None = None,
     sparsity: str | float | None = None,
+    density_domain: Domain | None = None,
     methods: Sequence[str] | None = None,
     models: Sequence[str] = DEFAULT_MODELS,
     curves: bool = True,
@@ -196,6 +197,8 @@ def run_study(
         By default every hardware thread, on the host the physical cores.
     sparsity : str or float, optional
         See :func:`archsim.load_sparsity`; by default the network's own map.
+    density_domain : {"spatial", "winograd"}, optional
+        Where zeros are counted; by default as the sparsity itself says.
     methods : sequence of str, optional
         By default all.
     models : sequence of str
@@ -224,7 +227,7 @@ def run_study(
             )  # fmt: skip
     as_partition(partition)
     picked = [chosen[name] for name in dict.fromkeys(layers)] if layers else list(chosen)
-    sparsities = load_sparsity(sparsity, chosen)
+    sparsities = load_sparsity(sparsity, chosen).in_domain(density_domain)
     found = Study(chosen, loaded, tuple(picked), sparsities)
     job = _Job(found, picked, sparsities, names, tuple(models), batch, threads,
                schedule, partition, min_seconds, seed)  # fmt: skip
@@ -298,8 +301,9 @@ def _all_methods(
 
 
 def _predict_curve(job: _Job, machine: Machine, layer: Layer) -> None:
+    domain = job.sparsities[layer.name].domain
     for sparsity in CURVE_SPARSITIES:
-        uniform = Sparsity(1.0 - sparsity)
+        uniform = Sparsity(1.0 - sparsity, domain=domain)
         results = _all_methods(job, machine, layer, uniform, "ecm")
         job.study.curves += [r for r in results if not get_method(r.method).dense and r.seconds]
 
@@ -318,7 +322,11 @@ def _measure_layer(job: _Job, machine: Machine, layer: Layer, *, curves: bool) -
         return
     dense = [(r.method, sparsity) for r in results if get_method(r.method).dense and r.seconds]
     sparse = [r.method for r in results if not get_method(r.method).dense and r.seconds]
-    points = [(name, Sparsity(1.0 - s)) for name in sparse for s in MEASURED_SPARSITIES]
+    points = [
+        (name, Sparsity(1.0 - s, domain=sparsity.domain))
+        for name in sparse
+        for s in MEASURED_SPARSITIES
+    ]
     found = measure_together(layer, [*dense, *points], machine, **settings)
     job.study.curves += found[len(dense) :]
 

@@ -18,6 +18,11 @@ and DenseDirect in the same way: dense_direct.py, run_dense_direct.c, f32_dense_
 DirectSparseLanes is built like the first, twice: lanes_layout.py, run_direct_lanes.c and
 f32_direct_lanes.c transpose the picture; shifts_layout.py, run_direct_shifts.c and
 f32_direct_shifts.c let the sums slide.
+LanesChain (lanes_chain.py, lanes_link.py, run_lanes_chain.c) runs several layers of the former.
+Winograd and SparseWinograd (winograd_layout.py, run_winograd.c, f32_winograd.c) transform tiles and
+then use the register blocks of DenseDirect and DirectSparseLanes, position by position.
+Fully connected layers: FcSparse and FcDense (fc.py, run_fc.c, f32_fc.c). What structured sparsity
+leaves of a dense product: Structured (structured.py, run_structured.c).
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -43,6 +48,7 @@ from archsim.kernels.dense import DenseGemm
 from archsim.kernels.dense_direct import DenseDirect
 from archsim.kernels.direct_lanes import DirectSparseLanes
 from archsim.kernels.direct_row import DirectSparseRow
+from archsim.kernels.fc import FcDense, FcSparse
 from archsim.kernels.isa import (
     IsaInfo,
     active_isa,
@@ -52,10 +58,14 @@ from archsim.kernels.isa import (
     set_isa,
     supported_isas,
 )
+from archsim.kernels.lanes_chain import LanesChain
 from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
 from archsim.kernels.shapes import ConvShape
+from archsim.kernels.structured import Structured, WithoutMaps, remove_maps
+from archsim.kernels.winograd import SparseWinograd, Winograd
+from archsim.kernels.winograd_matrices import conv2d_winograd, transform_weights
 
 __all__ = [
     "ConvShape",
@@ -63,15 +73,25 @@ __all__ = [
     "DenseGemm",
     "DirectSparseLanes",
     "DirectSparseRow",
+    "FcDense",
+    "FcSparse",
     "IsaInfo",
+    "LanesChain",
     "LoweredSparse",
     "PackedLayer",
+    "SparseWinograd",
+    "Structured",
+    "Winograd",
+    "WithoutMaps",
     "active_isa",
     "aligned_empty",
     "conv2d",
+    "conv2d_winograd",
     "isa_table",
     "load_roof",
     "multiply_add_roof",
+    "remove_maps",
     "set_isa",
     "supported_isas",
+    "transform_weights",
 ]

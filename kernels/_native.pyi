@@ -1,11 +1,13 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.kernels.lanes_layout import LanesLayout
+from archsim.kernels.lanes_link import LanesLink
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.shifts_layout import ShiftsLayout
+from archsim.kernels.winograd_layout import WinogradLayout
 
 MOST_THREADS: int
 MOST_FLOATS: int
@@ -83,6 +85,14 @@ class DirectLanes(Layer):
         relu: bool,
     ) -> None: ...
 
+class LanesChain:
+    def __init__(
+        self, layers: Sequence[DirectLanes], links: Sequence[LanesLink], slots: Sequence[int]
+    ) -> None: ...
+    def run(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> list[tuple[float, float, float]]: ...
+
 class Lowered(Layer):
     def __init__(
         self,
@@ -119,5 +129,79 @@ class DenseDirect(Layer):
         tap: npt.NDArray[np.int32],
         isa_index: int,
         blocking: Mapping[str, int | str],
+        relu: bool,
+    ) -> None: ...
+
+class SparseWinograd(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        streams: Streams,
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        layout: WinogradLayout,
+        blocking: Mapping[str, int],
+        relu: bool,
+    ) -> None: ...
+
+class Winograd(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        layout: WinogradLayout,
+        blocking: Mapping[str, int],
+        relu: bool,
+    ) -> None: ...
+
+def fc_tile_exists(isa_index: int, images: int, vectors: int) -> bool: ...
+
+class FcSparse(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        ptr: npt.NDArray[np.int64],
+        row: npt.NDArray[np.int32],
+        off: npt.NDArray[np.uint16],
+        val: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        vectors: int,
+        input_block: int,
+        relu: bool,
+    ) -> None: ...
+
+class FcDense(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        isa_index: int,
+        images: int,
+        reg_images: int,
+        reg_vectors: int,
+        relu: bool,
+    ) -> None: ...
+
+class Structured(Layer):
+    def __init__(
+        self,
+        shape: ConvShape,
+        team: Team,
+        row: npt.NDArray[np.int64],
+        row_ptr: npt.NDArray[np.int64],
+        kept_ptr: npt.NDArray[np.int64],
+        weight_ptr: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None,
+        sgemm: object,
+        pitch: int,
         relu: bool,
     ) -> None: ...

@@ -84,7 +84,7 @@ class DenseGemm(PackedDenseLayer):
             )
         depth = shape.group_channels * shape.kernel_h * shape.kernel_w
         pitch = -(-shape.out_h * shape.out_w // 16) * 16
-        _check_blas_sizes(depth, pitch, shape.channels, shape.out_channels)
+        check_blas_sizes(depth, pitch, shape.channels, shape.out_channels)
         return _native.Dense(
             shape,
             self._team,
@@ -104,7 +104,7 @@ class DenseGemm(PackedDenseLayer):
 
     def _check_x(self, x: FloatArray) -> None:
         super()._check_x(x)
-        _check_blas_sizes(x.shape[0])
+        check_blas_sizes(x.shape[0])
 
     def _keywords(self) -> dict[str, Any]:
         keywords = super()._keywords()
@@ -121,7 +121,8 @@ def _is_fully_connected(shape: ConvShape) -> bool:
     return sizes == (1, 1, 1, 1, (0, 0))
 
 
-def _check_blas_sizes(*sizes: int) -> None:
+def check_blas_sizes(*sizes: int) -> None:
+    """Raise ValueError where a size is beyond the 32-bit integers of BLAS."""
     if max(sizes) > _LARGEST_INT:
         raise ValueError(
             f"a matrix of this layer has {max(sizes)} rows or columns; "

@@ -17,6 +17,7 @@ from archsim.kernels.lanes_layout import (
     pointwise_layout,
     pointwise_slab_pitch,
 )
+from archsim.kernels.lanes_link import LanesLink, lanes_link
 from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.shifts_layout import in_one_row, pack_shifts, shifts_layout, tile_outputs
@@ -115,17 +116,32 @@ class DirectSparseLanes(PackedSparseLayer):
         layout = pointwise_layout(shape, number) if pointwise else lanes_layout(shape, number, mode)
         slabs = shape.group_channels * len(layout.plane_row)
         packed = pack_lanes(weights, shape, layout, number["slab_block"])
-        return _native.DirectLanes(
+        self.layout = layout
+        self._lanes = _native.DirectLanes(
             *self._parts(packed, ahead=AHEAD),
             layout,
             {
                 "pointwise": int(pointwise),
                 "past_caches": number["past_caches"],
+                "slab_block": number["slab_block"],
                 "slab_blocks": -(-slabs // number["slab_block"]),
                 "channels_of_part": self._channels_of_part(),
             },
             self.relu,
         )
+        return self._lanes
+
+    @property
+    def native(self) -> _native.DirectLanes:
+        """What runs; chains share it."""
+        return self._lanes
+
+    def linked_to(self, following: DirectSparseLanes, *, whole: bool) -> LanesLink:
+        """Return how this layer's sums become the input of the next one in a chain."""
+        return lanes_link(
+            self.shape, self._number, self._word["mode"], self.layout, following.shape,
+            following.layout, whole=whole,
+        )  # fmt: skip
 
     def _pack_shifts(
         self, weights: FloatArray, walk: ConvShape, number: Mapping[str, int]
@@ -176,8 +192,6 @@ def _check_plan(number: Mapping[str, int], mode: str, shape: ConvShape, isa: Isa
     in_rows, in_columns = rows + residues.reach_rows, columns + residues.reach_columns
     if mode == "flat":
         _at_least("plane_pitch", number["plane_pitch"], flat_pitch(shape, residues))
-        _at_most("plane_pitch", number["plane_pitch"], shape.out_w + residues.reach_columns,
-                 "a row with all that it reads")  # fmt: skip
         positions = (shape.out_h - 1) * number["plane_pitch"] + shape.out_w
         if rows != 1:
             raise ValueError(f"blocking['tile_rows']: flat needs 1; got {rows}")

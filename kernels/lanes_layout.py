@@ -120,7 +120,7 @@ def lanes_layout(shape: ConvShape, number: Mapping[str, int], mode: str) -> Lane
     plane_size = max(end, (shape.out_h + residues.reach_rows) * pitch)
     if mode == "images":
         start = lane * residues.count * plane_size
-    blocks, chunks, pieces = _way_out(number, _places(shape, number, mode), in_columns)
+    blocks, chunks, pieces = _way_out(number, places(shape, number, mode), in_columns)
     planes = np.array([(a, b) for a in residues.rows for b in residues.columns], dtype=np.int64)
     return LanesLayout(
         lanes=lanes,
@@ -168,7 +168,7 @@ def pointwise_slab_pitch(shape: ConvShape, lanes: int) -> int:
     return -(-shape.height * shape.width // lanes)
 
 
-def _places(shape: ConvShape, number: Mapping[str, int], mode: str) -> Ints:
+def places(shape: ConvShape, number: Mapping[str, int], mode: str) -> Ints:
     """Return where each position of each lane goes in the output of a channel, or -1.
 
     Its shape is (lanes, tile_rows, tile_columns).
@@ -250,9 +250,9 @@ def pack_lanes(
     lists = (group * slab_blocks + slab // slab_block) * shape.group_out_channels + k_in_group
     order = np.argsort(lists, kind="stable")
     position = residues.down[r] * layout.down + residues.right[s]
-    off = 4 * (slab * layout.slab_pitch + position * layout.lanes)
+    off = 4 * (slab % slab_block * layout.slab_pitch + position * layout.lanes)
     reach = residues.reach_rows * layout.down + residues.reach_columns
-    last = offset_limit(4 * ((slabs - 1) * layout.slab_pitch + reach * layout.lanes), "bytes")
+    last = offset_limit(4 * ((slab_block - 1) * layout.slab_pitch + reach * layout.lanes), "bytes")
     nothing = np.zeros(AHEAD)
     return PackedStreams(
         ptr=list_ptr(lists, shape.groups * slab_blocks * shape.group_out_channels),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
 import numpy as np
@@ -69,7 +69,7 @@ class PackedLayer(ABC):
         self._number, self._word = check_blocking(blocking, self._LEAST, self._WORDS)
         self.blocking: Mapping[str, int | str] = MappingProxyType({**self._number, **self._word})
         self._check_blocking()
-        weights = check_values("weights", weights, shape.weight_shape)
+        weights = self._check_weights(weights)
         self.nnz = int(np.count_nonzero(weights))
         """Weights that are not zero."""
         self.relu = bool(relu)
@@ -84,7 +84,7 @@ class PackedLayer(ABC):
         self._part_ptr = check_part_ptr(part_ptr, None if dynamic else per_image, units)
         self._team = _native.Team(self.threads, per_image, self._part_ptr, units, dynamic)
         self._lock = Lock()
-        _layers.add(self)
+        renew_lock_in_child(self)
         self._seconds = (0.0, 0.0, 0.0)
         self._x_shape = (shape.channels, shape.height, shape.width)
         self._out_shape = (shape.out_channels, shape.out_h, shape.out_w)
@@ -93,6 +93,10 @@ class PackedLayer(ABC):
 
     def _find_isa(self, isa: str | None) -> str:
         return find_isa(isa).name
+
+    def _check_weights(self, weights: FloatArray) -> FloatArray:
+        """Return the weights as this method takes them; raise ValueError for others."""
+        return check_values("weights", weights, self.shape.weight_shape)
 
     @abstractmethod
     def _check_blocking(self) -> None:
@@ -143,25 +147,13 @@ class PackedLayer(ABC):
         if out is None:
             out = aligned_empty((x.shape[0], *self._out_shape))
         else:
-            self._check_out(out, x)
+            check_out(out, x, self._out_shape)
         with self._lock:
             self._seconds = self._native.run(x, out)
         return out
 
     def _check_x(self, x: FloatArray) -> None:
-        _check_array("x", x)
-        if x.ndim != 4 or x.shape[1:] != self._x_shape or x.shape[0] < 1:
-            raise ValueError(f"x: must have shape (N >= 1, {_words(self._x_shape)}); got {x.shape}")
-
-    def _check_out(self, out: FloatArray, x: FloatArray) -> None:
-        _check_array("out", out)
-        right = (x.shape[0], *self._out_shape)
-        if out.shape != right:
-            raise ValueError(f"out: must have shape {right}; got {out.shape}")
-        if not out.flags.writeable:
-            raise ValueError("out: must be writeable; got a read-only array")
-        if np.may_share_memory(x, out):
-            raise ValueError("out: must not share memory with x")
+        check_x(x, self._x_shape)
 
     def _keywords(self) -> dict[str, Any]:
         """Keyword arguments that make this object again."""
@@ -184,13 +176,22 @@ class PackedLayer(ABC):
         )
 
 
-_layers: WeakSet[PackedLayer] = WeakSet()
+class _Locked(Protocol):
+    _lock: Lock
+
+
+_locked: WeakSet[_Locked] = WeakSet()
+
+
+def renew_lock_in_child(owner: _Locked) -> None:
+    """Have a forked child give *owner* a new lock: a thread that held it is not there."""
+    _locked.add(owner)
 
 
 def _renew_locks() -> None:
     """Free what threads hold that a forked child does not have."""
-    for layer in _layers:
-        layer._lock = Lock()
+    for owner in _locked:
+        owner._lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -235,6 +236,25 @@ class PackedDenseLayer(PackedLayer):
     def _keep(self, weights: FloatArray) -> None:
         self._weights = weights.copy()
         self._weights.flags.writeable = False
+
+
+def check_x(x: FloatArray, right: tuple[int, int, int]) -> None:
+    """Raise TypeError or ValueError for what is no batch of inputs of shape (C, H, W)."""
+    _check_array("x", x)
+    if x.ndim != 4 or x.shape[1:] != right or x.shape[0] < 1:
+        raise ValueError(f"x: must have shape (N >= 1, {_words(right)}); got {x.shape}")
+
+
+def check_out(out: FloatArray, x: FloatArray, image: tuple[int, int, int]) -> None:
+    """Raise TypeError or ValueError where outputs (K, P, Q) of the batch x cannot be written."""
+    _check_array("out", out)
+    right = (x.shape[0], *image)
+    if out.shape != right:
+        raise ValueError(f"out: must have shape {right}; got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out: must be writeable; got a read-only array")
+    if np.may_share_memory(x, out):
+        raise ValueError("out: must not share memory with x")
 
 
 def _check_array(name: str, array: FloatArray) -> None:

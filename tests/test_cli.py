@@ -200,7 +200,9 @@ def test_study_measures_the_host(capsys: pytest.CaptureFixture[str], tmp_path: P
     native = [r for r in found["results"] if r["model"] == "native"]
     assert {r["method"] for r in native} == set(METHODS)
     assert max(found["totals"]["native_max_error"].values()) < 1e-5
-    assert all(r["speedup_over_dense"] for r in native)
+    assert all(r["speedup_over_dense"] or r["reason"] for r in native)
+    (sparse,) = (r for r in native if r["method"] == "sparse_winograd")
+    assert "spatial domain" in sparse["reason"]
 
 
 def test_measure_json_and_check(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +211,27 @@ def test_measure_json_and_check(capsys: pytest.CaptureFixture[str]) -> None:
         "--min-seconds", "0", "--check",
     )  # fmt: skip
     assert [r["model"] for r in found["results"]] == ["native"] * len(METHODS)
-    assert all(r["seconds_low"] <= r["seconds"] <= r["seconds_high"] for r in found["results"])
+    timed = [r for r in found["results"] if not r["reason"]]
+    assert {r["method"] for r in timed} == set(METHODS) - {"sparse_winograd"}
+    assert all(r["seconds_low"] <= r["seconds"] <= r["seconds_high"] for r in timed)
+
+
+def test_study_in_the_winograd_domain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """All methods side by side: the spatial sparse ones and fully connected layers say why not."""
+    found = call_json(
+        capsys, "study", "vgg16", "conv3_2", "fc8", "-m", "xeon-phi-7250", "--methods", "all",
+        "--density-domain", "winograd", "--sparsity", "0.9", "-o", str(tmp_path),
+    )  # fmt: skip
+    rows = {(r["layer"], r["method"]): r for r in found["results"] if r["model"] == "ecm"}
+    assert {method for _, method in rows} == set(METHODS)
+    sparse = rows["conv3_2", "sparse_winograd"]
+    assert (sparse["density"], sparse["density_domain"]) == (pytest.approx(0.1), "winograd")
+    assert sparse["seconds"]
+    for name in ("direct_sparse", "lowered_sparse"):
+        assert "Winograd" in rows["conv3_2", name]["reason"]
+    assert "no tiles" in rows["fc8", "sparse_winograd"]["reason"]
+    curves = {(r["method"], r["density_domain"]) for r in found["curves"]}
+    assert curves == {("sparse_winograd", "winograd")}
 
 
 def test_module_and_help_from_a_shell(tmp_path: Path) -> None:

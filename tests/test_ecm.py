@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from archsim.analytic import ecm
@@ -15,8 +15,10 @@ from archsim.api import make_plan, predict
 from archsim.incore import incore
 from archsim.machine import Machine
 from archsim.machinefile import load_machine, machine_names
+from archsim.methods import METHODS, winograd_blocking, winograd_plan
 from archsim.network import Layer, load_network
 from archsim.plan import Work
+from archsim.sparsity import Sparsity
 
 CONV3 = load_network("alexnet")["conv3"]
 XEON = load_machine("xeon-e5-2697v4-2s")
@@ -203,11 +205,18 @@ def layers(draw: Any) -> Layer:
     )
 
 
+def _sparsity(layer: Layer, method: str, density: float) -> Sparsity:
+    """Return a density in the method's domain, for a layer that the method computes."""
+    sparsity = Sparsity(density, domain="winograd" if method == "sparse_winograd" else "spatial")
+    assume(METHODS[method].reason(layer, sparsity) is None)
+    return sparsity
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     layer=layers(),
     machine=st.sampled_from(MACHINES),
-    method=st.sampled_from(["dense_gemm", "dense_direct", "lowered_sparse", "direct_sparse"]),
+    method=st.sampled_from(list(METHODS)),
     density=st.floats(0.01, 1.0),
     batch=st.integers(1, 9),
     law=st.sampled_from(LAWS),
@@ -218,11 +227,53 @@ def test_more_is_never_slower(
     factor: float,
 ) -> None:  # fmt: skip
     """At a fixed plan more of anything that the machine has is never slower."""
-    threads = min(8, machine.total_threads)
-    plan = make_plan(layer, machine, method=method, density=density, batch=batch, threads=threads)
+    threads, sparsity = min(8, machine.total_threads), _sparsity(layer, method, density)
+    plan = make_plan(layer, machine, method=method, pattern=sparsity, batch=batch, threads=threads)
     _, grow = law
     before, after = ecm.estimate(plan, machine), ecm.estimate(plan, grow(machine, factor))
     assert after.seconds <= before.seconds * (1 + 1e-9)
+
+
+def test_removing_winograd_s_nonzeros_is_never_slower() -> None:
+    """At a fixed plan: the blocking of one density, the nonzeros of several."""
+    layer = load_network("vgg16")["conv3_2"]
+    for machine in MACHINES:
+        cut = winograd_blocking.choose(
+            layer, "f4x4_3x3", 0.2, batch=1, threads=1, target=machine.target()
+        )
+        times = []
+        for density in (0.01, 0.05, 0.2, 0.5, 1.0):
+            plan = winograd_plan.make_plan(
+                "sparse_winograd", layer, Sparsity(density, domain="winograd"), cut,
+                36 * 256 * 256 * density, batch=1, threads=1, target=machine.target(),
+            )  # fmt: skip
+            times.append(ecm.estimate(plan, machine, memory=False).seconds)
+        assert times == sorted(times)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    inputs=st.integers(1, 5000),
+    outputs=st.integers(1, 5000),
+    machine=st.sampled_from(MACHINES),
+    method=st.sampled_from(["dense_gemm", "fc_dense", "fc_sparse"]),
+    density=st.floats(0.0, 1.0),
+    batch=st.integers(1, 70),
+    law=st.sampled_from(LAWS),
+    factor=st.floats(1.01, 8.0),
+)
+def test_more_is_never_slower_for_fully_connected_layers(
+    inputs: int, outputs: int, machine: Machine, method: str, density: float, batch: int,
+    law: Any, factor: float,
+) -> None:  # fmt: skip
+    threads = min(8, machine.total_threads)
+    layer = Layer("random", C=inputs, K=outputs, type="fc")
+    plan = make_plan(layer, machine, method=method, density=density, batch=batch, threads=threads)
+    _, grow = law
+    before, after = ecm.estimate(plan, machine), ecm.estimate(plan, grow(machine, factor))
+    assert 0 < after.seconds <= before.seconds * (1 + 1e-9)
+    outer = list(before.bytes.values())[1:]
+    assert all(a >= b * (1 - 1e-9) for a, b in pairwise(outer))
 
 
 @settings(max_examples=40, deadline=None)
@@ -250,13 +301,14 @@ def test_removing_nonzeros_is_never_slower(
 @given(
     layer=layers(),
     machine=st.sampled_from(MACHINES),
-    method=st.sampled_from(["dense_gemm", "dense_direct", "lowered_sparse", "direct_sparse"]),
+    method=st.sampled_from(list(METHODS)),
     density=st.floats(0.0, 1.0),
 )
 def test_predictions_are_finite_and_bytes_shrink_outwards(
     layer: Layer, machine: Machine, method: str, density: float
 ) -> None:
-    found = predict(layer, machine, method=method, density=density, batch=2, threads=2)
+    sparsity = _sparsity(layer, method, density)
+    found = predict(layer, machine, method=method, pattern=sparsity, batch=2, threads=2)
     assert found.seconds is not None
     assert np.isfinite(found.seconds)
     assert found.seconds > 0

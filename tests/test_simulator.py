@@ -81,6 +81,6 @@ def test_utilisation_is_at_most_one() -> None:
 
 def test_dense_baseline_is_of_the_same_model() -> None:
     found = predict(CONV3, ATOM, method="direct_sparse", density=0.1, batch=8, model="simulator")
-    assert found.dense_method in ("dense_gemm", "dense_direct")
+    assert found.dense_method in ("dense_gemm", "dense_direct", "winograd")
     assert found.speedup_over_dense is not None
     assert found.speedup_over_dense > 1

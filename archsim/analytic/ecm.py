@@ -60,6 +60,7 @@ def estimate(
     isa: str | None = None,
     clock: str = "sustained",
     memory: bool = True,
+    joins: bool = True,
 ) -> Estimate:
     """Predict a plan on a machine.
 
@@ -73,6 +74,8 @@ def estimate(
     clock : {"sustained", "nominal"}
     memory : bool
         False leaves out every transfer: data is in L1.
+    joins : bool
+        Whether all threads wait for each other at the end; False within a chain of layers.
     """
     isa = isa or plan.target.isa
     hertz = machine.clock_for(isa, clock)
@@ -85,7 +88,7 @@ def estimate(
             moved[name] = moved.get(name, 0.0) + count
         for name, seconds in contributions.items():
             terms[name] = terms.get(name, 0.0) + seconds
-    join = machine.barrier_cycles / hertz if plan.threads > 1 else 0.0
+    join = machine.barrier_cycles / hertz if joins and plan.threads > 1 else 0.0
     terms["barrier"] = terms.get("barrier", 0.0) + join
     seconds = sum(result.seconds for result, _, _ in parts) + join
     return Estimate(seconds, tuple(result for result, _, _ in parts), moved, _ranked(terms))
@@ -267,7 +270,7 @@ def _core_bytes(phase: Phase, plan: Plan) -> Counts:
     """Bytes per tile between the core and L1."""
     work, width = phase.work, plan.target.lanes * FLOAT_BYTES
     vectors = work.loads_aligned + work.loads_unaligned + work.stores
-    return vectors * width + (work.broadcasts + work.scalar_loads) * FLOAT_BYTES
+    return vectors * width + (work.broadcasts + work.gathered + work.scalar_loads) * FLOAT_BYTES
 
 
 def _barrier_seconds(phase: Phase, plan: Plan, machine: Machine, hertz: float) -> float:

@@ -88,6 +88,8 @@ def workload_options(*, auto: bool) -> Callable[[F], F]:
                      help="Share of zeros: 0..1, a map of the "
                      "network (gesl), FILE.npz, a folder of .mtx, FILE.yaml, or layer=VALUE,... "
                      "[default: the network's own map, else dense]"),
+        click.option("--density-domain", default=None, metavar="DOMAIN",
+                     help="spatial or winograd: where zeros are counted."),
         click.option("--methods", default="all", show_default=True, metavar="LIST",
                      help="Methods, comma separated" + ("; 'auto' keeps the fastest." if auto
                                                         else ".")),

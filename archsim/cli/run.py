@@ -24,7 +24,7 @@ from archsim.cli.options import (
 if TYPE_CHECKING:
     from archsim.network import Layer, Network
     from archsim.result import Result
-    from archsim.sparsity import LayerSparsities
+    from archsim.sparsity import Domain, LayerSparsities
 
 
 @click.command("predict")
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 @machine_option(("host",))
 @workload_options(auto=True)
 @click.option("--model", default="ecm", show_default=True, help="ecm, park or simulator.")
-@click.option(
-    "--density-domain", default=None, help="spatial or winograd: where zeros are counted."
-)
 @click.option("--clock", default="sustained", show_default=True, help="sustained or nominal.")
 @click.option("--isa", callback=filled, help="Instruction set of the machine [default: the widest]")
 @click.option("--alpha", type=float, help="park: overhead of a sparse multiply-add.")
@@ -55,7 +52,7 @@ def predict_command(
     threads: int | None,
     seed: int,
     as_json: bool,
-    density_domain: str | None,
+    density_domain: Domain | None,
     sgemm: str | None,
     stream: str | None,
     **settings: Any,
@@ -78,7 +75,6 @@ def predict_command(
     }
 
     def layer_of(layer: Layer, machine: Any, names: list[str], pattern: Any) -> list[Result]:
-        pattern = _domain(pattern, density_domain)
         return [
             predict(
                 layer, machine, method=name, pattern=pattern, schedule=schedule,
@@ -87,7 +83,7 @@ def predict_command(
             for name in names
         ]  # fmt: skip
 
-    _each(network, layers, machines, sparsity, methods, as_json, layer_of)
+    _each(network, layers, machines, sparsity, density_domain, methods, as_json, layer_of)
 
 
 @click.command("measure")
@@ -113,6 +109,7 @@ def measure_command(
     threads: int | None,
     seed: int,
     as_json: bool,
+    density_domain: Domain | None,
     **settings: Any,
 ) -> None:
     """Time the native kernels of each layer of NETWORK on this host."""
@@ -126,7 +123,7 @@ def measure_command(
         cases = [(name, pattern) for name in names]
         return measure_together(layer, cases, machine, **settings)
 
-    _each(network, layers, machines, sparsity, methods, as_json, layer_of)
+    _each(network, layers, machines, sparsity, density_domain, methods, as_json, layer_of)
 
 
 def _only_park(model: str, given: list[str]) -> None:
@@ -149,20 +146,12 @@ def _rate(name: str, text: str | None, kind: str) -> float | None:
         raise InputError(f"{name}: {error}") from None
 
 
-def _domain(pattern: Any, domain: str | None) -> Any:
-    """Say in which domain the zeros are counted, where the user does."""
-    if domain is None:
-        return pattern
-    from archsim.sparsity import Sparsity
-
-    return Sparsity(pattern.density, pattern.weights, domain, pattern.label)  # type: ignore[arg-type]
-
-
 def _each(
     network_name: str,
     names: tuple[str, ...],
     machine_names: tuple[str, ...],
     sparsity: str | None,
+    domain: Domain | None,
     methods: str,
     as_json: bool,
     layer_of: Callable[..., list[Result]],
@@ -175,7 +164,7 @@ def _each(
     from archsim.study import sum_up
 
     network: Network = load_network(network_name)
-    sparsities: LayerSparsities = load_sparsity(sparsity, network)
+    sparsities: LayerSparsities = load_sparsity(sparsity, network).in_domain(domain)
     layers = [network[name] for name in names] if names else list(network)
     machines = load_machines(machine_names)
     chosen = method_list(methods)

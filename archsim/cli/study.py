@@ -24,6 +24,7 @@ from archsim.cli.options import (
 
 if TYPE_CHECKING:
     from archsim.methods.sharing import Partition
+    from archsim.sparsity import Domain
 
 _DEFAULT = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "host")
 
@@ -45,6 +46,7 @@ def study_command(
     layers: tuple[str, ...],
     machines: tuple[str, ...],
     sparsity: str | None,
+    density_domain: Domain | None,
     methods: str,
     schedule: str,
     partition: Partition,
@@ -72,8 +74,8 @@ def study_command(
     with open_folder(folder), progress_bar() as progress:
         found = run_study(
             chosen, loaded, layers=layers or None, batch=batch, threads=threads,
-            sparsity=sparsity, methods=names, models=models, curves=curves,
-            native=native, schedule=schedule, partition=partition, seed=seed,
+            sparsity=sparsity, density_domain=density_domain, methods=names, models=models,
+            curves=curves, native=native, schedule=schedule, partition=partition, seed=seed,
             progress=progress,
         )  # fmt: skip
     found.command = " ".join(["archsim", *sys.argv[1:]])

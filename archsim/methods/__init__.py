@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from archsim.errors import NotApplicableError, input_error
-from archsim.methods import dense_direct, dense_gemm, direct_sparse, lowered_sparse
+from archsim.methods import (
+    dense_direct,
+    dense_gemm,
+    direct_sparse,
+    fc_dense,
+    fc_sparse,
+    lowered_sparse,
+    sparse_winograd,
+    structured,
+    winograd,
+)
 from archsim.methods.sharing import Partition
 from archsim.network import Layer
 from archsim.plan import Plan, Target
@@ -50,7 +60,9 @@ class Method:
         """Make the plan.
 
         ``partition`` says how output channels are cut among the threads that share an image
-        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is.
+        (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is,
+        and ``structured`` by what is left; ``fc_sparse`` has no parts that threads take, and cuts
+        by nonzeros there.
 
         Raises
         ------
@@ -91,8 +103,13 @@ METHODS: Final[Mapping[str, Method]] = {
     for method in (
         _method(dense_gemm, dense=True),
         _method(dense_direct, dense=True),
+        _method(winograd, dense=True),
         _method(lowered_sparse, dense=False),
         _method(direct_sparse, dense=False),
+        _method(sparse_winograd, dense=False),
+        _method(fc_dense, dense=True),
+        _method(fc_sparse, dense=False),
+        _method(structured, dense=False),
     )
 }
 

@@ -64,14 +64,14 @@ def plan(
     lowers = not whole_batch and (layer.R, layer.S, layer.stride, layer.pad) != (
         1, 1, (1, 1), (0, 0),
     )  # fmt: skip
-    gemm = _gemm(layer, batch, threads, sharers, target, lowers=lowers)
+    gemm = gemm_of(layer, batch, threads, sharers, target, lowers=lowers)
     barriers = 2 * ceil(turns * sharers / threads) if sharers > 1 and lowers else 0
     phases: tuple[Phase, ...] = (
         Phase(
             name="products",
             tiles=share(turns, threads, sharers, _parts(layer, part_ptr)),
-            work=_batch_work(gemm, target) if whole_batch else _work(gemm, target),
-            streams=_streams(gemm),
+            work=_batch_work(gemm, target) if whole_batch else gemm_work(gemm, target),
+            streams=gemm_streams(gemm),
             waits_for="input" if lowers else None,
             barriers=barriers,
         ),
@@ -108,7 +108,7 @@ def _parts(layer: Layer, part_ptr: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gemm:
+class Gemm:
     """One product of a thread: its output channels times a matrix (depth x columns).
 
     Bytes are of one turn; the columns are the pixels of an image, or the images of a batch.
@@ -128,20 +128,36 @@ class _Gemm:
     own_matrix: bool  # the matrix is a buffer of the threads of an image
 
 
-def _gemm(
-    layer: Layer, batch: int, threads: int, sharers: int, target: Target, *, lowers: bool
-) -> _Gemm:
+def gemm_of(
+    layer: Layer,
+    batch: int,
+    threads: int,
+    sharers: int,
+    target: Target,
+    *,
+    lowers: bool,
+    kept: tuple[int, int] | None = None,
+) -> Gemm:
+    """Cut one product of a thread.
+
+    ``kept`` are the rows of the lowered matrix and the output channels of a group that structured
+    sparsity leaves; by default all of them.
+    """
     whole_batch = is_one_product(layer)
-    depth = (layer.C // layer.groups) * layer.R * layer.S
+    depth, outputs = kept or (
+        (layer.C // layer.groups) * layer.R * layer.S,
+        layer.K // layer.groups,
+    )
     columns = float(batch if whole_batch else layer.P * layer.Q)
-    channels = max(1.0, layer.K / sharers / layer.groups)
+    channels = max(1.0, outputs / sharers)
     rows, wide = register_block(target.registers)
     room = target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * _PANEL)
     matrix = FLOAT_BYTES * depth * columns * layer.groups
-    output = FLOAT_BYTES * layer.K / sharers * columns
-    turn = matrix + layer.dense_bytes / sharers + output
+    output = FLOAT_BYTES * outputs * layer.groups / sharers * columns
+    weights = FLOAT_BYTES * depth * outputs * layer.groups
+    turn = matrix + weights / sharers + output
     far = batch_distance(layer, batch, threads, sharers)
-    return _Gemm(
+    return Gemm(
         depth=depth,
         columns=columns,
         channels=channels,
@@ -157,8 +173,8 @@ def _gemm(
     )
 
 
-def _batch_work(gemm: _Gemm, target: Target) -> Work:
-    """As :func:`_work` where the columns are images: vectors hold output channels."""
+def _batch_work(gemm: Gemm, target: Target) -> Work:
+    """As :func:`gemm_work` where the columns are images: vectors hold output channels."""
     rows = min(float(gemm.rows), gemm.columns)
     weight_vectors = gemm.depth / target.lanes
     products = weight_vectors * gemm.columns
@@ -175,7 +191,7 @@ def _batch_work(gemm: _Gemm, target: Target) -> Work:
     )
 
 
-def _work(gemm: _Gemm, target: Target) -> Work:
+def gemm_work(gemm: Gemm, target: Target) -> Work:
     """Operations of an output channel, and of packing the matrix of a group."""
     vectors = ceil(gemm.columns / target.lanes)
     across = float(gemm.depth * ceil(vectors / gemm.wide))  # weights broadcast, per channel
@@ -194,7 +210,7 @@ def _work(gemm: _Gemm, target: Target) -> Work:
     )
 
 
-def _streams(gemm: _Gemm) -> tuple[Stream, ...]:
+def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
     """Bytes of an output channel (kind 0), and of packing the matrix of a group (kind 1)."""
     depth, columns = float(gemm.depth), gemm.columns
     panel = FLOAT_BYTES * min(depth, _PANEL)  # of one column or row

@@ -11,7 +11,7 @@ blocks come from :mod:`archsim.methods.lanes_cost`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 from typing import Any, Final
@@ -80,7 +80,8 @@ class _Counts:
     turns: int
     sharers: int
     parts: Cut
-    images_bytes: float  # what a thread touches in a turn, all arrays
+    images_bytes: float  # what a thread touches of this layer in a turn, all arrays
+    turn_bytes: float  # and of all layers that the turn has
 
     @property
     def vector_bytes(self) -> int:
@@ -150,9 +151,16 @@ def plan_choice(
     threads: int,
     target: Target,
     partition: Partition,
+    turn_bytes: float | None = None,
 ) -> Plan:
-    """Plan a layout and blocks that were chosen."""
+    """Plan a layout and blocks that were chosen.
+
+    ``turn_bytes``: what is touched until the same weights come back; by default this layer's
+    share of a turn, more where other layers follow in it.
+    """
     counts = _counts(layer, sparsity, choice, batch, threads, target, partition)
+    if turn_bytes is not None:
+        counts = replace(counts, turn_bytes=turn_bytes)
     geometry = choice.geometry
     tiles = share(counts.turns, threads, counts.sharers, counts.parts.counts)
     # the input in lane layout is shared, or the count of the parts that are taken
@@ -248,8 +256,9 @@ def _counts(
     sharers = threads_per_turn(turns, threads, target)
     parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
-        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes)
-    )
+        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes),
+        float(turn_bytes),
+    )  # fmt: skip
 
 
 def _slab_of_weight(layer: Layer) -> NDArray[np.int64]:
@@ -292,7 +301,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stores=vectors + positions, **moved,
         )  # fmt: skip
         streams.append(stream("padded input", "update", plane, 2.0 * plane))
-    streams.append(stream("lane input", "write", padded, counts.images_bytes))
+    streams.append(stream("lane input", "write", padded, counts.turn_bytes))
     units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
     return Phase(
         name="input",
@@ -414,7 +423,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     touched = passes * counts.group_slabs * window
     pictures = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
     streams = [
-        stream("weights", "read", weights, counts.images_bytes, kinds=kinds, shared="part"),
+        stream("weights", "read", weights, counts.turn_bytes, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (passes - 1), group_weights, kinds=kinds,
                shared="part"),
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import ceil, exp
-from typing import Final
+from typing import Final, Literal
 
 from archsim.methods.lanes_geometry import Geometry, Mode, geometries, windowed
 from archsim.methods.streams import batch_distance
@@ -38,7 +38,8 @@ _LINE_BYTES: Final = 64
 # Skylake: Fog, The microarchitecture of Intel, AMD and VIA CPUs), half of it behind the
 # multiply-adds that wait.
 LIST: Final = 10.0
-# A sum spilled between blocks: a load from the second level, and half a slot to store it.
+# A sum spilled between blocks, or kept for the next layer of a chain: a load from the second level,
+# and half a slot to store it.
 SPILL: Final = LOAD_L2 + 0.5
 # A part of a list more: the end of its loop, as above, which what follows waits for; and a sum that
 # moves by a lane: a shuffle, for which vectors of 64 bytes have one port (Fog, instruction tables).
@@ -58,6 +59,21 @@ _HALVINGS: Final = 12
 _FULL: Final = (1.0, 1.3, 1.7, 2.2, 3.0, 5.0)
 _FEW_BLOCKS: Final = (1, 2, 3)
 _OFFSET_LIMIT: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How a layer's input comes into lane layout, and how its sums leave it.
+
+    Within a chain (:mod:`archsim.methods.lanes_chain`) slabs are made by the layer before, or as
+    windows by the layer's own register blocks.
+    """
+
+    into: Literal["converted", "windows", "slabs"] = "converted"
+    stored: int | None = None  # vectors that a channel's sums become; None: they leave lane layout
+
+
+_ALONE: Final = Ends()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +103,27 @@ def choose(
     best = None
     for mode in modes:
         for geometry in geometries(layer, target.lanes, mode):
-            for reg in _register_shapes(geometry, accumulators(target)):
-                found = _blocked(layer, geometry, reg, nonzeros, batch, threads, target)
-                if found is not None and (best is None or found.cycles < best.cycles):
-                    best = found
+            found = choose_blocks(layer, geometry, nonzeros, batch, threads, target)
+            if found is not None and (best is None or found.cycles < best.cycles):
+                best = found
+    return best
+
+
+def choose_blocks(
+    layer: Layer,
+    geometry: Geometry,
+    nonzeros: float,
+    batch: int,
+    threads: int,
+    target: Target,
+    ends: Ends = _ALONE,
+) -> Choice | None:
+    """Return the cheapest blocks of a layout; None where offsets would not fit 32 bits."""
+    best = None
+    for reg in _register_shapes(geometry, accumulators(target)):
+        found = _blocked(layer, geometry, reg, nonzeros, batch, threads, target, ends)
+        if found is not None and (best is None or found.cycles < best.cycles):
+            best = found
     return best
 
 
@@ -117,6 +150,7 @@ def _blocked(
     batch: int,
     threads: int,
     target: Target,
+    ends: Ends,
 ) -> Choice | None:
     slabs = layer.C // layer.groups * geometry.planes
     vector = FLOAT_BYTES * target.lanes
@@ -128,7 +162,7 @@ def _blocked(
     sharers = threads_per_turn(turns, threads, target)
     readers = 1 if windowed(layer, geometry) else sharers  # of a window
     fits = WINDOW_SHARE * _level_bytes(target, 1, readers) / (window * vector)
-    moved, slab_bytes = _moved(layer, geometry, nonzeros, turns, threads, target)
+    moved, slab_bytes = _moved(layer, geometry, nonzeros, turns, threads, target, ends)
     # every thread of an image looks at all of its slabs, once per register block
     passes = sum(register_blocks(geometry, reg).values())
     touched = float(layer.C * geometry.planes * window * passes)
@@ -143,7 +177,7 @@ def _blocked(
         beside = size * vector * (blocks > 1) + per_list * (FLOAT_BYTES + INDEX_BYTES)
         load = load_cycles(block * window * vector, looked_at, beside, target, readers)
         cycles = _products(layer, geometry, reg, nonzeros, blocks, load)
-        cycles += moved + _conversions(layer, geometry, reg)
+        cycles += moved + _conversions(layer, geometry, reg, ends)
         cycles = ceil(turns / (threads // sharers)) * (cycles / sharers + touched)
         if best is None or cycles < best.cycles:
             best = Choice(geometry, reg, block, cycles)
@@ -176,7 +210,13 @@ def _lines(target: Target) -> float:
 
 
 def _moved(
-    layer: Layer, geometry: Geometry, nonzeros: float, turns: int, threads: int, target: Target
+    layer: Layer,
+    geometry: Geometry,
+    nonzeros: float,
+    turns: int,
+    threads: int,
+    target: Target,
+    ends: Ends,
 ) -> tuple[float, float]:
     """Return the cycles of bringing a turn's pictures near, and the distance of its slabs.
 
@@ -185,7 +225,9 @@ def _moved(
     apart, do not stay until the next four positions are brought in or out.
     """
     sharers = threads_per_turn(turns, threads, target)
-    pictures = geometry.images * float(layer.input_bytes + layer.output_bytes)
+    pictures = layer.input_bytes * float(ends.into == "converted")
+    pictures += layer.output_bytes * float(ends.stored is None)
+    pictures *= geometry.images
     slabs = float(layer.C * geometry.planes * geometry.in_rows * geometry.in_columns)
     slabs *= FLOAT_BYTES * geometry.lanes if not geometry.of_pixels else 0.0
     apart = batch_distance(layer, turns * geometry.images, threads, sharers)
@@ -253,15 +295,20 @@ def _windows(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> float:
     return float(layer.C * geometry.planes * windows * pixels)
 
 
-def _conversions(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> float:
+def _conversions(layer: Layer, geometry: Geometry, reg: tuple[int, int], ends: Ends) -> float:
     if geometry.of_pixels:
         return float(layer.K * geometry.positions)
-    slabs = layer.C * geometry.planes
-    into = slabs * geometry.in_rows * fours(geometry.in_columns) * CONVERT
-    padded = slabs * geometry.images * layer.P * (1.0 + layer.Q / geometry.lanes) * COPY
+    slabs, into = layer.C * geometry.planes, 0.0
+    if ends.into == "windows":
+        into = slabs * sum(register_blocks(geometry, reg).values()) * geometry.window(*reg) * COPY
+    elif ends.into == "converted":
+        into = slabs * geometry.in_rows * fours(geometry.in_columns) * CONVERT
+        into += slabs * geometry.images * layer.P * (1.0 + layer.Q / geometry.lanes) * COPY
+    if ends.stored is not None:
+        return into + layer.K * ends.stored * SPILL
     widths = chunks(geometry, reg)
     out = sum(fours(n) * CONVERT + geometry.lanes * PIECE for n in widths)
-    return into + padded + layer.K * geometry.tile[0] * out
+    return into + layer.K * geometry.tile[0] * out
 
 
 def chunks(geometry: Geometry, reg: tuple[int, int]) -> list[int]:

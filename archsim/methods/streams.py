@@ -49,13 +49,21 @@ def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> floa
 
 
 def im2col_phase(
-    layer: Layer, *, lanes: int, batch: int, threads: int, sharers: int, buffer_distance: float
+    layer: Layer,
+    *,
+    lanes: int,
+    batch: int,
+    threads: int,
+    sharers: int,
+    buffer_distance: float,
+    kept: tuple[int, int] | None = None,
 ) -> Phase:
     """Copy the image into its lowered matrix; a tile is one row (c, r, s) of it.
 
-    ``buffer_distance`` is what a thread touches until it writes the same buffer again.
+    ``buffer_distance`` is what a thread touches until it writes the same buffer again; ``kept``
+    are the rows and the input maps that structured sparsity leaves, by default all of them.
     """
-    rows = layer.C * layer.R * layer.S
+    rows, maps = kept or (layer.C * layer.R * layer.S, layer.C)
     pixels = float(layer.P * layer.Q)
     if layer.stride == (1, 1) and layer.Q == layer.W:  # a shifted plane, its edges cleared
         vectors = float(ceil(pixels / lanes))
@@ -76,7 +84,7 @@ def im2col_phase(
         )
     else:  # one number at a time
         work = Work.of(scalar_loads=pixels, stores=pixels, scalar_ops=2.0 * pixels, branches=pixels)
-    first = FLOAT_BYTES * float(layer.H * layer.W) / (layer.R * layer.S)
+    first = FLOAT_BYTES * float(layer.H * layer.W) * maps / max(1, rows)
     again = max(0.0, FLOAT_BYTES * pixels - first)
     plane = FLOAT_BYTES * float(layer.H * layer.W + layer.P * layer.Q)
     parts = part_counts(even_parts(rows, sharers), np.zeros(rows, dtype=np.int64))

@@ -11,7 +11,8 @@ cdef extern from "archsim_native.h" nogil:
         AS_LANES_READY
 
     ctypedef struct as_lanes_block:
-        pass
+        int64_t rows
+        int64_t vectors
 
     ctypedef struct as_lanes_chunk:
         pass
@@ -19,13 +20,25 @@ cdef extern from "archsim_native.h" nogil:
     ctypedef struct as_lanes_piece:
         pass
 
+    ctypedef struct as_lanes_move:
+        pass
+
+    ctypedef struct as_lanes_link:
+        int whole
+        float **ready
+        int64_t pitch
+        const int64_t *first
+        const int64_t *ptr
+        const as_lanes_move *move
+        const int32_t *order
+
     ctypedef struct as_direct_lanes:
         as_shape shape
         as_team team
         const as_isa *isa
         int pointwise, relu, past_caches
         int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns
-        int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count
+        int64_t in_rows, in_columns, slab_pitch, slab_block, slab_blocks, block_count
         const int64_t *plane_row
         const int64_t *plane_column
         const int64_t *lane_start
@@ -41,9 +54,31 @@ cdef extern from "archsim_native.h" nogil:
         float **planes
         float **sums
         float **ready
+        const as_lanes_link *before
+        const as_lanes_link *next
+        float **window
 
     int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                             as_seconds *seconds)
+
+
+cdef class LanesBuffers:
+    """All that runs write, in floats: input of each group of threads, the rest of each thread."""
+
+    cdef Buffers x, planes, sums, ready
+    cdef dict floats
+
+    def __cinit__(self, Team team, **floats):
+        self.floats = floats
+        self.x = team.buffer_of_each_group(floats["x"])
+        self.planes = team.buffer_of_each_thread(floats["planes"])
+        self.sums = team.buffer_of_each_thread(floats["sums"])
+        self.ready = team.buffer_of_each_thread(floats["ready"])
+
+    cdef int lend(self, as_direct_lanes *d) except -1:
+        d.x, d.planes = self.x.items, self.planes.items
+        d.sums, d.ready = self.sums.items, self.ready.items
+        return 0
 
 
 cdef class DirectLanes(SparseLayer):
@@ -52,7 +87,7 @@ cdef class DirectLanes(SparseLayer):
     cdef as_direct_lanes layer
     cdef const int64_t[::1] plane_row, plane_column, lane_start
     cdef const int64_t[:, ::1] block, chunk, piece
-    cdef Buffers x, planes, sums, ready
+    cdef LanesBuffers buffers
 
     def __cinit__(
         self,
@@ -68,7 +103,7 @@ cdef class DirectLanes(SparseLayer):
         cdef as_direct_lanes *d = &self.layer
         d.shape, d.team, d.isa, d.relu = self.shape, team.team, self.set, relu
         d.pointwise, d.past_caches = blocking["pointwise"], blocking["past_caches"]
-        d.slab_blocks = blocking["slab_blocks"]
+        d.slab_block, d.slab_blocks = blocking["slab_block"], blocking["slab_blocks"]
         if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LANES_AHEAD:
             raise ValueError("off: too few entries behind the last list")
         check_length("ptr", streams.ptr.shape[0] - 1, d.slab_blocks * d.shape.out_channels)
@@ -77,14 +112,14 @@ cdef class DirectLanes(SparseLayer):
         self.take(layout)
         vector = layout.lanes * layout.most_vectors
         slabs = shape.channels * len(layout.plane_row)
-        planes = layout.images * len(layout.plane_row) * layout.plane_size
-        self.x = team.buffer_of_each_group(slabs * layout.slab_pitch)
-        self.planes = team.buffer_of_each_thread(planes)
-        self.sums = team.buffer_of_each_thread(blocking["channels_of_part"] * vector)
-        ready = AS_LANES_READY + layout.most_vectors + 3
-        self.ready = team.buffer_of_each_thread(ready * layout.lanes)
-        d.x, d.planes = self.x.items, self.planes.items
-        d.sums, d.ready = self.sums.items, self.ready.items
+        self.buffers = LanesBuffers(
+            team,
+            x=slabs * layout.slab_pitch,
+            planes=layout.images * len(layout.plane_row) * layout.plane_size,
+            sums=blocking["channels_of_part"] * vector,
+            ready=(AS_LANES_READY + layout.most_vectors + 3) * layout.lanes,
+        )
+        self.buffers.lend(d)
 
     cdef int take(self, layout) except -1:
         cdef as_direct_lanes *d = &self.layer

@@ -160,12 +160,17 @@ cdef class Layer:
         check_images(self.shape, x, out)
         with nogil:
             status = self.call(&x[0, 0, 0, 0], &out[0, 0, 0, 0], x.shape[0], &seconds)
-        if status == AS_ERR_THREADS:
-            raise RuntimeError(
-                "the system refused to start the threads of this run; nothing was computed")
-        if status == AS_ERR_MEMORY:
-            raise MemoryError("no memory for this run")
+        check_status(status)
         return seconds.input, seconds.products, seconds.output
+
+
+cdef int check_status(int status) except -1:
+    if status == AS_ERR_THREADS:
+        raise RuntimeError(
+            "the system refused to start the threads of this run; nothing was computed")
+    if status == AS_ERR_MEMORY:
+        raise MemoryError("no memory for this run")
+    return 0
 
 
 cdef class SparseLayer(Layer):

@@ -5,9 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fc.h"
 #include "lanes.h"
 #include "microkernels.h"
 #include "shifts.h"
+#include "winograd.h"
 
 enum { AS_OK = 0, AS_ERR_THREADS = -1, AS_ERR_MEMORY = -2 };
 
@@ -25,6 +27,8 @@ typedef struct {
     const as_dense_direct_kernels *dense_direct;
     const as_direct_lanes_kernels *direct_lanes;
     const as_direct_shifts_kernels *direct_shifts;
+    const as_fc_kernels *fc;
+    const as_winograd_kernels *winograd;
 } as_isa;
 
 int as_isa_count(void);
@@ -132,8 +136,9 @@ int as_direct_row_run(as_direct_row *layer, const float *x, float *out, int64_t 
  * vector.
  *
  * Weights: list (group * slab_blocks + b) * (out_channels / groups) + k holds the nonzeros of
- * output channel k of a group in slab block b. off counts bytes from the group's first slab;
- * AS_LANES_AHEAD more entries follow the last list. Unit of part_ptr: an output channel.
+ * output channel k of a group in slab block b, which is slab_block slabs (the last one perhaps
+ * less). off counts bytes from the slab block's first slab; AS_LANES_AHEAD more entries follow the
+ * last list. Unit of part_ptr: an output channel.
  */
 /* Vectors of finished sums, or one output channel more, that wait to leave lane layout: enough
  * channels to make little of the call (some 70 cycles), few enough to stay in the first level. */
@@ -147,6 +152,25 @@ typedef struct {
     int64_t vector, positions, first_piece, last_piece;
 } as_lanes_chunk;
 
+/* Between two layers of a chain. The moves [ptr[i], ptr[i + 1]) spread sums over a slab of the next
+ * layer; what no move writes stays 0 from as_alloc on.
+ *
+ * whole:  `ready` holds whole slabs, pitch being the next layer's slab_pitch. Block i of the layer
+ *         before makes its moves as soon as it has a channel's sums, which begin at 0.
+ * else:   `ready` holds sums as they are computed, vectors of block i of the layer before from
+ *         first[i] on. Block i of the next layer spreads each channel's, into what it looks at of
+ *         the slabs, a slab block at a time.
+ */
+typedef struct {
+    int whole;
+    float *const *ready;  /* one of each group of threads: pitch floats of each channel */
+    int64_t pitch;
+    const int64_t *first; /* floats */
+    const int64_t *ptr;
+    const as_lanes_move *move;
+    const int32_t *order;
+} as_lanes_link;
+
 typedef struct {
     as_shape shape;
     as_team team;
@@ -154,7 +178,7 @@ typedef struct {
     int pointwise, relu;
     int past_caches; /* pointwise: write whole, aligned vectors of output past the caches */
     int64_t images, plane_count, plane_pitch, plane_size, fill_rows, fill_columns;
-    int64_t in_rows, in_columns, slab_pitch, slab_blocks, block_count;
+    int64_t in_rows, in_columns, slab_pitch, slab_block, slab_blocks, block_count;
     const int64_t *plane_row, *plane_column, *lane_start;
     const as_lanes_block *block;
     const as_lanes_chunk *chunk;
@@ -168,10 +192,35 @@ typedef struct {
     float *const *planes;  /* one of each thread */
     float *const *sums;    /* one of each thread: most channels of a part * most_vectors vectors */
     float *const *ready;   /* one of each thread: AS_LANES_READY + most_vectors + 3 vectors */
+    const as_lanes_link *before; /* in a chain: where the input is (x has none); NULL: none */
+    const as_lanes_link *next;   /* in a chain: where the sums go; NULL: out of lane layout */
+    float *const *window;        /* if `before` is not whole, one of each thread: slab_block slabs */
 } as_direct_lanes;
 
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
+
+/* ---- a chain of lanes layers (run_lanes_chain.c) ----
+ *
+ * Each layer's output is the next one's input and stays in lane layout. Layers are those above,
+ * flat, tiles or images, with stride 1 and the same height, width, lanes, tile positions and
+ * (flat) plane_pitch; all but the last have `next`, all but the first `before`. Turns are walked as
+ * by as_direct_lanes_run; in each the ranks of a group wait for one another between layers. Every
+ * layer's own part_ptr cuts its output channels; the chain's is not used. Links may share `ready` if
+ * they are not neighbours (a layer reads the one before it while it writes the next one), and, if
+ * they are whole, the same vectors of it stay 0.
+ */
+typedef struct {
+    as_team team;
+    int64_t layer_count;
+    const as_direct_lanes *layer;
+    as_seconds *const *seconds; /* one array of each thread: layer_count */
+} as_lanes_chain;
+
+/* seconds: those of each layer; the time to spread is input of the next layer, or output of the
+ * one before if the link is whole. */
+int as_lanes_chain_run(as_lanes_chain *chain, const float *x, float *out, int64_t images,
+                       as_seconds *seconds);
 
 /* ---- direct sparse convolution, shifts schedules (run_direct_shifts.c) ----
  *
@@ -230,6 +279,10 @@ double as_load_roof(const as_isa *isa, int64_t count, int64_t repeats, int64_t s
 void as_im2col(const as_shape *shape, const float *image, float *lowered, int64_t pitch,
                int64_t first_row, int64_t last_row);
 
+/* Of the listed rows alone: row i of lowered is row rows[i] of the whole, for first <= i < last. */
+void as_im2col_some(const as_shape *shape, const float *image, const int64_t *rows, float *lowered,
+                    int64_t pitch, int64_t first, int64_t last);
+
 /* ---- lowered sparse convolution (run_lowered.c) ----
  *
  * A panel is what a block of pixel_vectors vectors of output pixels needs of the lowered matrix of
@@ -281,6 +334,28 @@ typedef struct {
 
 int as_dense_run(as_dense *layer, const float *x, float *out, int64_t images, as_seconds *seconds);
 
+/* ---- the smaller dense product of structured sparsity (run_structured.c) ----
+ *
+ * Kept rows of the lowered matrix, group by group and rising: group g has row
+ * [row_ptr[g], row_ptr[g + 1]). Output channel k is kept where kept_ptr[k + 1] > kept_ptr[k]; those
+ * before it are kept_ptr[k]. A group's matrix, kept channels x kept rows, begins at weight_ptr[g].
+ * Channels that are not kept are bias alone. Unit of part_ptr: an output channel, kept or not.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    as_sgemm_fn sgemm;
+    int64_t pitch; /* of the lowered rows */
+    int relu;
+    const int64_t *row, *row_ptr, *kept_ptr, *weight_ptr;
+    const float *weights;
+    const float *bias;     /* one of each output channel; NULL: none */
+    float *const *lowered; /* one of each group of threads: kept rows * pitch */
+} as_structured;
+
+int as_structured_run(as_structured *layer, const float *x, float *out, int64_t images,
+                      as_seconds *seconds);
+
 /* ---- direct dense convolution (run_dense_direct.c) ----
  *
  * Input of one image: the image itself (row_pitch = width; needs pad 0 and stride_w 1), or a copy
@@ -319,8 +394,102 @@ typedef struct {
 int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds);
 
+/* ---- fully connected layers (run_fc.c): height = width = kernel = 1, no pad, one group ----
+ *
+ * All threads of a group work on the same images, `images` of them a turn.
+ *
+ * Sparse: list b * out_channels + i of ptr, off and val holds the nonzeros of output row[that list]
+ * in the b-th block of input_block inputs. The lists [part_ptr[r], part_ptr[r + 1]) of a block are
+ * rank r's outputs in any order. Unit of part_ptr: an output.
+ *   Gather (x NULL, images 1): offsets are inputs of the block; lists are in the order of outputs.
+ *   Images in lanes: images is a number of vectors, at most AS_FC_VECTORS; buffer x is
+ *   [input][image] and sums [output][image]; offsets are (input of the block) * images / 2.
+ * Dense: weights [unit][input][reg_vectors * lanes outputs], bias [unit][outputs], zeros behind the
+ * last output; buffer x is [block of reg_images images][input][image of the block], or NULL where
+ * images is 1. Unit of part_ptr: reg_vectors vectors of outputs.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t images, input_block, input_blocks;
+    int relu;
+    const int64_t *ptr;
+    const int32_t *row;
+    const uint16_t *off;
+    const float *val;
+    const float *bias;
+    float *const *x;    /* one of each group of threads: channels * images; NULL: gather */
+    float *const *sums; /* one of each group of threads: out_channels * images */
+} as_fc_sparse;
+
+int as_fc_sparse_run(as_fc_sparse *layer, const float *x, float *out, int64_t images,
+                     as_seconds *seconds);
+
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int64_t images, reg_images, reg_vectors;
+    int relu;
+    const float *weights;
+    const float *bias;
+    float *const *x; /* one of each group of threads: channels * roundup(images, reg_images) */
+} as_fc_dense;
+
+int as_fc_dense_run(as_fc_dense *layer, const float *x, float *out, int64_t images,
+                    as_seconds *seconds);
+
 /* Runs the set's multiply-add loop; see as_roof_fn. */
 int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
+
+/* ---- Winograd convolution, dense and sparse (run_winograd.c) ----
+ *
+ * Stride 1, no dilation; the variant's kernel. An output plane is tile_rows x tile_columns tiles of
+ * tile_outputs x tile_outputs, made of tile x tile inputs each. The tiles of a turn's `images`
+ * pictures, picture by picture and row by row, fill vectors; lane l of vector v begins at float
+ * start[v * lanes + l] of the padded planes of one channel (`planes`: plane_size floats for each
+ * picture, rows plane_pitch apart, padding 0 from as_alloc on), and place[v * lanes + l] says where
+ * its outputs go, counted from the turn's first picture; lanes without a tile go nowhere.
+ *
+ * A thread takes chunks of chunk_vectors vectors through all phases. Of a group, element
+ * (position q, input channel c, vector v) of the transformed input is the vector
+ *     transformed + q * transformed_pitch + (c * chunk_vectors + v) * lanes
+ * and (q, output channel k of a block of out_block, v) of the sums
+ *     sums + q * sums_pitch + (k * chunk_vectors + v) * lanes.
+ *
+ * Weights of position q, output channel k: sparse, list l = first * positions + q * block + (k -
+ * first), first being the first channel of k's block of `block` (<= out_block) channels, blocks
+ * beginning anew in each group; off counts bytes from the first vector of q's transformed input;
+ * AS_LANES_AHEAD more entries follow the last list. Dense (`weights` is not NULL), one channel block
+ * after the other, [position][register block of up to reg_count channels][input channel][channel].
+ * Unit of part_ptr: a chunk of a turn.
+ */
+typedef struct {
+    as_shape shape;
+    as_team team;
+    const as_isa *isa;
+    int variant, relu;
+    int64_t tile_outputs, tile, tile_rows, tile_columns, images;
+    int64_t chunk_vectors, reg_vectors, reg_count, out_block;
+    int64_t plane_pitch, plane_size, transformed_pitch, sums_pitch;
+    const int64_t *start;
+    const as_winograd_place *place;
+    const int64_t *whole; /* one of each vector */
+    const float *nothing; /* out_block zeros, where sums begin */
+    const int64_t *ptr;
+    const int32_t *off;
+    const float *val;
+    const float *weights;
+    const float *bias;
+    float *const *planes; /* these are one of each thread */
+    float *const *transformed;
+    float *const *sums;
+    float *const *scratch; /* tile * tile vectors */
+} as_winograd;
+
+int as_winograd_run(as_winograd *layer, const float *x, float *out, int64_t images,
+                    as_seconds *seconds);
 
 /* ---- the pool (pool.c) ---- */
 int as_pool_workers(void);

@@ -10,12 +10,14 @@
     extern const as_lowered_kernels as_f32_lowered__##name;       \
     extern const as_dense_direct_kernels as_f32_dense_direct__##name; \
     extern const as_direct_lanes_kernels as_f32_direct_lanes__##name; \
-    extern const as_direct_shifts_kernels as_f32_direct_shifts__##name;
+    extern const as_direct_shifts_kernels as_f32_direct_shifts__##name; \
+    extern const as_fc_kernels as_f32_fc__##name; \
+    extern const as_winograd_kernels as_f32_winograd__##name;
 #define AS_KERNELS(name)                                  \
     &as_f32_direct_row__##name, &as_f32_lowered__##name, \
         &as_f32_dense_direct__##name, &as_f32_direct_lanes__##name, \
-        &as_f32_direct_shifts__##name
-#define AS_NO_KERNELS NULL, NULL, NULL, NULL, NULL
+        &as_f32_direct_shifts__##name, &as_f32_fc__##name, &as_f32_winograd__##name
+#define AS_NO_KERNELS NULL, NULL, NULL, NULL, NULL, NULL, NULL
 
 AS_DECLARE(baseline)
 #define AS_KERNELS_baseline AS_KERNELS(baseline)

@@ -109,6 +109,13 @@ static void out_of_lanes(const float *from, int64_t positions, const as_lanes_pi
         as_store_bits(out + p->place, of_lane[p->lane], p->bits);
 }
 
+static void spread(const float *from, const as_lanes_move *move, int64_t count,
+                   const int32_t *order, float *to)
+{
+    for (int64_t i = 0; i < count; ++i)
+        as_store_aligned(to + move[i].to, as_reorder(from + move[i].from, order + move[i].order));
+}
+
 /* The usual strides as constants, which compilers make vectors of. */
 static void pick(const float *from, int64_t step, int64_t count, float *to)
 {
@@ -147,6 +154,7 @@ const as_direct_lanes_kernels AS_EXPORT(as_f32_direct_lanes) = {
     .tile = {AS_TILES(AS_ENTRY)},
     .in = into_lanes,
     .out = out_of_lanes,
+    .spread = spread,
     .pick = pick,
     .roof = roof,
 };

@@ -54,28 +54,37 @@ static void lower_rows(const as_shape *s, span rows, span columns, const float *
     }
 }
 
+/* One row of the lowered matrix: (c * kernel_h + r) * kernel_w + s. */
+static void lower_row(const as_shape *s, const float *image, int64_t row, float *to)
+{
+    const int one_copy = s->stride_h == 1 && s->stride_w == 1 && s->out_width == s->width;
+    const int64_t c = row / (s->kernel_h * s->kernel_w);
+    const int64_t r = row / s->kernel_w % s->kernel_h;
+    const span rows = span_of(r * s->dilation_h - s->pad_h, s->stride_h, s->height, s->out_height);
+    const span columns = span_of(row % s->kernel_w * s->dilation_w - s->pad_w, s->stride_w,
+                                 s->width, s->out_width);
+    const float *plane = image + c * s->height * s->width;
+    if (rows.first == rows.last || columns.first == columns.last) {
+        zero(to, s->out_height * s->out_width);
+        return;
+    }
+    zero(to, rows.first * s->out_width);
+    if (one_copy)
+        lower_shifted(s, rows, columns, plane, to);
+    else
+        lower_rows(s, rows, columns, plane, to);
+    zero(to + rows.last * s->out_width, (s->out_height - rows.last) * s->out_width);
+}
+
 void as_im2col(const as_shape *s, const float *image, float *lowered, int64_t pitch,
                int64_t first_row, int64_t last_row)
 {
-    const int one_copy = s->stride_h == 1 && s->stride_w == 1 && s->out_width == s->width;
-    for (int64_t row = first_row; row < last_row; ++row) {
-        const int64_t c = row / (s->kernel_h * s->kernel_w);
-        const int64_t r = row / s->kernel_w % s->kernel_h;
-        const span rows =
-            span_of(r * s->dilation_h - s->pad_h, s->stride_h, s->height, s->out_height);
-        const span columns = span_of(row % s->kernel_w * s->dilation_w - s->pad_w, s->stride_w,
-                                     s->width, s->out_width);
-        const float *plane = image + c * s->height * s->width;
-        float *to = lowered + row * pitch;
-        if (rows.first == rows.last || columns.first == columns.last) {
-            zero(to, s->out_height * s->out_width);
-            continue;
-        }
-        zero(to, rows.first * s->out_width);
-        if (one_copy)
-            lower_shifted(s, rows, columns, plane, to);
-        else
-            lower_rows(s, rows, columns, plane, to);
-        zero(to + rows.last * s->out_width, (s->out_height - rows.last) * s->out_width);
-    }
+    for (int64_t row = first_row; row < last_row; ++row)
+        lower_row(s, image, row, lowered + row * pitch);
+}
+
+void as_im2col_some(const as_shape *s, const float *image, const int64_t *rows, float *lowered,
+                    int64_t pitch, int64_t first, int64_t last)
+{
+    for (int64_t i = first; i < last; ++i) lower_row(s, image, rows[i], lowered + i * pitch);
 }

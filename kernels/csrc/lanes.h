@@ -76,6 +76,22 @@ typedef struct {
 typedef void (*as_lanes_out_fn)(const float *from, int64_t positions, const as_lanes_piece *piece,
                                 int64_t count, int used, float *out);
 
+/* From one layer to the next in lane layout: a vector of sums, its lanes in another order, is a
+ * vector of a slab. */
+typedef struct {
+    int32_t from, to; /* floats from the begin of the channel's sums, and of its slab */
+    int32_t order;    /* where the order begins in `order` */
+} as_lanes_move;
+
+/* to[move.to + l] = order[move.order + l] < 0 ? 0 : from[move.from + order[move.order + l]]
+ * for l < lanes and `count` moves.
+ *
+ * from, to and what a move adds to them are whole, aligned vectors; orders are -1 .. lanes - 1.
+ * NaN in a lane that no order names reaches nothing.
+ */
+typedef void (*as_lanes_spread_fn)(const float *from, const as_lanes_move *move, int64_t count,
+                                 const int32_t *order, float *to);
+
 /* to[i] = from[i * step] for i < count. */
 typedef void (*as_lanes_pick_fn)(const float *from, int64_t step, int64_t count, float *to);
 
@@ -88,6 +104,7 @@ typedef struct {
     as_lanes_tile_fn tile[AS_TILE_SIDE][AS_TILE_SIDE]; /* [rows][vectors]; NULL: does not fit */
     as_lanes_in_fn in;
     as_lanes_out_fn out;
+    as_lanes_spread_fn spread;
     as_lanes_pick_fn pick;
     as_lanes_roof_fn roof;
 } as_direct_lanes_kernels;

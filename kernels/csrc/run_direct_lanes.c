@@ -1,8 +1,8 @@
 /* Direct sparse convolution, lanes schedules: conversions, loops around the register blocks. */
 #include <string.h>
 
+#include "lanes_phases.h"
 #include "pool.h"
-#include "team.h"
 
 /* ---- input ---- */
 
@@ -25,7 +25,7 @@ static void fill_plane(const as_direct_lanes *d, int64_t plane, const float *pix
     }
 }
 
-static void into_lanes(void *layer, const as_turn *turn)
+void as_lanes_input(void *layer, const as_turn *turn)
 {
     const as_direct_lanes *d = layer;
     const as_shape *s = &d->shape;
@@ -86,17 +86,30 @@ typedef struct {
     const as_direct_lanes *d;
     const as_turn *turn;
     const as_lanes_block *block;
-    const float *in; /* the group's first slab, at the block */
+    const float *in; /* the slab block, at the block */
     int64_t group;
     int64_t first, last; /* output channels of the group */
-    float *out;          /* the group's first output channel */
+    float *out;          /* the group's first output channel, or what is ready of it in a chain */
+    int64_t out_pitch;   /* floats to the next one */
     int used;            /* lanes that leave lane layout */
 } block_part;
+
+/* Whether a block's sums are brought elsewhere; else the products write them where they belong. */
+static int leaves_blocks(const as_direct_lanes *d)
+{
+    return d->next != NULL ? d->next->whole : !d->pointwise;
+}
 
 static void bring_out(const block_part *p, const float *ready, float *out)
 {
     const as_direct_lanes *d = p->d;
     const int64_t lanes = d->isa->lanes;
+    const as_lanes_link *link = d->next;
+    if (link != NULL) {
+        const int64_t *ptr = link->ptr + (p->block - d->block);
+        d->isa->direct_lanes->spread(ready, link->move + ptr[0], ptr[1] - ptr[0], link->order, out);
+        return;
+    }
     for (int64_t j = p->block->first_chunk; j < p->block->last_chunk; ++j) {
         const as_lanes_chunk *chunk = &d->chunk[j];
         d->isa->direct_lanes->out(ready + chunk->vector * lanes, chunk->positions,
@@ -109,7 +122,6 @@ static void bring_out(const block_part *p, const float *ready, float *out)
 static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn tile_fn)
 {
     const as_direct_lanes *d = p->d;
-    const int64_t plane = d->shape.out_height * d->shape.out_width;
     const int64_t most = as_div_up(AS_LANES_READY, d->most_vectors);
     tile->to = d->ready[p->turn->thread];
     tile->to_step = tile->from_step;
@@ -119,7 +131,7 @@ static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn ti
         const int timed = round % TIMED == 0;
         const double start = timed ? as_now() : 0.0;
         for (int64_t i = 0; i < tile->lists; ++i)
-            bring_out(p, tile->to + i * tile->to_step, p->out + (k + i) * plane);
+            bring_out(p, tile->to + i * tile->to_step, p->out + (k + i) * p->out_pitch);
         if (timed) {
             const double rounds =
                 (double)as_min(TIMED * most, p->last - k) / (double)tile->lists;
@@ -132,12 +144,40 @@ static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn ti
     }
 }
 
+/* Where the input is: slabs, or what the layer before in a chain has left. */
+static const float *input_of(const as_direct_lanes *d, const as_turn *turn)
+{
+    if (d->before != NULL)
+        return d->before->ready[turn->group];
+    return d->pointwise && in_place(d, turn) ? image_of(d, turn) : d->x[turn->group];
+}
+
+/* A block of slabs: in the input, or, within a chain, spread over a window. */
+static const float *slabs(const block_part *p, const float *input, int64_t b)
+{
+    const as_direct_lanes *d = p->d;
+    const as_lanes_link *link = d->before;
+    const int64_t in_group = d->shape.channels / d->shape.groups * d->plane_count;
+    const int64_t first = p->group * in_group + b * d->slab_block;
+    if (link == NULL || link->whole)
+        return input + first * d->slab_pitch;
+    const int64_t *ptr = link->ptr + (p->block - d->block);
+    const int64_t count = as_min(d->slab_block, in_group - b * d->slab_block);
+    const double start = as_now();
+    for (int64_t i = 0; i < count; ++i)
+        d->isa->direct_lanes->spread(input + (first + i) * link->pitch, link->move + ptr[0],
+                                     ptr[1] - ptr[0], link->order,
+                                     d->window[p->turn->thread] + i * d->slab_pitch);
+    *p->turn->input_seconds += as_now() - start;
+    return d->window[p->turn->thread];
+}
+
 /* All output channels of the part over one slab block. */
 static void slab_block(const block_part *p, int64_t b)
 {
     const as_direct_lanes *d = p->d;
     const int64_t in_group = d->shape.out_channels / d->shape.groups;
-    const int64_t plane = d->shape.out_height * d->shape.out_width, lanes = d->isa->lanes;
+    const int64_t lanes = d->isa->lanes;
     const int last = b == d->slab_blocks - 1;
     const as_lanes_tile_fn tile_fn = d->isa->direct_lanes->tile[p->block->rows][p->block->vectors];
     float *sums = d->sums[p->turn->thread];
@@ -155,29 +195,31 @@ static void slab_block(const block_part *p, int64_t b)
                           .to_step = d->most_vectors * lanes,
                           .last_lanes = last ? (int)p->block->last_lanes : 0,
                           .past_caches = d->past_caches};
-    if (last && !d->pointwise) {
+    if (last && leaves_blocks(d)) {
         finish(p, &tile, tile_fn);
         return;
     }
     if (last) {
-        tile.to = p->out + p->first * plane + p->block->in;
-        tile.to_step = plane;
+        tile.to = p->out + p->first * p->out_pitch;
+        tile.to += d->next ? d->next->first[p->block - d->block] : p->block->in;
+        tile.to_step = p->out_pitch;
     }
     tile_fn(&tile);
 }
 
 /* Group -> register block -> slab block -> output channel. */
-static void products(void *layer, const as_turn *turn)
+void as_lanes_products(void *layer, const as_turn *turn)
 {
     const as_direct_lanes *d = layer;
     const as_shape *s = &d->shape;
     const int64_t in_group = s->out_channels / s->groups, plane = s->out_height * s->out_width;
-    const int64_t slabs = s->channels / s->groups * d->plane_count;
-    const float *x =
-        d->pointwise && in_place(d, turn) ? image_of(d, turn) : d->x[turn->group];
-    float *out = turn->out + turn->image * d->images * s->out_channels * plane;
+    const float *input = input_of(d, turn);
+    const int64_t pitch = d->next ? d->next->pitch : plane;
+    float *out = d->next ? d->next->ready[turn->group]
+                         : turn->out + turn->image * d->images * s->out_channels * plane;
     for (int64_t g = 0; g < s->groups; ++g) {
-        block_part p = {.d = d, .turn = turn, .group = g, .out = out + g * in_group * plane};
+        block_part p = {.d = d, .turn = turn, .group = g, .out_pitch = pitch};
+        p.out = out + g * in_group * pitch;
         p.used = d->isa->lanes;
         if (d->images > 1)
             p.used = (int)as_min(turn->images - turn->image * d->images, d->images);
@@ -187,8 +229,10 @@ static void products(void *layer, const as_turn *turn)
             continue;
         for (int64_t i = 0; i < d->block_count; ++i) {
             p.block = &d->block[i];
-            p.in = x + g * slabs * d->slab_pitch + p.block->in;
-            for (int64_t b = 0; b < d->slab_blocks; ++b) slab_block(&p, b);
+            for (int64_t b = 0; b < d->slab_blocks; ++b) {
+                p.in = slabs(&p, input, b) + p.block->in;
+                slab_block(&p, b);
+            }
         }
     }
 #if defined(__x86_64__)
@@ -200,8 +244,8 @@ static void products(void *layer, const as_turn *turn)
 int as_direct_lanes_run(as_direct_lanes *layer, const float *x, float *out, int64_t images,
                         as_seconds *seconds)
 {
-    const as_method method = {.input = layer->pointwise ? copy_pixels : into_lanes,
-                              .products = products,
+    const as_method method = {.input = layer->pointwise ? copy_pixels : as_lanes_input,
+                              .products = as_lanes_products,
                               .per_turn = layer->images};
     return as_team_run(&layer->team, &method, layer, x, out, images, seconds);
 }

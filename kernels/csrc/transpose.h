@@ -98,6 +98,31 @@ AS_INLINE as_vec as_load_bits(const float *p, int64_t at, uint32_t bits)
 #endif
 }
 
+/* Lane l is p[order[l]], or 0 where that is negative; p is aligned to the vector. */
+AS_INLINE as_vec as_reorder(const float *p, const int32_t *order)
+{
+#if AS_LANES == 16
+    const __m512i lane = _mm512_loadu_si512(order);
+    return (as_vec)_mm512_maskz_permutexvar_ps(_knot_mask16(_mm512_movepi32_mask(lane)), lane,
+                                               (__m512)as_load_aligned(p));
+#elif AS_LANES == 8
+    const __m256i lane = _mm256_loadu_si256((const __m256i *)order);
+    const __m256 moved = _mm256_permutevar8x32_ps((__m256)as_load_aligned(p), lane);
+    return (as_vec)_mm256_andnot_ps((__m256)_mm256_srai_epi32(lane, 31), moved);
+#elif defined(__SSE4_1__)
+    /* bytes 4 l .. 4 l + 3; of -1 all four have their sign set, which makes them 0 */
+    const __m128i lane = _mm_loadu_si128((const __m128i *)order);
+    const __m128i byte = _mm_add_epi32(_mm_mullo_epi32(lane, _mm_set1_epi32(0x04040404)),
+                                       _mm_set1_epi32(0x03020100));
+    return (as_vec)_mm_shuffle_epi8((__m128i)as_load_aligned(p), byte);
+#else
+    as_vec v = {0};
+    for (int l = 0; l < AS_LANES; ++l)
+        v[l] = order[l] < 0 ? 0.0f : p[order[l]];
+    return v;
+#endif
+}
+
 /* p[i] = v[i] where bit i is set; nothing else is touched. */
 AS_INLINE void as_store_bits(float *p, as_vec v, uint32_t bits)
 {

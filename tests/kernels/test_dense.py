@@ -98,7 +98,7 @@ def test_the_sparse_kernels_can_do_without_scipy(kit: Any, monkeypatch: pytest.M
 
 
 def test_sizes_beyond_blas_are_refused() -> None:
-    from archsim.kernels.dense import _check_blas_sizes
+    from archsim.kernels.dense import check_blas_sizes
 
     with pytest.raises(ValueError, match="2147483648 rows or columns"):
-        _check_blas_sizes(3, 2**31)
+        check_blas_sizes(3, 2**31)

@@ -1,0 +1,280 @@
+"""What Winograd convolution cuts where: variant, pictures of a turn, chunks of vectors of tiles.
+
+F(m x m, r x r) makes m x m outputs from t x t inputs, t = m + r - 1 (Lavin and Gray, "Fast
+Algorithms for Convolutional Neural Networks", CVPR 2016).  The tiles of one or several pictures
+fill vectors in turn; a thread takes a chunk of vectors through all phases.  Everything is computed
+from the target and counts of the layer, so that the same target gives the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import Final
+
+from archsim.errors import NotApplicableError
+from archsim.methods.lanes_cost import (
+    CHAIN,
+    LIST,
+    LOAD,
+    LOAD_FAR,
+    LOAD_L2,
+    SCALARS,
+    WINDOW_SHARE,
+    load_cycles,
+)
+from archsim.network import FLOAT_BYTES, Layer
+from archsim.plan import Target
+
+#: Pictures of a turn that are tried: as many as fill the vectors of small tile grids.
+_IMAGES: Final = (1, 2, 4, 8, 16, 32)
+#: Chunks that are tried, from the fewest on.
+_MORE_CHUNKS: Final = 12
+#: Vectors of a dense register block (see kernels/csrc/microkernels.h).
+_DENSE_VECTORS: Final = 2
+#: Output channels of a block, at least: less would not hide what the phases cost to enter.
+_LEAST_BLOCK: Final = 28
+#: Dense: vectors of a chunk over which the weights of a position are read once from far away.
+_DENSE_CHUNK: Final = 14
+_OFFSET_LIMIT: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """F(m x m, r x r), and the vector operations of its transformations in one dimension.
+
+    Additions and multiply-adds of a row of tiles, counted in kernels/csrc/f32_winograd.c.
+    """
+
+    name: str
+    outputs: int  # m
+    kernel: int  # r
+    ops_in: int
+    ops_out: int
+
+    @property
+    def tile(self) -> int:
+        """Side of a tile of inputs, t."""
+        return self.outputs + self.kernel - 1
+
+    @property
+    def positions(self) -> int:
+        """Positions of a tile, t x t."""
+        return self.tile * self.tile
+
+    def grid(self, layer: Layer) -> tuple[int, int]:
+        """Return the tiles of an output plane: down, across."""
+        return ceil(layer.P / self.outputs), ceil(layer.Q / self.outputs)
+
+
+VARIANTS: Final = {
+    v.name: v
+    for v in (
+        Variant("f2x2_3x3", 2, 3, 4, 4),
+        Variant("f4x4_3x3", 4, 3, 12, 10),
+        Variant("f4x4_5x5", 4, 5, 26, 16),
+    )
+}
+SCHEDULES: Final = ("auto", *VARIANTS)
+
+
+def reason(layer: Layer) -> str | None:
+    """Return why no variant applies to a layer, or None."""
+    if layer.type == "fc":
+        return "a fully connected layer has one output pixel: there are no tiles"
+    if (layer.R, layer.S) not in {(v.kernel, v.kernel) for v in VARIANTS.values()}:
+        return f"Winograd's variants here are for 3x3 and 5x5 kernels, not {layer.R}x{layer.S}"
+    if layer.stride != (1, 1):
+        return "Winograd's tiles need stride 1"
+    if layer.dilation != (1, 1):
+        return "Winograd's tiles need dilation 1"
+    return None
+
+
+def variants(layer: Layer, schedule: str) -> list[Variant]:
+    """Return the variants that a schedule may choose from.
+
+    Raises
+    ------
+    NotApplicableError
+        The schedule's variant is for another kernel.
+    """
+    named = list(VARIANTS.values()) if schedule == "auto" else [VARIANTS[schedule]]
+    fitting = [v for v in named if v.kernel == layer.R]
+    if not fitting:
+        raise NotApplicableError(
+            f"{schedule} is for {named[0].kernel}x{named[0].kernel} kernels, "
+            f"not {layer.R}x{layer.S}"
+        )
+    return fitting
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """A variant with its blocks, and what the counts below say it costs."""
+
+    variant: Variant
+    lanes: int
+    images: int
+    vectors: int  # of tiles, in a turn
+    chunk: int  # vectors
+    reg_vectors: int
+    reg_count: int  # 0: sparse
+    out_block: int
+    turns: int
+    sharers: int
+    cycles: float
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a turn; the last one may be smaller."""
+        return ceil(self.vectors / self.chunk)
+
+    def numbers(self) -> dict[str, int | str]:
+        """Return what the native kernel receives."""
+        found: dict[str, int | str] = {
+            "lanes": self.lanes,
+            "variant": self.variant.name,
+            "images": self.images,
+            "chunk_vectors": self.chunk,
+            "reg_vectors": self.reg_vectors,
+            "out_block": self.out_block,
+            "threads_per_image": self.sharers,
+        }
+        return found | ({"reg_count": self.reg_count} if self.reg_count else {})
+
+
+@lru_cache(maxsize=4096)
+def choose(
+    layer: Layer,
+    schedule: str,
+    density: float | None,
+    *,
+    batch: int,
+    threads: int,
+    target: Target,
+    tile: int | None = None,
+) -> Blocking:
+    """Return the cheapest blocking of a schedule's variants.
+
+    Parameters
+    ----------
+    density : float, optional
+        Of the weights in the Winograd domain; None: dense.
+    tile : int, optional
+        Only variants of this t: that of a pattern.
+
+    Raises
+    ------
+    NotApplicableError
+        No variant fits.
+    """
+    best: Blocking | None = None
+    for variant in variants(layer, schedule):
+        if tile not in (None, variant.tile):
+            continue
+        for found in _blockings(layer, variant, density, batch, threads, target):
+            if best is None or found.cycles < best.cycles:
+                best = found
+    if best is None:
+        raise NotApplicableError(
+            f"weights are of tiles of {tile} x {tile}, which {schedule} does not have"
+            if tile is not None
+            else "offsets into the transformed input would not fit 32 bits"
+        )
+    return best
+
+
+def _blockings(
+    layer: Layer, variant: Variant, density: float | None, batch: int, threads: int, target: Target
+) -> Iterator[Blocking]:
+    down, across = variant.grid(layer)
+    most = 2 * _DENSE_CHUNK if density is None else target.registers - 2
+    for images in (n for n in _IMAGES if n <= ceil(batch / threads)):
+        vectors, turns = ceil(images * down * across / target.lanes), ceil(batch / images)
+        sharers = min(vectors, max(1, threads // turns))
+        fewest = max(sharers, ceil(vectors / most))
+        for chunks in range(fewest, min(vectors, fewest + _MORE_CHUNKS) + 1):
+            chunk = ceil(vectors / chunks)
+            if chunk * layer.C // layer.groups * target.lanes * FLOAT_BYTES > _OFFSET_LIMIT:
+                continue
+            block = _out_block(layer, variant, chunk, target)
+            count = min(layer.K // layer.groups, max(1, (target.registers - 3) // 2))
+            found = ceil(vectors / chunk)
+            cycles = _cycles(layer, variant, chunk, block, density, target)
+            cycles *= ceil(found / sharers)
+            rest = vectors % chunk
+            if sharers == 1 and rest:  # the last chunk is smaller
+                cycles *= (found - 1) / found
+                cycles += _cycles(layer, variant, rest, block, density, target)
+            yield Blocking(
+                variant=variant,
+                lanes=target.lanes,
+                images=images,
+                vectors=vectors,
+                chunk=chunk,
+                reg_vectors=min(chunk, _DENSE_VECTORS) if density is None else chunk,
+                reg_count=count if density is None else 0,
+                out_block=block,
+                turns=turns,
+                sharers=sharers,
+                cycles=cycles * ceil(turns * sharers / threads),
+            )
+
+
+def chunk_bytes(layer: Layer, variant: Variant, chunk: int, lanes: int) -> tuple[float, float]:
+    """Return the bytes of a group's transformed input, and of its sums, in a chunk."""
+    each = float(FLOAT_BYTES * lanes * chunk * variant.positions)
+    return each * (layer.C // layer.groups), each * (layer.K // layer.groups)
+
+
+def _out_block(layer: Layer, variant: Variant, chunk: int, target: Target) -> int:
+    """Return the output channels whose sums fit beside the transformed input in the second level.
+
+    Where that input does not fit itself, each block would fetch it anew: then there is one.
+    """
+    transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
+    in_group = layer.K // layer.groups
+    room = WINDOW_SHARE * target.l2_bytes / target.l2_sharers - transformed
+    if room < transformed / 2:
+        return in_group
+    blocks = max(1, ceil(sums / room))
+    return ceil(in_group / min(blocks, max(1, in_group // _LEAST_BLOCK)))
+
+
+def _cycles(
+    layer: Layer, variant: Variant, chunk: int, block: int, density: float | None, target: Target
+) -> float:
+    """Return the cycles of a whole chunk; loads and chains as in `lanes_cost`.
+
+    A transformation's vector operations and shuffles take two a cycle, its quarter loads and
+    stores as well.
+    """
+    vector = FLOAT_BYTES * target.lanes
+    moved = variant.positions * chunk
+    into = 2.0 * variant.tile * variant.ops_in + 16.0 * variant.tile * ceil(variant.tile / 4)
+    out = (variant.tile + variant.outputs) * variant.ops_out + 10.0 * variant.outputs**2
+    cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
+    transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
+    share = WINDOW_SHARE * target.l2_bytes / target.l2_sharers
+    sums *= block / (layer.K // layer.groups)
+    lines = max(1.0, vector / target.line_bytes)
+    missed = max(0.0, 1.0 - share / (transformed + sums))
+    cycles += LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
+    lists = variant.positions * layer.K
+    products = lists * (layer.C // layer.groups)
+    if density is None:
+        weights = FLOAT_BYTES * products
+        visits = lists / max(1, (target.registers - 3) // 2) * ceil(chunk / _DENSE_VECTORS)
+        fetched = (LOAD_FAR if weights > share else LOAD_L2) * weights / target.line_bytes
+        return cycles + fetched + products * LOAD * chunk + visits * LIST
+    window = float(layer.C // layer.groups * chunk * vector)
+    beside = chunk * vector + 2 * FLOAT_BYTES * products * density / lists
+    load = load_cycles(window, density, beside, target, 1)
+    nonzeros = products * density
+    far = 2 * FLOAT_BYTES * nonzeros > share
+    cycles += far * LOAD_FAR * 2 * FLOAT_BYTES * nonzeros / target.line_bytes
+    each = max(CHAIN, LOAD * SCALARS + load * chunk)
+    return cycles + nonzeros * each + lists * LIST

@@ -1,0 +1,316 @@
+"""The plan of Winograd convolution, dense and sparse: a tile of the plan is a chunk of a turn.
+
+Phases: the input's tiles into the Winograd domain, products position by position, sums back.
+A thread takes its chunk through all of them, so nobody waits for anybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.streams import batch_distance, stream
+from archsim.methods.winograd_blocking import Blocking
+from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
+from archsim.plan import Counts, Phase, Plan, Stream, Target, Tiles, Work
+from archsim.sparsity import Sparsity
+
+_NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
+_GAPS: Final = 16  # output channels after which an input channel counts as not seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """The chunks of a turn by kind, full ones and the rest: arrays of (kinds,)."""
+
+    layer: Layer
+    cut: Blocking
+    nonzeros: float  # of all positions; dense: all weights
+    vectors: Counts
+    tiles: Tiles
+    part_ptr: tuple[int, ...]
+    pictures: float  # bytes from one call to the next, of a thread
+
+    @property
+    def kinds(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def vector_bytes(self) -> int:
+        return FLOAT_BYTES * self.cut.lanes
+
+    @property
+    def positions(self) -> int:
+        return self.cut.variant.positions
+
+    @property
+    def share(self) -> Counts:
+        """Part of a turn's tiles that is in a chunk."""
+        return self.vectors / self.cut.vectors
+
+    @property
+    def transformed(self) -> Counts:
+        """Bytes of one group's transformed input."""
+        channels = self.layer.C // self.layer.groups
+        return self.positions * channels * self.vectors * self.vector_bytes
+
+    @property
+    def sums(self) -> Counts:
+        """Bytes of the sums of one block of output channels."""
+        return self.positions * self.cut.out_block * self.vectors * self.vector_bytes
+
+    @property
+    def weight_bytes(self) -> float:
+        each = FLOAT_BYTES if self.cut.reg_count else _NONZERO_BYTES
+        return self.nonzeros * each
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of output channels of a group."""
+        return ceil(self.layer.K // self.layer.groups / self.cut.out_block)
+
+    @property
+    def again(self) -> Counts:
+        """Bytes that a thread touches until the same group of the next chunk."""
+        inside: Counts = self.transformed + self.sums + self.weight_bytes
+        return inside + self.pictures
+
+
+def make_plan(
+    method: str,
+    layer: Layer,
+    sparsity: Sparsity,
+    cut: Blocking,
+    nonzeros: float,
+    *,
+    batch: int,
+    threads: int,
+    target: Target,
+) -> Plan:
+    """Plan a blocking that was chosen."""
+    unit = np.zeros(cut.chunks, dtype=np.int64)
+    rest = cut.vectors % cut.chunk
+    vectors = np.array([float(cut.chunk)] + ([float(rest)] if rest and cut.chunks > 1 else []))
+    if len(vectors) > 1:
+        unit[-1] = 1
+    part_ptr = even_parts(cut.chunks, cut.sharers)
+    parts = part_counts(part_ptr, unit)
+    pictures = batch_distance(layer, cut.turns * cut.images, threads, cut.sharers)
+    chunks = _Chunks(
+        layer, cut, nonzeros, vectors, share(cut.turns, threads, cut.sharers, parts), part_ptr,
+        pictures,
+    )  # fmt: skip
+    down, across = cut.variant.grid(layer)
+    return Plan(
+        method=method,
+        schedule=cut.variant.name,
+        layer=layer,
+        sparsity=sparsity,
+        batch=batch,
+        threads=threads,
+        threads_per_image=cut.sharers,
+        target=target,
+        blocking=cut.numbers(),
+        part_ptr=part_ptr,
+        phases=(
+            _input_phase(chunks, target),
+            Phase(
+                name="products",
+                tiles=chunks.tiles,
+                work=_dense_work(chunks) if cut.reg_count else _sparse_work(chunks),
+                streams=_products_streams(chunks),
+                waits_for="input",
+            ),
+            _output_phase(chunks, target),
+        ),
+        nonzeros=nonzeros,
+        images_per_turn=cut.images,
+        uses_of_nonzero=down * across,
+        tile=None if cut.reg_count else cut.variant.tile,
+    )
+
+
+def _quarters(chunks: _Chunks, target: Target) -> float:
+    """Share of the moves of four floats that cross a line, if they begin anywhere."""
+    del chunks
+    return (4.0 - 1.0) / (target.line_bytes // FLOAT_BYTES)
+
+
+def _input_phase(chunks: _Chunks, target: Target) -> Phase:
+    """Copy the rows of a chunk into padded planes, and transform its tiles."""
+    layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
+    tiles = layer.C * chunks.vectors  # vectors of tiles of one channel
+    down, _ = v.grid(layer)
+    # rows of pictures that a chunk of tiles looks at; those between two tiles belong to both
+    rows = np.minimum(
+        layer.C * cut.images * layer.H,
+        layer.C * (chunks.share * cut.images * down * v.outputs + v.tile),
+    )
+    copied = rows * ceil(layer.W / cut.lanes)
+    fours = tiles * v.tile * ceil(v.tile / 4)
+    quarters = cut.lanes * fours
+    waits = v.positions * tiles  # numbers that wait between the two dimensions
+    work = Work.of(
+        kinds=chunks.kinds,
+        multiply_adds=2 * v.tile * v.ops_in * tiles,
+        loads_aligned=waits,
+        loads_unaligned=quarters + copied,
+        loads_line_crossing=_quarters(chunks, target) * quarters,
+        stores=copied + 2.0 * waits,
+        scalar_loads=quarters,  # where a lane's tile begins
+        scalar_ops=8.0 * fours + 3.0 * rows,  # shuffles; a row's step
+        branches=rows + 2.0 * v.tile * tiles,
+        chain_multiply_adds=np.zeros(chunks.kinds),
+    )
+    plane = FLOAT_BYTES * rows * layer.W
+    first = chunks.pictures
+    return Phase(
+        name="input",
+        tiles=chunks.tiles,
+        work=work,
+        streams=(
+            stream("input", "read", plane, first, kinds=chunks.kinds),
+            stream("padded input", "update", plane, 2.0 * plane / layer.C, kinds=chunks.kinds),
+            stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
+                   kinds=chunks.kinds),
+        ),
+    )  # fmt: skip
+
+
+def _sparse_work(chunks: _Chunks) -> Work:
+    cut, vectors = chunks.cut, chunks.vectors
+    passes = np.ceil(vectors / cut.reg_vectors)
+    loads, iterations = chunks.nonzeros * vectors, chunks.nonzeros * passes
+    rounds = float(chunks.positions * chunks.layer.K) * passes
+    return Work.of(
+        kinds=chunks.kinds,
+        multiply_adds=loads,
+        loads_aligned=loads,
+        loads_folded=loads,
+        stores=chunks.positions * chunks.layer.K * vectors,
+        broadcasts=iterations + rounds,
+        scalar_loads=iterations + 4.0 * rounds,  # as in the lanes schedules
+        # address, count, compare and three offsets that move up
+        scalar_ops=6.0 * iterations + 12.0 * rounds,
+        branches=iterations + rounds,
+        mispredicts=rounds,
+        chain_multiply_adds=iterations,
+    )
+
+
+def _register_blocks(chunks: _Chunks) -> int:
+    """Register blocks of output channels of a group."""
+    cut, in_group = chunks.cut, chunks.layer.K // chunks.layer.groups
+    whole, rest = divmod(in_group, cut.out_block)
+    return whole * ceil(cut.out_block / cut.reg_count) + ceil(rest / cut.reg_count)
+
+
+def _dense_work(chunks: _Chunks) -> Work:
+    layer, cut, vectors = chunks.layer, chunks.cut, chunks.vectors
+    across = np.ceil(vectors / cut.reg_vectors)  # register blocks of vectors
+    depth = float(layer.C // layer.groups)
+    visits = float(chunks.positions * layer.groups * _register_blocks(chunks)) * across
+    return Work.of(
+        kinds=chunks.kinds,
+        multiply_adds=chunks.nonzeros * vectors,
+        loads_aligned=visits / across * vectors * depth,
+        broadcasts=chunks.nonzeros * across,
+        stores=chunks.positions * layer.K * vectors,
+        scalar_loads=visits * depth,
+        scalar_ops=3.0 * visits * depth + 20.0 * visits,
+        branches=visits * (depth + 2.0),
+        mispredicts=visits,
+        chain_multiply_adds=visits * depth,
+    )
+
+
+def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
+    """Bytes of a chunk, array by array.
+
+    Each block of output channels fetches the transformed input once more.  Inside a position an
+    input channel's vectors come back for the next output channel that has a nonzero there: sparse
+    after g channels with probability p (1 - p)^(g - 1), dense for each register block.
+    """
+    layer, cut, kinds = chunks.layer, chunks.cut, chunks.kinds
+    transformed = layer.groups * chunks.transformed
+    window = chunks.transformed / chunks.positions
+    block_weights = chunks.weight_bytes / (chunks.positions * layer.groups * chunks.blocks)
+    shared: dict[str, Any] = {"kinds": kinds, "shared": "part"}
+    streams = [
+        stream("weights", "read", np.full(kinds, chunks.weight_bytes), chunks.again, **shared),
+        stream("sums", "write", layer.groups * chunks.blocks * chunks.sums,
+               chunks.sums + chunks.transformed + chunks.weight_bytes / layer.groups, kinds=kinds),
+    ]  # fmt: skip
+    passes = np.ceil(chunks.vectors / cut.reg_vectors)
+    streams.append(
+        stream("weights", "read", chunks.weight_bytes * (passes - 1), block_weights + window,
+               **shared)
+    )  # fmt: skip
+    density = chunks.nonzeros / (chunks.positions * layer.weights / (layer.R * layer.S))
+    p = min(1.0, density)
+    seen = 1.0 if cut.reg_count else 1.0 - (1.0 - p) ** cut.out_block
+    streams.append(
+        stream("transformed input", "read", seen * chunks.blocks * transformed,
+               chunks.transformed + chunks.sums, kinds=kinds)
+    )  # fmt: skip
+    if cut.reg_count:
+        again = _register_blocks(chunks) - chunks.blocks
+        panel = window * np.minimum(1.0, cut.reg_vectors / chunks.vectors)
+        weights = float(FLOAT_BYTES * cut.reg_count * (layer.C // layer.groups))
+        streams.append(
+            stream("transformed input", "read", again * transformed, panel + weights, kinds=kinds)
+        )
+        return tuple(streams)
+    gap = np.arange(1.0, _GAPS)[:, None]
+    pairs = np.maximum(cut.out_block - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
+    beside = (block_weights + chunks.sums / chunks.positions) / cut.out_block
+    streams.append(
+        Stream("transformed input", "read", chunks.blocks * transformed * pairs,
+               window * (1.0 - (1.0 - p) ** gap) + gap * beside)
+    )  # fmt: skip
+    return tuple(streams)
+
+
+def _output_phase(chunks: _Chunks, target: Target) -> Phase:
+    """Transform the sums of a chunk back and write them, tile by tile."""
+    layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
+    tiles = layer.K * chunks.vectors
+    waits = v.outputs * v.tile * tiles
+    fours = v.outputs**2 / 4 * tiles
+    pieces = cut.lanes * fours * (1 if v.outputs == 4 else 2)
+    del target
+    work = Work.of(
+        kinds=chunks.kinds,
+        multiply_adds=((v.tile + v.outputs) * v.ops_out + v.outputs**2) * tiles,
+        loads_aligned=v.positions * tiles + waits,
+        stores=waits + pieces,
+        scalar_loads=cut.lanes * fours,  # where a lane's tile goes
+        scalar_ops=(8.0 + cut.lanes) * fours,  # shuffles, quarters taken out, addresses
+        branches=v.tile * tiles + fours,
+    )
+    sums = layer.groups * chunks.blocks * chunks.sums
+    output = FLOAT_BYTES * layer.K * layer.P * layer.Q * cut.images * chunks.share
+    distance = chunks.sums + chunks.transformed / chunks.positions
+    return Phase(
+        name="output",
+        tiles=chunks.tiles,
+        work=work,
+        streams=(
+            stream("sums", "read", sums, distance, kinds=chunks.kinds),
+            stream("output", "write", output, chunks.pictures, kinds=chunks.kinds),
+        ),
+        waits_for="products",
+    )
+
+
+def nonzeros_of(layer: Layer, positions: int, sparsity: Sparsity) -> float:
+    """Return the nonzeros of a layer in the Winograd domain: counted, or expected."""
+    if sparsity.weights is not None:
+        return float(np.count_nonzero(sparsity.weights))
+    all_weights: NDArray[np.float64] | float = positions * layer.weights / (layer.R * layer.S)
+    return float(all_weights) * sparsity.density

@@ -1,0 +1,211 @@
+/* Winograd convolution, dense and sparse: the loops around transformations and register blocks.
+ * Layouts: archsim_native.h. */
+#include "pool.h"
+#include "team.h"
+
+/* The clock is read for one group in this many, for it costs as much as a small one. */
+enum { TIMED = 16 };
+
+/* What a thread works on: some vectors of tiles, of one group. */
+typedef struct {
+    const as_winograd *d;
+    const as_turn *turn;
+    int64_t first_vector, vectors;
+    int64_t group;
+    int64_t first, channels; /* output channels of the group: a block */
+    float *planes, *transformed, *sums, *scratch;
+} part;
+
+static int64_t positions(const as_winograd *d)
+{
+    return d->tile * d->tile;
+}
+
+/* ---- input ---- */
+
+/* The rows that tiles [first, last) look at, into the padded planes of their images. */
+static void fill_planes(const part *p, const float *channel, int64_t first, int64_t last)
+{
+    const as_winograd *d = p->d;
+    const as_shape *s = &d->shape;
+    const int64_t in_image = d->tile_rows * d->tile_columns;
+    for (int64_t i = first / in_image; i * in_image < last; ++i) {
+        const int64_t begin = first > i * in_image ? first - i * in_image : 0;
+        const int64_t end = as_min(last - i * in_image, in_image);
+        int64_t top = begin / d->tile_columns * d->tile_outputs - s->pad_h;
+        int64_t bottom =
+            (end - 1) / d->tile_columns * d->tile_outputs + d->tile - s->pad_h; /* one more */
+        top = top > 0 ? top : 0;
+        bottom = as_min(bottom, s->height);
+        if (top < bottom)
+            d->isa->winograd->copy(
+                channel + i * s->channels * s->height * s->width + top * s->width, s->width,
+                bottom - top, s->width,
+                p->planes + i * d->plane_size + (top + s->pad_h) * d->plane_pitch + s->pad_w,
+                d->plane_pitch);
+    }
+}
+
+static void transform_in(const part *p, int64_t tiles)
+{
+    const as_winograd *d = p->d;
+    const as_shape *s = &d->shape;
+    const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
+    const int64_t plane = s->height * s->width;
+    const float *x = p->turn->x + (p->turn->image * d->images * s->channels) * plane;
+    as_winograd_in in = {.from = p->planes,
+                         .pitch = d->plane_pitch,
+                         .start = d->start + p->first_vector * lanes,
+                         .vectors = p->vectors,
+                         .position_step = d->transformed_pitch,
+                         .scratch = p->scratch};
+    const int64_t first = p->first_vector * lanes;
+    const int64_t last = as_min(first + p->vectors * lanes, tiles);
+    for (int64_t c = 0; c < in_group; ++c) {
+        fill_planes(p, x + (p->group * in_group + c) * plane, first, last);
+        in.to = p->transformed + c * d->chunk_vectors * lanes;
+        d->isa->winograd->in[d->variant](&in);
+    }
+}
+
+/* ---- products ---- */
+
+static void sparse_products(const part *p)
+{
+    const as_winograd *d = p->d;
+    const int64_t lanes = d->isa->lanes;
+    const int64_t in_group = d->shape.out_channels / d->shape.groups;
+    const int64_t *list = d->ptr + positions(d) * (p->group * in_group + p->first);
+    as_lanes_tile tile = {.lists = p->channels,
+                          .off = d->off,
+                          .val = d->val,
+                          .start = d->nothing,
+                          .to_step = d->chunk_vectors * lanes};
+    for (int64_t q = 0; q < positions(d); ++q, list += p->channels) {
+        const float *in = p->transformed + q * d->transformed_pitch;
+        float *to = p->sums + q * d->sums_pitch;
+        tile.ptr = list;
+        for (int64_t v = 0, count; v < p->vectors; v += count) {
+            count = as_min(d->reg_vectors, p->vectors - v);
+            tile.in = in + v * lanes;
+            tile.to = to + v * lanes;
+            d->isa->direct_lanes->tile[1][count](&tile);
+        }
+    }
+}
+
+static void dense_products(const part *p)
+{
+    static const int32_t here = 0;
+    const as_winograd *d = p->d;
+    const as_shape *s = &d->shape;
+    const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
+    const int64_t first = p->group * (s->out_channels / s->groups) + p->first;
+    const float *weights = d->weights + first * positions(d) * in_group;
+    as_dense_tile tile = {.channel_step = d->chunk_vectors * lanes,
+                          .tap = &here,
+                          .taps = 1,
+                          .channels = in_group,
+                          .start = d->nothing,
+                          .to_row_step = d->chunk_vectors * lanes,
+                          .last_lanes = d->isa->lanes};
+    for (int64_t q = 0; q < positions(d); ++q) {
+        /* Weights come from far away once, and stay for all vectors of the chunk. */
+        for (int64_t k = 0, count; k < p->channels; k += count, weights += count * in_group) {
+            count = as_min(d->reg_count, p->channels - k);
+            tile.weights = weights;
+            tile.weight_channel = count;
+            for (int64_t v = 0, vectors; v < p->vectors; v += vectors) {
+                vectors = as_min(d->reg_vectors, p->vectors - v);
+                tile.in = p->transformed + q * d->transformed_pitch + v * lanes;
+                tile.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
+                d->isa->dense_direct->pixels[vectors][count](&tile);
+            }
+        }
+    }
+}
+
+/* ---- output ---- */
+
+static void transform_out(const part *p, int64_t tiles)
+{
+    const as_winograd *d = p->d;
+    const as_shape *s = &d->shape;
+    const int64_t lanes = d->isa->lanes, plane = s->out_height * s->out_width;
+    const int64_t first = p->group * (s->out_channels / s->groups) + p->first;
+    as_winograd_out out = {
+        .from = p->sums,
+        .position_step = d->sums_pitch,
+        .vectors = p->vectors,
+        .tiles = tiles - p->first_vector * lanes,
+        .relu = d->relu,
+        .scratch = p->scratch,
+        .place = d->place + p->first_vector * lanes,
+        .whole = d->whole + p->first_vector,
+        .out = p->turn->out + (p->turn->image * d->images * s->out_channels + first) * plane,
+        .row_step = s->out_width};
+    for (int64_t k = 0; k < p->channels; ++k) {
+        out.bias = d->bias[first + k];
+        d->isa->winograd->out[d->variant](&out);
+        out.from += d->chunk_vectors * lanes;
+        out.out += plane;
+    }
+}
+
+/* ---- loops ---- */
+
+/* A group: all of its input, then output channels block by block. */
+static void run_group(part *p, int64_t tiles)
+{
+    const as_winograd *d = p->d;
+    const int64_t in_group = d->shape.out_channels / d->shape.groups;
+    const int timed = p->group % TIMED == 0;
+    const double times = (double)as_min(TIMED, d->shape.groups - p->group);
+    double input = 0.0, output = 0.0, start = timed ? as_now() : 0.0;
+    transform_in(p, tiles);
+    if (timed)
+        input = as_now() - start;
+    for (p->first = 0; p->first < in_group; p->first += d->out_block) {
+        p->channels = as_min(d->out_block, in_group - p->first);
+        if (d->weights)
+            dense_products(p);
+        else
+            sparse_products(p);
+        if (timed)
+            start = as_now();
+        transform_out(p, tiles);
+        if (timed)
+            output += as_now() - start;
+    }
+    *p->turn->input_seconds += input * times;
+    *p->turn->output_seconds += output * times;
+}
+
+/* The images of the last turn may be fewer: tiles that are not there go nowhere. */
+static void run_turn(void *layer, const as_turn *turn)
+{
+    const as_winograd *d = layer;
+    const int64_t lanes = d->isa->lanes;
+    const int64_t images = as_min(d->images, turn->images - turn->image * d->images);
+    const int64_t tiles = images * d->tile_rows * d->tile_columns;
+    part p = {.d = d,
+              .turn = turn,
+              .planes = d->planes[turn->thread],
+              .transformed = d->transformed[turn->thread],
+              .sums = d->sums[turn->thread],
+              .scratch = d->scratch[turn->thread]};
+    for (int64_t u = turn->first_unit; u < turn->last_unit; ++u) {
+        p.first_vector = u * d->chunk_vectors;
+        p.vectors = as_min(d->chunk_vectors, as_div_up(tiles, lanes) - p.first_vector);
+        if (p.vectors <= 0)
+            return;
+        for (p.group = 0; p.group < d->shape.groups; ++p.group) run_group(&p, tiles);
+    }
+}
+
+int as_winograd_run(as_winograd *layer, const float *x, float *out, int64_t images,
+                    as_seconds *seconds)
+{
+    const as_method method = {.products = run_turn, .per_turn = layer->images};
+    return as_team_run(&layer->team, &method, layer, x, out, images, seconds);
+}
