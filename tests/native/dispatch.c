@@ -11,7 +11,9 @@
     extern const as_lowered_kernels as_f32_lowered__##name __attribute__((weak));                 \
     extern const as_dense_direct_kernels as_f32_dense_direct__##name __attribute__((weak));       \
     extern const as_direct_lanes_kernels as_f32_direct_lanes__##name __attribute__((weak));       \
-    extern const as_direct_shifts_kernels as_f32_direct_shifts__##name __attribute__((weak));
+    extern const as_direct_shifts_kernels as_f32_direct_shifts__##name __attribute__((weak));     \
+    extern const as_fc_kernels as_f32_fc__##name __attribute__((weak));                           \
+    extern const as_winograd_kernels as_f32_winograd__##name __attribute__((weak));
 AS_ISA_LIST(DECLARE)
 
 #define CHECK(set, lanes_, registers_, fma_)                                                      \
@@ -25,6 +27,8 @@ AS_ISA_LIST(DECLARE)
         check_that(isa->dense_direct == &as_f32_dense_direct__##set, "dense kernels");            \
         check_that(isa->direct_lanes == &as_f32_direct_lanes__##set, "lanes kernels");            \
         check_that(isa->direct_shifts == &as_f32_direct_shifts__##set, "shifts kernels");         \
+        check_that(isa->fc == &as_f32_fc__##set, "fully connected kernels");                      \
+        check_that(isa->winograd == &as_f32_winograd__##set, "Winograd kernels");                 \
         check_that(as_isa_built(AS_ISA_##set) == (isa->direct_row != NULL), "built");             \
         check_that(!as_isa_supported(AS_ISA_##set) || isa->direct_row != NULL, "supported");      \
     }

@@ -161,16 +161,15 @@ static layer_place lanes_place(const layer *made, int64_t k, int64_t c, int64_t 
     const as_direct_lanes *d = &made->of.lanes;
     const as_shape *shape = &d->shape;
     const axis rows = rows_of(shape), columns = columns_of(shape);
-    const int64_t slabs = group_in(shape) * d->plane_count;
     const int64_t slab = c * d->plane_count + plane_of(&rows, &columns, r, s);
-    const int64_t block = slab / div_up(slabs, d->slab_blocks);
+    const int64_t block = slab / d->slab_block;
     /* flat: its one row is as long as all rows of the plane that a lane meets */
     const int64_t down = d->in_rows == 1 ? d->plane_pitch : d->in_columns;
     const int64_t position = r * shape->dilation_h / shape->stride_h * down +
                              s * shape->dilation_w / shape->stride_w;
     return (layer_place){
         (k / group_out(shape) * d->slab_blocks + block) * group_out(shape) + k % group_out(shape),
-        (slab * d->slab_pitch + position * d->isa->lanes) * (int64_t)sizeof(float)};
+        (slab % d->slab_block * d->slab_pitch + position * d->isa->lanes) * (int64_t)sizeof(float)};
 }
 
 static int run_lanes(layer *made, const float *x, float *out, int64_t images, as_seconds *seconds)
@@ -190,7 +189,8 @@ static void make_lanes(layer *made, lanes_mode mode)
     p.reg_vectors = check_from(1, most);
     p.reg_rows = check_from(1, most / p.reg_vectors);
     d->plane_count = p.rows.count * p.columns.count;
-    d->slab_blocks = check_from(1, group_in(s) * d->plane_count);
+    d->slab_block = check_from(1, group_in(s) * d->plane_count);
+    d->slab_blocks = div_up(group_in(s) * d->plane_count, d->slab_block);
     if (mode == POINTWISE) {
         choose_pixels(&p);
     } else {
