@@ -14,6 +14,7 @@ void check_sparse_tiles(const as_isa *isa);
 void check_lanes_tiles(const as_isa *isa);
 void check_shifts_tiles(const as_isa *isa);
 void check_dense_tiles(const as_isa *isa);
+void check_winograd_tiles(const as_isa *isa);
 void check_layers(const as_isa *isa);
 void check_threads(const as_isa *isa);
 void check_forks(const as_isa *isa);

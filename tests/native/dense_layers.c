@@ -22,12 +22,6 @@ static int run_blas(layer *made, const float *x, float *out, int64_t images, as_
     return as_dense_run(&made->of.dense, x, out, images, seconds);
 }
 
-static int is_connected(const as_shape *s)
-{
-    return s->height == 1 && s->width == 1 && s->kernel_h == 1 && s->kernel_w == 1 &&
-           s->pad_h == 0 && s->pad_w == 0;
-}
-
 static void make_blas(layer *made)
 {
     const layer_spec *spec = &made->spec;
@@ -36,7 +30,7 @@ static void make_blas(layer *made)
     const int in_place = s->kernel_h * s->kernel_w == 1 && s->stride_h * s->stride_w == 1 &&
                          s->pad_h + s->pad_w == 0;
     as_dense *d = &made->of.dense;
-    *d = (as_dense){.shape = *s, .sgemm = plain_sgemm, .fully_connected = is_connected(s),
+    *d = (as_dense){.shape = *s, .sgemm = plain_sgemm, .fully_connected = layer_is_connected(s),
                     .pitch = div_up(s->out_height * s->out_width, 16) * 16, .relu = spec->relu,
                     .weights = spec->weights, .bias = spec->bias,
                     .team = layer_team(made, s->out_channels, 0)};
@@ -48,7 +42,93 @@ static void make_blas(layer *made)
 /* A fully connected layer needs one group of all threads. */
 static int suits_blas(const layer_spec *spec)
 {
-    return !is_connected(&spec->shape) || spec->threads == spec->per_image;
+    return !layer_is_connected(&spec->shape) || spec->threads == spec->per_image;
+}
+
+/* ---- structured ---- */
+
+static int run_structured(layer *made, const float *x, float *out, int64_t images,
+                          as_seconds *seconds)
+{
+    return as_structured_run(&made->of.structured, x, out, images, seconds);
+}
+
+/* Takes whole output channels and rows of the lowered matrix out of the weights; half of the time
+ * no channel, no bias and no relu. */
+static void leave_out(layer *made)
+{
+    layer_spec *spec = &made->spec;
+    const as_shape *s = &spec->shape;
+    const int64_t rows = group_in(s) * s->kernel_h * s->kernel_w;
+    const int plain = (int)check_below(2);
+    float *weights = (float *)spec->weights, *bias = (float *)spec->bias;
+    for (int64_t i = 0; i < s->out_channels * rows; ++i) /* else some would be 0 by chance */
+        weights[i] = check_value();
+    for (int64_t i = 0; i < s->groups * rows; ++i)
+        for (int64_t k = 0, gone = check_below(3) == 0; gone && k < group_out(s); ++k)
+            weights[(i / rows * group_out(s) + k) * rows + i % rows] = 0.0f;
+    for (int64_t k = 0; k < s->out_channels; ++k) {
+        if (plain)
+            bias[k] = 0.0f;
+        for (int64_t i = 0, gone = !plain && check_below(3) == 0; gone && i < rows; ++i)
+            weights[k * rows + i] = 0.0f;
+    }
+    if (plain)
+        spec->relu = 0;
+    made->of.structured.relu = spec->relu;
+    made->of.structured.bias = plain ? NULL : bias;
+}
+
+/* What has a weight that is not 0. */
+static int has_weight(const float *weights, int64_t count, int64_t step)
+{
+    for (int64_t i = 0; i < count; ++i)
+        if (weights[i * step] != 0.0f)
+            return 1;
+    return 0;
+}
+
+static void pack_structured(layer *made)
+{
+    as_structured *d = &made->of.structured;
+    const as_shape *s = &d->shape;
+    const float *weights = made->spec.weights;
+    const int64_t rows = group_in(s) * s->kernel_h * s->kernel_w;
+    int64_t *row = check_zeros(s->groups * rows * (int64_t)sizeof *row, 0);
+    int64_t *row_ptr = check_zeros((s->groups + 1) * (int64_t)sizeof *row_ptr, 0);
+    int64_t *kept_ptr = check_zeros((s->out_channels + 1) * (int64_t)sizeof *kept_ptr, 0);
+    int64_t *weight_ptr = check_zeros((s->groups + 1) * (int64_t)sizeof *weight_ptr, 0);
+    float *packed = check_zeros(s->out_channels * rows * (int64_t)sizeof(float), 0);
+    int64_t n = 0;
+    for (int64_t g = 0; g < s->groups; ++g) {
+        const float *of_group = weights + g * group_out(s) * rows;
+        row_ptr[g + 1] = row_ptr[g], weight_ptr[g] = n;
+        for (int64_t i = 0; i < rows; ++i)
+            if (has_weight(of_group + i, group_out(s), rows))
+                row[row_ptr[g + 1]++] = g * rows + i;
+        for (int64_t k = g * group_out(s); k < (g + 1) * group_out(s); ++k) {
+            const int kept = has_weight(weights + k * rows, rows, 1);
+            kept_ptr[k + 1] = kept_ptr[k] + kept;
+            for (int64_t i = row_ptr[g]; kept && i < row_ptr[g + 1]; ++i)
+                packed[n++] = weights[k * rows + row[i] % rows];
+        }
+    }
+    d->row = row, d->row_ptr = row_ptr, d->kept_ptr = kept_ptr;
+    d->weight_ptr = weight_ptr, d->weights = packed;
+}
+
+static void make_structured(layer *made)
+{
+    const as_shape *s = &made->spec.shape;
+    as_structured *d = &made->of.structured;
+    *d = (as_structured){.shape = *s, .sgemm = plain_sgemm,
+                         .pitch = div_up(s->out_height * s->out_width, 16) * 16,
+                         .team = layer_team(made, s->out_channels, 0)};
+    leave_out(made);
+    pack_structured(made);
+    d->lowered = layer_buffers(groups_of_threads(&made->spec), d->row_ptr[s->groups] * d->pitch,
+                               1);
+    made->run = run_structured;
 }
 
 /* ---- direct ---- */
@@ -160,6 +240,7 @@ static int needs_no_copy(const layer_spec *spec)
 
 const layer_method dense_methods[] = {
     {"BLAS", suits_blas, make_blas},
+    {"structured", NULL, make_structured},
     {"dense, channels in lanes", NULL, make_channels},
     {"dense, pixels in lanes", NULL, make_pixels},
     {"dense, channels in lanes, no copy", needs_no_copy, make_channels_of_image},

@@ -20,6 +20,8 @@ static const int64_t sizes[LAYER_SHAPES][14] = {
     {4, 8, 8, 6, 1, 1, 1, 1, 0, 0, 1, 1, 2},      /* 1x1, whole vectors */
     {5, 7, 9, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1},      /* 1x1, a rest */
     {40, 1, 1, 26, 1, 1, 1, 1, 0, 0, 1, 1, 1},    /* fully connected */
+    {300, 1, 1, 67, 1, 1, 1, 1, 0, 0, 1, 1, 1},   /* fully connected, long sums */
+    {3, 8, 9, 5, 5, 5, 1, 1, 2, 2, 1, 1, 1},      /* 5x5 */
 };
 
 as_shape layer_shape(int index)
@@ -93,6 +95,12 @@ int layer_is_pointwise(const layer_spec *spec)
            s->pad_h + s->pad_w == 0;
 }
 
+int layer_is_connected(const as_shape *s)
+{
+    return s->height == 1 && s->width == 1 && s->kernel_h == 1 && s->kernel_w == 1 &&
+           s->pad_h == 0 && s->pad_w == 0;
+}
+
 float *const *layer_buffers(int64_t count, int64_t floats, int aligned)
 {
     float **items = check_zeros(count * (int64_t)sizeof(float *), 0);
@@ -151,8 +159,11 @@ static void add_plane(const as_shape *s, const float *x, const float *weights, d
             }
 }
 
-int layer_is_right(const layer_spec *spec, const float *x, const float *out, int64_t images)
+int layer_is_right(const layer *made, const float *x, const float *out, int64_t images)
 {
+    if (made->is_right != NULL)
+        return made->is_right(made, x, out, images);
+    const layer_spec *spec = &made->spec;
     const as_shape *s = &spec->shape;
     const int64_t plane = s->out_height * s->out_width, taps = s->kernel_h * s->kernel_w;
     const int64_t in_group = group_in(s), out_in_group = group_out(s);
@@ -179,8 +190,8 @@ int layer_is_right(const layer_spec *spec, const float *x, const float *out, int
 
 const layer_method *layer_methods(int list)
 {
-    const layer_method *lists[LAYER_METHOD_LISTS] = {sparse_methods, lanes_methods,
-                                                            shifts_methods, dense_methods};
+    const layer_method *lists[LAYER_METHOD_LISTS] = {
+        sparse_methods, lanes_methods, shifts_methods, dense_methods, fc_methods, winograd_methods};
     return lists[list];
 }
 
@@ -199,7 +210,8 @@ void layer_free(layer *made)
 
 static void check_one(const layer_method *method, const layer_spec *spec, int index)
 {
-    static const int64_t batches[] = {2, 1, 5};
+    enum { MANY = 70 }; /* more images than four vectors hold */
+    const int64_t batches[] = {2, 1, layer_is_connected(&spec->shape) ? MANY : 5};
     layer *made = layer_make(method, spec);
     for (int i = 0; i < 3; ++i) { /* nothing of an earlier batch stays */
         const int64_t images = batches[i];
@@ -210,7 +222,7 @@ static void check_one(const layer_method *method, const layer_spec *spec, int in
                    method->name, index, (int)images, spec->threads, spec->per_image);
         const int status = made->run(made, x, out, images, &seconds);
         check_that(status == AS_OK, "status");
-        check_that(layer_is_right(spec, x, out, images), "sums");
+        check_that(layer_is_right(made, x, out, images), "sums");
     }
     layer_free(made);
     check_release();

@@ -18,12 +18,19 @@ typedef struct layer {
     as_team team;
     int (*run)(struct layer *layer, const float *x, float *out, int64_t images,
                as_seconds *seconds);
+    /* NULL: the result is the convolution with the spec's weights */
+    int (*is_right)(const struct layer *layer, const float *x, const float *out, int64_t images);
+    const float *transformed; /* weights of another domain, if there are any */
     union {
         as_direct_row row;
         as_direct_lanes lanes;
         as_direct_shifts shifts;
+        as_winograd winograd;
+        as_fc_sparse fc_sparse;
+        as_fc_dense fc_dense;
         as_lowered lowered;
         as_dense dense;
+        as_structured structured;
         as_dense_direct direct;
     } of;
 } layer;
@@ -36,9 +43,10 @@ typedef struct {
 } layer_method;
 
 /* A list that ends with an entry without a name. */
-extern const layer_method sparse_methods[], lanes_methods[], shifts_methods[], dense_methods[];
+extern const layer_method sparse_methods[], lanes_methods[], shifts_methods[], dense_methods[],
+    fc_methods[], winograd_methods[];
 
-enum { LAYER_METHOD_LISTS = 4 };
+enum { LAYER_METHOD_LISTS = 6 };
 const layer_method *layer_methods(int list);
 
 /* ---- for those who make layers ---- */
@@ -59,6 +67,9 @@ typedef layer_place (*layer_place_fn)(const layer *made, int64_t k, int64_t c, i
 
 /* 1x1, stride 1, no padding: pixels may be taken as one row. */
 int layer_is_pointwise(const layer_spec *spec);
+
+/* One pixel, which is all that the kernel looks at. */
+int layer_is_connected(const as_shape *shape);
 
 /* The nonzeros in `lists` lists, in the order (k, c, r, s) inside each; `ahead` more entries. */
 void layer_pack(const layer *made, int64_t lists, int64_t ahead, layer_place_fn place,
@@ -97,7 +108,7 @@ static inline int64_t groups_of_threads(const layer_spec *spec)
 
 /* ---- for those who run them ---- */
 
-enum { LAYER_SHAPES = 14 };
+enum { LAYER_SHAPES = 16 };
 as_shape layer_shape(int index);
 
 /* Random weights (about half of them 0), bias and relu. */
@@ -109,7 +120,7 @@ void layer_free(layer *made); /* what check_release does not know of */
 int64_t layer_x_size(const as_shape *shape);
 int64_t layer_out_size(const as_shape *shape);
 
-/* Whether `out` is the convolution of `images` images x. */
-int layer_is_right(const layer_spec *spec, const float *x, const float *out, int64_t images);
+/* Whether `out` is what the layer makes of `images` images x. */
+int layer_is_right(const layer *made, const float *x, const float *out, int64_t images);
 
 #endif

@@ -26,7 +26,7 @@ static void run(const char *family, void (*check)(const as_isa *), const as_isa 
 {
     const int64_t passed = check_passed, failed = check_failed;
     check(isa);
-    printf("%-9s %-13s %lld passed, %lld failed\n", isa->name, family,
+    printf("%-9s %-14s %lld passed, %lld failed\n", isa->name, family,
            (long long)(check_passed - passed), (long long)(check_failed - failed));
     fflush(stdout);
 }
@@ -48,6 +48,7 @@ int main(int argc, char **argv)
             run("lanes tiles", check_lanes_tiles, isa);
             run("shifts tiles", check_shifts_tiles, isa);
             run("dense tiles", check_dense_tiles, isa);
+            run("Winograd tiles", check_winograd_tiles, isa);
         }
         if (wants(families, "layers"))
             run("layers", check_layers, isa);

@@ -32,15 +32,14 @@ static layer_spec next_spec(const as_isa *isa, const layer_method *method, int c
 {
     static const int teams[][2] = {{1, 1}, {2, 1}, {2, 2}, {3, 1}, {3, 2},
                                    {3, 3}, {4, 1}, {4, 2}, {4, 3}, {4, 4}};
-    static const int groups = 8, pointwise = 12;
-    layer_spec spec;
-    int team = count % 10;
-    do {
-        spec = layer_random(isa, layer_shape(groups), teams[team][0], teams[team][1]);
-        if (method->fits != NULL && !method->fits(&spec))
-            spec = layer_random(isa, layer_shape(pointwise), teams[team][0], teams[team][1]);
-        team = (team + 1) % 10;
-    } while (method->fits != NULL && !method->fits(&spec));
+    static const int shapes[] = {8, 12, 14, 15}; /* groups, 1x1, fully connected, 5x5 */
+    int team = count % 10, shape = 0;
+    layer_spec spec = layer_random(isa, layer_shape(shapes[0]), teams[team][0], teams[team][1]);
+    while (method->fits != NULL && !method->fits(&spec)) {
+        if (++shape == 4)
+            shape = 0, team = (team + 1) % 10;
+        spec = layer_random(isa, layer_shape(shapes[shape]), teams[team][0], teams[team][1]);
+    }
     return spec;
 }
 
@@ -54,7 +53,7 @@ static job make_job(const as_isa *isa, const layer_method *method, int count)
 
 static int is_right(const job *j)
 {
-    return j->status == AS_OK && layer_is_right(&j->made->spec, j->x, j->out, IMAGES);
+    return j->status == AS_OK && layer_is_right(j->made, j->x, j->out, IMAGES);
 }
 
 /* In a child: the pool begins anew. Returns whether it computed what it should. */

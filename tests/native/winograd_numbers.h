@@ -1,0 +1,25 @@
+/* Winograd's transformations in float64, by their matrices, with the magnitudes of all terms. */
+#ifndef ARCHSIM_WINOGRAD_NUMBERS_H
+#define ARCHSIM_WINOGRAD_NUMBERS_H
+
+#include "layers.h"
+
+enum { WINOGRAD_SIDE = 8 }; /* the largest t */
+
+/* Numbers of a tile, row by row without gaps. */
+typedef struct {
+    double value[WINOGRAD_SIDE * WINOGRAD_SIDE];
+    double magnitude[WINOGRAD_SIDE * WINOGRAD_SIDE];
+} winograd_tile;
+
+int winograd_outputs(int variant); /* m */
+int winograd_side(int variant);    /* t */
+
+/* B^T d B, and A^T s A; for magnitudes, those of the matrices. */
+void winograd_into(int variant, winograd_tile *tile);
+void winograd_out_of(int variant, winograd_tile *tile);
+
+/* Most roundings that a number meets in both: a row with n numbers costs at most n. */
+int64_t winograd_roundings(int variant);
+
+#endif

@@ -1,0 +1,221 @@
+/* Winograd's matrices, and the transformations that do without them; contracts in winograd.h. */
+#include <math.h>
+
+#include "winograd_numbers.h"
+
+/* Matrices: kernels/winograd_matrices.py, whose tests hold them against the convolution. */
+typedef struct {
+    int m, t;
+    double in[WINOGRAD_SIDE][WINOGRAD_SIDE]; /* B^T */
+    double out[4][WINOGRAD_SIDE];            /* A^T */
+} matrices;
+
+static const matrices variants[AS_WINOGRAD_COUNT] = {
+    [AS_WINOGRAD_f2x2_3x3] = {2, 4,
+                              {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
+                              {{1, 1, 1, 0}, {0, 1, -1, -1}}},
+    [AS_WINOGRAD_f4x4_3x3] = {4, 6,
+                              {{4, 0, -5, 0, 1, 0},
+                               {0, -4, -4, 1, 1, 0},
+                               {0, 4, -4, -1, 1, 0},
+                               {0, -2, -1, 2, 1, 0},
+                               {0, 2, -1, -2, 1, 0},
+                               {0, 4, 0, -5, 0, 1}},
+                              {{1, 1, 1, 1, 1, 0},
+                               {0, 1, -1, 2, -2, 0},
+                               {0, 1, 1, 4, 4, 0},
+                               {0, 1, -1, 8, -8, 1}}},
+    [AS_WINOGRAD_f4x4_5x5] = {4, 8,
+                              {{1, 0, -5.25, 0, 5.25, 0, -1, 0},
+                               {0, 1, 1, -4.25, -4.25, 1, 1, 0},
+                               {0, -1, 1, 4.25, -4.25, -1, 1, 0},
+                               {0, 0.5, 0.25, -2.5, -1.25, 2, 1, 0},
+                               {0, -0.5, 0.25, 2.5, -1.25, -2, 1, 0},
+                               {0, 2, 4, -2.5, -5, 0.5, 1, 0},
+                               {0, -2, 4, 2.5, -5, -0.5, 1, 0},
+                               {0, -1, 0, 5.25, 0, -5.25, 0, 1}},
+                              {{1, 1, 1, 1, 1, 8, 8, 0},
+                               {0, 1, -1, 2, -2, 4, -4, 0},
+                               {0, 1, 1, 4, 4, 2, 2, 0},
+                               {0, 1, -1, 8, -8, 1, -1, 1}}},
+};
+
+int winograd_outputs(int variant)
+{
+    return variants[variant].m;
+}
+
+int winograd_side(int variant)
+{
+    return variants[variant].t;
+}
+
+static int most_terms(int rows, const double (*matrix)[WINOGRAD_SIDE])
+{
+    int most = 0;
+    for (int i = 0; i < rows; ++i) {
+        int terms = 0;
+        for (int j = 0; j < WINOGRAD_SIDE; ++j) terms += matrix[i][j] != 0.0;
+        most = terms > most ? terms : most;
+    }
+    return most;
+}
+
+int64_t winograd_roundings(int variant)
+{
+    const matrices *of = &variants[variant];
+    return 2 * (most_terms(of->t, of->in) + most_terms(of->m, of->out));
+}
+
+/* M X M^T; x is t x t, the result rows x rows. */
+static void transform(int rows, int t, const double (*matrix)[WINOGRAD_SIDE], winograd_tile *x)
+{
+    winograd_tile half = {0}, whole = {0};
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < t; ++j)
+            for (int k = 0; k < t; ++k) {
+                half.value[i * t + j] += matrix[i][k] * x->value[k * t + j];
+                half.magnitude[i * t + j] += fabs(matrix[i][k]) * x->magnitude[k * t + j];
+            }
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < rows; ++j)
+            for (int k = 0; k < t; ++k) {
+                whole.value[i * rows + j] += matrix[j][k] * half.value[i * t + k];
+                whole.magnitude[i * rows + j] += fabs(matrix[j][k]) * half.magnitude[i * t + k];
+            }
+    *x = whole;
+}
+
+void winograd_into(int variant, winograd_tile *tile)
+{
+    transform(variants[variant].t, variants[variant].t, variants[variant].in, tile);
+}
+
+void winograd_out_of(int variant, winograd_tile *tile)
+{
+    transform(variants[variant].m, variants[variant].t, variants[variant].out, tile);
+}
+
+/* ---- microkernels ---- */
+
+static void run_in(const as_isa *isa, int variant, int64_t vectors)
+{
+    const int64_t t = winograd_side(variant), lanes = isa->lanes, width = vectors * lanes;
+    const int64_t row = div_up(t, 4) * 4; /* what is read of one */
+    as_winograd_in w = {.pitch = row + check_below(9), .vectors = vectors,
+                        .position_step = width + check_below(3) * lanes};
+    int64_t *start = check_zeros(width * (int64_t)sizeof(int64_t), 0), end = 0;
+    for (int64_t i = 0; i < width; ++i) start[i] = check_below(99), end = larger(end, start[i]);
+    const float *from = check_floats(end + (t - 1) * w.pitch + row, 0);
+    w.from = from, w.start = start, w.scratch = check_floats(t * t * lanes, 1);
+    w.to = check_floats((t * t - 1) * w.position_step + width, 1);
+    check_case("%s Winograd %d, %d vectors of tiles in", isa->name, variant, (int)vectors);
+    isa->winograd->in[variant](&w);
+    int right = 1;
+    for (int64_t i = 0; i < width; ++i) {
+        winograd_tile d;
+        for (int64_t p = 0; p < t * t; ++p) {
+            d.value[p] = from[start[i] + p / t * w.pitch + p % t];
+            d.magnitude[p] = fabs(d.value[p]);
+        }
+        winograd_into(variant, &d);
+        for (int64_t p = 0; p < t * t; ++p)
+            right &= check_is_near(w.to[p * w.position_step + i], d.value[p], d.magnitude[p],
+                                   winograd_roundings(variant));
+    }
+    check_that(right, "values");
+    check_release();
+}
+
+/* Tiles side by side in one row, and how much of each is inside; returns the row's length. */
+static int64_t place_in_row(const as_isa *isa, as_winograd_out *w, int64_t m)
+{
+    const int64_t width = w->vectors * isa->lanes;
+    as_winograd_place *place = check_zeros(width * (int64_t)sizeof *place, 1);
+    int64_t *whole = check_zeros(w->vectors * (int64_t)sizeof *whole, 0);
+    for (int64_t v = 0; v < w->vectors; ++v) {
+        whole[v] = check_below(2);
+        for (int64_t i = v * isa->lanes; i < (v + 1) * isa->lanes; ++i)
+            place[i] = (as_winograd_place){.place = i * m,
+                                           .rows = (int32_t)(whole[v] ? m : check_from(0, m)),
+                                           .columns = (int32_t)(whole[v] ? m : check_from(0, m))};
+    }
+    w->place = place, w->whole = whole;
+    return width * m;
+}
+
+/* Whether output (a, b) of all tiles is what it must be: of the sums, or as before. */
+static int out_is_right(const as_isa *isa, int variant, const as_winograd_out *w,
+                        const float *before)
+{
+    const int64_t m = winograd_outputs(variant), t = winograd_side(variant);
+    int right = 1;
+    for (int64_t i = 0; i < w->vectors * isa->lanes; ++i) {
+        winograd_tile s;
+        for (int64_t p = 0; p < t * t; ++p) {
+            s.value[p] = w->from[p * w->position_step + i];
+            s.magnitude[p] = fabs(s.value[p]);
+        }
+        winograd_out_of(variant, &s);
+        for (int64_t p = 0; p < m * m; ++p) {
+            const int64_t at = w->place[i].place + p / m * w->row_step + p % m;
+            const double sum = s.value[p] + w->bias;
+            if (i < w->tiles && p / m < w->place[i].rows && p % m < w->place[i].columns)
+                right &= check_is_near(w->out[at], w->relu && sum < 0.0 ? 0.0 : sum,
+                                       s.magnitude[p] + fabs(w->bias),
+                                       winograd_roundings(variant) + 1);
+            else
+                right &= w->out[at] == before[at];
+        }
+    }
+    return right;
+}
+
+static void run_out(const as_isa *isa, int variant, int64_t vectors)
+{
+    const int64_t m = winograd_outputs(variant), t = winograd_side(variant), lanes = isa->lanes;
+    const int64_t width = vectors * lanes;
+    as_winograd_out w = {.vectors = vectors, .tiles = check_from(1, width), .bias = check_value(),
+                         .relu = (int)check_below(2),
+                         .position_step = width + check_below(3) * lanes,
+                         .scratch = check_floats(t * t * lanes, 1)};
+    w.row_step = place_in_row(isa, &w, m) + check_below(3);
+    w.from = check_floats((t * t - 1) * w.position_step + width, 1);
+    const int64_t size = (m - 1) * w.row_step + width * m;
+    w.out = check_floats(size, 0);
+    float *before = check_zeros(size * (int64_t)sizeof(float), 0);
+    for (int64_t i = 0; i < size; ++i) before[i] = w.out[i];
+    check_case("%s Winograd %d, %d vectors of tiles out", isa->name, variant, (int)vectors);
+    isa->winograd->out[variant](&w);
+    check_that(out_is_right(isa, variant, &w, before), "values");
+    check_release();
+}
+
+static void run_copy(const as_isa *isa, int64_t count, int64_t rows)
+{
+    const int64_t from_pitch = count + check_below(3), to_pitch = count + check_below(3);
+    const float *from = check_floats(rows ? (rows - 1) * from_pitch + count : 0, 0);
+    const int64_t size = rows ? (rows - 1) * to_pitch + count : 0;
+    float *to = check_floats(size, 0), *before = check_zeros(size * (int64_t)sizeof(float), 0);
+    for (int64_t i = 0; i < size; ++i) before[i] = to[i];
+    check_case("%s Winograd copy of %d x %d", isa->name, (int)rows, (int)count);
+    isa->winograd->copy(from, from_pitch, rows, count, to, to_pitch);
+    int right = 1;
+    for (int64_t i = 0; i < size; ++i)
+        right &= to[i] == (i % to_pitch < count ? from[i / to_pitch * from_pitch + i % to_pitch]
+                                                : before[i]);
+    check_that(right, "values");
+    check_release();
+}
+
+void check_winograd_tiles(const as_isa *isa)
+{
+    enum { ROUNDS = 8 };
+    for (int variant = 0; variant < AS_WINOGRAD_COUNT; ++variant)
+        for (int64_t vectors = 1; vectors < 4; ++vectors)
+            for (int i = 0; i < ROUNDS; ++i) {
+                run_in(isa, variant, vectors);
+                run_out(isa, variant, vectors);
+            }
+    for (int64_t count = 1; count < 40; ++count) run_copy(isa, count, check_below(4));
+}
