@@ -1,7 +1,5 @@
 /* Layers of the lanes schedules: layout and packing as archsim_native.h says. */
-#include "residues.h"
-
-typedef enum { FLAT, TILES, IMAGES, POINTWISE } lanes_mode;
+#include "lanes_layers.h"
 
 /* A blocking in the making. */
 typedef struct {
@@ -10,11 +8,13 @@ typedef struct {
     axis rows, columns;
     int64_t grid_columns, tile_rows, tile_columns;
     int64_t reg_rows, reg_vectors;
+    int64_t pitch; /* that a flat plane must have; 0: any */
 } plan;
 
 /* The least row pitch at which what a row reads behind it is the next row's left pad. */
-static int64_t flat_pitch(const as_shape *s, const axis *columns)
+int64_t lanes_flat_pitch(const as_shape *s)
 {
+    const axis all = columns_of(s), *columns = &all;
     const int64_t width = s->out_width + columns->reach;
     int64_t pitch = s->out_width;
     for (int64_t i = 0; i < columns->count; ++i) {
@@ -37,7 +37,7 @@ static void choose_tiles(plan *p)
     p->tile_columns = div_up(s->out_width, p->grid_columns);
     d->plane_pitch = p->grid_columns * p->tile_columns + p->columns.reach + check_below(3);
     if (p->mode == FLAT) {
-        d->plane_pitch = flat_pitch(s, &p->columns) + check_below(3);
+        d->plane_pitch = p->pitch ? p->pitch : lanes_flat_pitch(s) + check_below(3);
         p->tile_rows = 1;
         p->tile_columns = div_up((s->out_height - 1) * d->plane_pitch + s->out_width, lanes);
     }
@@ -177,14 +177,15 @@ static int run_lanes(layer *made, const float *x, float *out, int64_t images, as
     return as_direct_lanes_run(&made->of.lanes, x, out, images, seconds);
 }
 
-static void make_lanes(layer *made, lanes_mode mode)
+void lanes_make(layer *made, lanes_mode mode, int64_t pitch, int may_take)
 {
     const layer_spec *spec = &made->spec;
     const as_shape *s = &spec->shape;
     as_direct_lanes *d = &made->of.lanes;
     *d = (as_direct_lanes){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
-                           .team = layer_team(made, s->out_channels, 1)};
-    plan p = {.made = made, .mode = mode, .rows = rows_of(s), .columns = columns_of(s)};
+                           .team = layer_team(made, s->out_channels, may_take)};
+    plan p = {.made = made, .mode = mode, .pitch = pitch,
+              .rows = rows_of(s), .columns = columns_of(s)};
     const int64_t most = spec->isa->registers - 2, lanes = spec->isa->lanes;
     p.reg_vectors = check_from(1, most);
     p.reg_rows = check_from(1, most / p.reg_vectors);
@@ -211,22 +212,22 @@ static void make_lanes(layer *made, lanes_mode mode)
 
 static void make_flat(layer *made)
 {
-    make_lanes(made, FLAT);
+    lanes_make(made, FLAT, 0, 1);
 }
 
 static void make_tiles(layer *made)
 {
-    make_lanes(made, TILES);
+    lanes_make(made, TILES, 0, 1);
 }
 
 static void make_images(layer *made)
 {
-    make_lanes(made, IMAGES);
+    lanes_make(made, IMAGES, 0, 1);
 }
 
 static void make_pointwise(layer *made)
 {
-    make_lanes(made, POINTWISE);
+    lanes_make(made, POINTWISE, 0, 1);
 }
 
 const layer_method lanes_methods[] = {{"lanes, flat", NULL, make_flat},

@@ -139,6 +139,36 @@ static void run_out(const as_isa *isa, int64_t positions, int used)
     check_release();
 }
 
+/* Orders name any lanes, or none; lanes that no order names hold NaN. */
+static void run_spread(const as_isa *isa, int64_t count)
+{
+    enum { VECTORS = 6, ORDERS = 3 };
+    const int64_t lanes = isa->lanes, places = count + check_below(3);
+    as_lanes_move *move = check_zeros(count * (int64_t)sizeof *move, 0);
+    int32_t *order = check_zeros(ORDERS * lanes * (int64_t)sizeof *order, 0);
+    float *from = check_floats(VECTORS * lanes, 1);
+    float *to = check_floats(places * lanes, 1), *right_to = check_floats(places * lanes, 0);
+    for (int64_t i = 0; i < ORDERS * lanes; ++i) order[i] = (int32_t)check_from(-1, lanes - 1);
+    for (int64_t i = 0; i < places * lanes; ++i) right_to[i] = to[i];
+    from[check_below(VECTORS * lanes)] = NAN;
+    for (int64_t i = 0; i < count; ++i) { /* each goes elsewhere, the last one first */
+        move[i] = (as_lanes_move){.from = (int32_t)(check_below(VECTORS) * lanes),
+                                  .to = (int32_t)((places - 1 - i) * lanes),
+                                  .order = (int32_t)(check_below(ORDERS) * lanes)};
+        for (int64_t l = 0; l < lanes; ++l) {
+            const int32_t lane = order[move[i].order + l];
+            right_to[move[i].to + l] = lane < 0 ? 0.0f : from[move[i].from + lane];
+        }
+    }
+    check_case("%s %d moves", isa->name, (int)count);
+    isa->direct_lanes->spread(from, move, count, order, to);
+    int right = 1;
+    for (int64_t i = 0; i < places * lanes; ++i)
+        right &= isnan(right_to[i]) ? isnan(to[i]) : to[i] == right_to[i];
+    check_that(right, "values");
+    check_release();
+}
+
 static void run_pick(const as_isa *isa, int64_t step, int64_t count)
 {
     const float *from = check_floats((count - 1) * step + 1, 0);
@@ -171,6 +201,7 @@ void check_lanes_tiles(const as_isa *isa)
     for (int64_t count = 1; count < 10; ++count) run_in(isa, count);
     for (int64_t positions = 1; positions <= isa->lanes; ++positions)
         for (int used = 1; used <= isa->lanes; ++used) run_out(isa, positions, used);
+    for (int64_t count = 0; count < 20; ++count) run_spread(isa, count);
     for (int64_t step = 1; step < 6; ++step)
         for (int64_t count = 1; count < 40; count += 3) run_pick(isa, step, count);
     run_roof(isa);

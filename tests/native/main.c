@@ -1,4 +1,4 @@
-/* check_kernels [--room] [tiles] [layers] [threads] [forks]: all of them if none is named.
+/* check_kernels [--room] [tiles] [layers] [chains] [threads] [forks]: all of them if none is named.
  *
  * --room: arrays do not end where memory does; see check_leave_room.
  * Runs every microkernel and driver of every instruction set that this CPU has, compares with
@@ -26,7 +26,7 @@ static void run(const char *family, void (*check)(const as_isa *), const as_isa 
 {
     const int64_t passed = check_passed, failed = check_failed;
     check(isa);
-    printf("%-9s %-14s %lld passed, %lld failed\n", isa->name, family,
+    printf("%-9s %-15s %lld passed, %lld failed\n", isa->name, family,
            (long long)(check_passed - passed), (long long)(check_failed - failed));
     fflush(stdout);
 }
@@ -48,10 +48,13 @@ int main(int argc, char **argv)
             run("lanes tiles", check_lanes_tiles, isa);
             run("shifts tiles", check_shifts_tiles, isa);
             run("dense tiles", check_dense_tiles, isa);
+            run("connected tiles", check_fc_tiles, isa);
             run("Winograd tiles", check_winograd_tiles, isa);
         }
         if (wants(families, "layers"))
             run("layers", check_layers, isa);
+        if (wants(families, "chains"))
+            run("chains", check_chains, isa);
         if (wants(families, "threads"))
             run("threads", check_threads, isa);
         if (wants(families, "forks"))
