@@ -112,10 +112,11 @@ def pack_shifts(
     row_floats = layout.vectors * layout.lanes
     off = slab % layout.slab_block * layout.slab_pitch + residues.down[r] * row_floats
     last = (layout.slab_block - 1) * layout.slab_pitch + residues.reach_rows * row_floats
+    last_offset = offset_limit(4 * last, "bytes")
     nothing = np.zeros(AHEAD)
     return PackedStreams(
         ptr=list_ptr(lists, shape.out_channels * slab_blocks * layout.parts),
         off=np.concatenate([4 * off[order], nothing]).astype(np.int32),
         val=np.concatenate([weights[k, c, r, s][order], nothing]).astype(np.float32),
-        last_offset=offset_limit(4 * last, "bytes"),
+        last_offset=last_offset,
     )

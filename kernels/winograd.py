@@ -56,6 +56,10 @@ class _WinogradLayer(PackedLayer):
         _at_most("reg_vectors", number, number["chunk_vectors"], "blocking['chunk_vectors']")
         _at_most("out_block", number, shape.group_out_channels, "the output channels of a group")
         self._check_register_block(info)
+        down, across = tile_grid(shape, self.variant)
+        outputs = number["images"] * down * across * chosen.outputs**2
+        if outputs > _native.MOST_FLOATS:  # before tables of all these tiles are made
+            raise MemoryError(f"no memory for planes of {outputs} floats and more")
 
     @abstractmethod
     def _check_register_block(self, info: IsaInfo) -> None:

@@ -10,7 +10,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archsim.kernels import ConvShape, _native, conv2d
+from archsim.kernels import (
+    ConvShape,
+    FcDense,
+    FcSparse,
+    PackedLayer,
+    SparseWinograd,
+    Structured,
+    Winograd,
+    _native,
+    active_isa,
+    conv2d,
+    conv2d_winograd,
+    isa_table,
+    transform_weights,
+)
+from archsim.kernels.winograd_matrices import error_bound
 
 SHAPE = ConvShape(4, 6, 7, 6, 3, 2, pad=(1, 1), groups=2)
 REFUSED = (TypeError, ValueError, MemoryError)
@@ -29,7 +44,7 @@ JUNK = st.one_of(
     st.sampled_from([np.float32(3.0), np.bool_(True), np.array([1, 2]), np.array("scratch"), 1j]),
 )
 WORDS = st.sampled_from(["scratch", "output", "channels", "pixels", "padded", "image", "flat",
-                         "tiles", "images", "pointwise", "nnz", "rows", "dynamic", "FLAT",
+                         "tiles", "images", "pointwise", "shifts", "nnz", "rows", "dynamic", "FLAT",
                          ""])  # fmt: skip
 
 
@@ -178,3 +193,91 @@ def test_arrays(kit: Any, method: str, data: st.DataObject) -> None:
     right = conv2d(arrays["x"], arrays["weights"], SHAPE, arrays["bias"])
     assert out is arrays["out"]
     np.testing.assert_allclose(out, right, rtol=1e-4, atol=1e-5)
+
+
+# ---- methods that are not for every shape ----
+
+
+def _up(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _connected(kit: Any) -> Any:
+    return kit.case(ConvShape(37, 1, 1, 29, 1, 1), batch=20)
+
+
+def _fc_sparse(kit: Any, vectors: int) -> tuple[type[PackedLayer], Any, dict[str, Any], int]:
+    lanes = next(i.lanes for i in isa_table() if i.name == active_isa())
+    blocking = {"lanes": lanes, "vectors": vectors, "input_block": 9, "threads_per_image": 1}
+    return FcSparse, _connected(kit), blocking, 29
+
+
+def _fc_dense(kit: Any) -> tuple[type[PackedLayer], Any, dict[str, Any], int]:
+    lanes = next(i.lanes for i in isa_table() if i.name == active_isa())
+    blocking = {"lanes": lanes, "images": 7, "reg_images": 3, "reg_vectors": 2,
+                "threads_per_image": 1}  # fmt: skip
+    return FcDense, _connected(kit), blocking, _up(29, 2 * lanes)
+
+
+def _structured(kit: Any) -> tuple[type[PackedLayer], Any, dict[str, Any], int]:
+    case = kit.case(SHAPE, density=1.0, batch=2)
+    case.weights[2] = 0.0
+    case.weights[:3, 1] = 0.0
+    blocking = {"granularity": "feature-map", "kept_rows": 18, "kept_channels": 5,
+                "threads_per_image": 1}  # fmt: skip
+    return Structured, case, blocking, 6
+
+
+def _winograd(
+    kit: Any, cls: type[PackedLayer]
+) -> tuple[type[PackedLayer], Any, dict[str, Any], int]:
+    lanes = next(i.lanes for i in isa_table() if i.name == active_isa())
+    case = kit.case(ConvShape(4, 9, 10, 6, 3, 3, pad=(1, 1), groups=2), batch=3)
+    blocking = {"lanes": lanes, "variant": "f4x4_3x3", "images": 2, "chunk_vectors": 2,
+                "reg_vectors": 2, "out_block": 2, "threads_per_image": 1}  # fmt: skip
+    if cls is Winograd:
+        blocking["reg_count"] = 3
+    return cls, case, blocking, _up(_up(2 * 9, lanes), 2)
+
+
+SPECIAL: dict[str, Any] = {
+    "fc gather": lambda kit: _fc_sparse(kit, 0),
+    "fc images": lambda kit: _fc_sparse(kit, 2),
+    "fc dense": _fc_dense,
+    "structured": _structured,
+    "Winograd": lambda kit: _winograd(kit, Winograd),
+    "sparse Winograd": lambda kit: _winograd(kit, SparseWinograd),
+}
+SPECIAL_WORDS = st.sampled_from(["f2x2_3x3", "f4x4_3x3", "f4x4_5x5", "feature-map", "intra-kernel"])
+
+
+@FUZZ
+@given(data=st.data())
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_methods(kit: Any, name: str, data: st.DataObject) -> None:
+    """A legal blocking and parts with up to three changes; what is still legal must be right."""
+    cls, case, blocking, units = SPECIAL[name](kit)
+    keywords: dict[str, Any] = {"threads": None, "part_ptr": [0, units]}
+    for _ in range(data.draw(st.integers(0, 3))):
+        key = data.draw(st.sampled_from([*sorted(blocking), *keywords, "extra"]))
+        value = data.draw(INTEGERS | WORDS | SPECIAL_WORDS | JUNK)
+        if key == "part_ptr":
+            value = data.draw(st.lists(st.integers(-1, units + 1) | INTEGERS, max_size=5) | JUNK)
+        (keywords if key in keywords else blocking)[key] = value
+    threads = data.draw(st.integers(1, 3))
+    if keywords["threads"] is None:
+        keywords["threads"] = threads
+    layer = None
+    with suppress(*REFUSED):
+        layer = cls(case.weights, case.shape, blocking=blocking, bias=case.bias, **keywords)
+    if layer is None:
+        return
+    out = layer.run(case.x)
+    if "Winograd" not in name:
+        case.assert_right(out, bias=True)
+        return
+    variant = str(layer.blocking["variant"])
+    own = transform_weights(case.weights, variant)
+    right = conv2d_winograd(case.x, own, case.shape, variant, case.bias)
+    bound = error_bound(case.x, own, case.shape, variant, case.bias)
+    np.testing.assert_array_less(abs(out - right), bound)
