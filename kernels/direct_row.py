@@ -14,7 +14,6 @@ from archsim.kernels.pack import pack_direct_row
 from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
 
-
 AHEAD: Final = 4  # entries that the kernels read behind the last list: AS_ROW_AHEAD
 
 
@@ -39,8 +38,8 @@ class DirectSparseRow(PackedSparseLayer):
         row_pitch : floats from one row of the padded copy to the next, at least W + pad
         spill : where partial sums wait, "scratch" (aligned, one of each thread) or "output"
         vectorised : 1, or 0 for one pixel at a time, which strides above 1 need
-        prefetch : 1 if a block of input channels is mostly beyond the first level of the caches: the
-            input of a nonzero is then asked for during the one before it; else 0
+        prefetch : 1 asks for the input of a nonzero during the one before it, which pays if a
+            block of input channels is mostly beyond the first level of the caches; else 0
         threads_per_image : threads that share an image
         partition : "nnz" or "rows", two ways to choose part_ptr: rank r of an image's threads
             computes part r. "dynamic": there may be any number of parts, and a thread that is

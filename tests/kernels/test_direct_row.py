@@ -34,9 +34,7 @@ def test_every_edge_pixel_by_pixel(kit: Any, edge_shape: ConvShape, isa: str) ->
 @pytest.mark.parametrize("spill", ["scratch", "output"])
 @pytest.mark.parametrize("short", [0, 1])
 @pytest.mark.parametrize("prefetch", [0, 1])
-def test_every_register_block(
-    kit: Any, isa: str, spill: str, short: int, prefetch: int
-) -> None:
+def test_every_register_block(kit: Any, isa: str, spill: str, short: int, prefetch: int) -> None:
     """Each rows x vectors that fits, its last vector full and not; one more pass at each edge."""
     info = next(i for i in isa_table() if i.name == isa)
     for vectors in range(1, info.accumulators + 1):
