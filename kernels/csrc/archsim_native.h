@@ -100,7 +100,7 @@ typedef struct {
     int64_t oc_block, column_blocks, reg_rows, reg_vectors, row_pitch;
     int spill_to_output; /* partial sums between column blocks stay in the output, not in scratch */
     int vectorised;      /* 0: pixel by pixel; needed when a stride is above 1 */
-    int prefetch;        /* a column block's input is mostly beyond the first level: see as_row_tile */
+    int prefetch;        /* input is mostly beyond the first level: see as_row_tile */
     int relu;
     const int64_t *ptr;
     const int32_t *off;
