@@ -3,7 +3,7 @@
 
 #include "check.h"
 
-/* Nonzeros of a tile: each has its own piece of `in`, `step` floats long; `ahead` offsets follow. */
+/* Nonzeros of a tile: each has its own `step` floats of `in`; `ahead` offsets follow. */
 typedef struct {
     int64_t n, step;
     int32_t *off;
