@@ -33,10 +33,13 @@ class SingleThread:
         self.libraries = _scipy_blas()
         self._free = Condition(Lock())
         self._inside = 0
+        self._closed = False
         self._saved: list[int] = []
 
     def __enter__(self) -> None:
         with self._free:
+            while self._closed:
+                self._free.wait()
             if self._inside == 0:
                 self._saved = [library.get_num_threads() for library in self.libraries]
                 for library, threads in zip(self.libraries, self._saved, strict=True):
@@ -54,13 +57,16 @@ class SingleThread:
                 self._free.notify_all()
 
     def keep_out(self) -> None:
-        """Wait until nobody is inside, and let nobody in until `let_in`, by the same thread."""
+        """Let nobody in until `let_in`, by the same thread, and wait until nobody is inside."""
         self._free.acquire()
+        self._closed = True
         while self._inside:
             self._free.wait()
 
     def let_in(self) -> None:
         """End `keep_out`."""
+        self._closed = False
+        self._free.notify_all()
         self._free.release()
 
 
