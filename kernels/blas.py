@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any
 
 
@@ -24,16 +24,19 @@ class SingleThread:
     restores it. threadpoolctl's own context manager takes 21 us a call (threadpoolctl 3.8 with
     two copies of OpenBLAS 0.3.30, a 2.9 GHz Xeon, timeit); this takes 4, because it asks and sets
     one library and makes no report.
+
+    A fork waits until nobody is inside: the child would have the locks of BLAS as they are in the
+    middle of a product, and wait for them forever.
     """
 
     def __init__(self) -> None:
         self.libraries = _scipy_blas()
-        self._lock = Lock()
+        self._free = Condition(Lock())
         self._inside = 0
         self._saved: list[int] = []
 
     def __enter__(self) -> None:
-        with self._lock:
+        with self._free:
             if self._inside == 0:
                 self._saved = [library.get_num_threads() for library in self.libraries]
                 for library, threads in zip(self.libraries, self._saved, strict=True):
@@ -42,19 +45,23 @@ class SingleThread:
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
+        with self._free:
             self._inside -= 1
             if self._inside == 0:
                 for library, threads in zip(self.libraries, self._saved, strict=True):
                     if threads != 1:
                         library.set_num_threads(threads)
+                self._free.notify_all()
 
-    def leave_all(self) -> None:
-        """Undo what threads have entered that a forked child does not have."""
-        self._lock = Lock()
-        if self._inside:
-            self._inside = 1
-            self.__exit__()
+    def keep_out(self) -> None:
+        """Wait until nobody is inside, and let nobody in until `let_in`, by the same thread."""
+        self._free.acquire()
+        while self._inside:
+            self._free.wait()
+
+    def let_in(self) -> None:
+        """End `keep_out`."""
+        self._free.release()
 
 
 _single_thread: SingleThread | None = None
@@ -70,15 +77,22 @@ def single_thread() -> SingleThread:
         return _single_thread
 
 
-def _renew_locks() -> None:
-    global _single_thread_lock
-    _single_thread_lock = Lock()
+def _before_fork() -> None:
+    _single_thread_lock.acquire()
     if _single_thread is not None:
-        _single_thread.leave_all()
+        _single_thread.keep_out()
+
+
+def _after_fork() -> None:
+    if _single_thread is not None:
+        _single_thread.let_in()
+    _single_thread_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 def isa_name() -> str:

@@ -5,7 +5,7 @@ Convolutions and Guided Pruning" (ICLR 2017).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from archsim.kernels import _native
 from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
@@ -13,6 +13,8 @@ from archsim.kernels.isa import IsaInfo, find_isa
 from archsim.kernels.pack import pack_direct_row
 from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 from archsim.kernels.shapes import ConvShape
+
+AHEAD: Final = 4  # entries that the kernels read behind the last list: AS_ROW_AHEAD
 
 
 class DirectSparseRow(PackedSparseLayer):
@@ -36,6 +38,8 @@ class DirectSparseRow(PackedSparseLayer):
         row_pitch : floats from one row of the padded copy to the next, at least W + pad
         spill : where partial sums wait, "scratch" (aligned, one of each thread) or "output"
         vectorised : 1, or 0 for one pixel at a time, which strides above 1 need
+        prefetch : 1 asks for the input of a nonzero during the one before it, which pays if a
+            block of input channels is mostly beyond the first level of the caches; else 0
         threads_per_image : threads that share an image
         partition : "nnz" or "rows", two ways to choose part_ptr: rank r of an image's threads
             computes part r. "dynamic": there may be any number of parts, and a thread that is
@@ -64,6 +68,7 @@ class DirectSparseRow(PackedSparseLayer):
         "reg_vectors": 1,
         "row_pitch": 1,
         "vectorised": 0,
+        "prefetch": 0,
         "threads_per_image": 1,
     }
     _WORDS: ClassVar = {"spill": ("scratch", "output"), "partition": PARTITIONS}
@@ -86,9 +91,12 @@ class DirectSparseRow(PackedSparseLayer):
             oc_block=number["oc_block"],
             channel_block=number["channel_block"],
             row_pitch=number["row_pitch"],
+            ahead=AHEAD,
         )
         sizes = _sizes(number, self._word["spill"], self.shape)
-        return _native.DirectRow(*self._parts(packed), {**number, **self._word, **sizes}, self.relu)
+        return _native.DirectRow(
+            *self._parts(packed, ahead=AHEAD), {**number, **self._word, **sizes}, self.relu
+        )
 
 
 def _check_plan(number: Mapping[str, int], shape: ConvShape, isa: IsaInfo) -> None:
@@ -103,8 +111,9 @@ def _check_plan(number: Mapping[str, int], shape: ConvShape, isa: IsaInfo) -> No
             f"blocking['row_pitch']: must be at least width + pad ({shape.width + shape.pad[1]}); "
             f"got {number['row_pitch']}"
         )
-    if number["vectorised"] > 1:
-        raise ValueError(f"blocking['vectorised']: must be 0 or 1; got {number['vectorised']}")
+    for name in ("vectorised", "prefetch"):
+        if number[name] > 1:
+            raise ValueError(f"blocking['{name}']: must be 0 or 1; got {number[name]}")
     if number["vectorised"]:
         if shape.stride != (1, 1):
             raise ValueError(

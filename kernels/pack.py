@@ -35,7 +35,13 @@ class PackedStreams:
 
 
 def pack_direct_row(
-    weights: Weights, shape: ConvShape, *, oc_block: int, channel_block: int, row_pitch: int
+    weights: Weights,
+    shape: ConvShape,
+    *,
+    oc_block: int,
+    channel_block: int,
+    row_pitch: int,
+    ahead: int = 0,
 ) -> PackedStreams:
     """Order the nonzeros for the row schedule: group, output-channel block, column block, channel.
 
@@ -49,6 +55,8 @@ def pack_direct_row(
         Input channels of a group in a column block; the last block has what is left.
     row_pitch : int, floats
         From a row of the padded image to the next.
+    ahead : int
+        Entries of nothing behind the last list.
 
     Returns
     -------
@@ -76,8 +84,8 @@ def pack_direct_row(
     )
     return PackedStreams(
         ptr=list_ptr(lists, shape.groups * blocks_in_group * column_blocks * oc_block),
-        off=off[order].astype(np.int32),
-        val=weights[k, c, r, s][order],
+        off=np.concatenate([off[order], np.zeros(ahead, np.int64)]).astype(np.int32),
+        val=np.concatenate([weights[k, c, r, s][order], np.zeros(ahead, np.float32)]),
         last_offset=last,
     )
 

@@ -236,6 +236,7 @@ def _plan_row(
             "row_pitch": shape.pitch,
             "spill": variant.spill,
             "vectorised": int(shape.vectorised),
+            "prefetch": _prefetch(shape, block, target),
             "threads_per_image": sharers,
             "partition": partition,
         },
@@ -243,6 +244,16 @@ def _plan_row(
         phases=(_input_phase(shape, batch, threads, sharers, nonzeros), products),
         nonzeros=nonzeros,
     )
+
+
+def _prefetch(shape: _Shape, block: int, target: Target) -> int:
+    """Whether the kernel asks for input early: half or more of a column block is beyond L1.
+
+    Each line that is near already would take a slot of the load ports for nothing.  What a
+    kernel asks for early is no work of the schedule: `Work` does not count it.
+    """
+    window = block * shape.plane_bytes
+    return int(shape.vectorised and window >= 2 * target.l1_bytes / target.l1_sharers)
 
 
 def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Target) -> int:

@@ -6,12 +6,15 @@ from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 
 
 cdef extern from "archsim_native.h" nogil:
+    enum:
+        AS_ROW_AHEAD
+
     ctypedef struct as_direct_row:
         as_shape shape
         as_team team
         const as_isa *isa
         int64_t oc_block, column_blocks, reg_rows, reg_vectors, row_pitch
-        int spill_to_output, vectorised, relu
+        int spill_to_output, vectorised, prefetch, relu
         const int64_t *ptr
         const int32_t *off
         const float *val
@@ -41,9 +44,12 @@ cdef class DirectRow(SparseLayer):
     ):
         cdef as_direct_row *d = &self.layer
         d.shape, d.team, d.isa, d.relu = self.shape, team.team, self.set, relu
+        if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_ROW_AHEAD:
+            raise ValueError("off: too few entries behind the last list")
         d.oc_block, d.column_blocks = blocking["oc_block"], blocking["column_blocks"]
         d.reg_rows, d.reg_vectors = blocking["reg_rows"], blocking["reg_vectors"]
         d.row_pitch, d.vectorised = blocking["row_pitch"], blocking["vectorised"]
+        d.prefetch = blocking["prefetch"]
         d.spill_to_output = blocking["spill"] == "output"
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
         d.bias = &self.bias[0]

@@ -90,6 +90,7 @@ typedef struct {
  * channels that the last block of a group lacks are empty and not visited. The offset of weight
  * (c, r, s), c within its group, is
  *     (c * (height + pad_h) + r * dilation_h) * row_pitch + s * dilation_w.
+ * AS_ROW_AHEAD more entries follow the last list.
  * Unit of part_ptr: an output-channel block.
  */
 typedef struct {
@@ -99,6 +100,7 @@ typedef struct {
     int64_t oc_block, column_blocks, reg_rows, reg_vectors, row_pitch;
     int spill_to_output; /* partial sums between column blocks stay in the output, not in scratch */
     int vectorised;      /* 0: pixel by pixel; needed when a stride is above 1 */
+    int prefetch;        /* input is mostly beyond the first level: see as_row_tile */
     int relu;
     const int64_t *ptr;
     const int32_t *off;

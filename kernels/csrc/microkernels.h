@@ -6,11 +6,16 @@
 
 enum { AS_MOST_ACCUMULATORS = 30, AS_TILE_SIDE = AS_MOST_ACCUMULATORS + 1 };
 
-/* One register block of one output channel: rows x vectors accumulators over one list of nonzeros.
+/* What the pipelined loop of the row tiles reads of `off` behind the last nonzero. */
+enum { AS_ROW_AHEAD = 4 };
+
+/* One register block of `lists` output channels, one after the other: rows x vectors accumulators
+ * over the list of nonzeros of each.
  *
- *     acc[h][v] = from ? from[h][v] : start
- *     for each nonzero j:  acc[h][v] += val[j] * in[off[j] + h * in_pitch + v * lanes .. + lanes)
- *     to[h][v] = relu ? max(acc, 0) : acc
+ *     acc[h][v] = from ? from[k * from_step ..][h][v] : start[k]
+ *     for each nonzero j of list k, ptr[k] <= j < ptr[k + 1]:
+ *         acc[h][v] += val[j] * in[off[j] + h * in_pitch + v * lanes .. + lanes)
+ *     to[k * to_step ..][h][v] = relu ? max(acc, 0) : acc
  *
  * Layout    in, from and to point to the block's first element; rows are in_pitch, from_pitch and
  *           to_pitch floats apart, the vectors of a row are neighbours.
@@ -18,23 +23,29 @@ enum { AS_MOST_ACCUMULATORS = 30, AS_TILE_SIDE = AS_MOST_ACCUMULATORS + 1 };
  *           `from` and written to `to`.
  * Over-read from `in` all vectors are read in full: behind the last column that counts, up to
  *           lanes - last_lanes more floats must be readable. Their values (NaN too) reach nothing.
- * Alignment none beyond that of float. Aliasing: `from` may equal `to` (then with the same pitch);
- *           nothing else overlaps `to`.
- * NaN       propagates from `in` and `from`, through relu too. n = 0 is allowed.
+ *           Of off, AS_ROW_AHEAD entries behind the last list must be readable; they reach nothing.
+ * Prefetch  if next is not NULL, each nonzero's input is brought into the first level during the
+ *           nonzero before it, and `next`, the first that is needed after this call, during the
+ *           last. Addresses that nothing may be read from do no harm.
+ * Alignment none beyond that of float. Aliasing: `from` may equal `to` (then with the same pitch
+ *           and step); nothing else overlaps `to`.
+ * NaN       propagates from `in` and `from`, through relu too. Lists may be empty.
  */
 typedef struct {
     const float *in;
     int64_t in_pitch;
+    const int64_t *ptr; /* lists + 1 values */
+    int64_t lists;
     const int32_t *off;
     const float *val;
-    int64_t n;
     const float *from; /* NULL: begin with start */
-    int64_t from_pitch;
-    float start;
+    int64_t from_pitch, from_step;
+    const float *start;
     int relu;
     float *to;
-    int64_t to_pitch;
+    int64_t to_pitch, to_step;
     int last_lanes;
+    const float *next;
 } as_row_tile;
 
 typedef void (*as_row_tile_fn)(const as_row_tile *tile);

@@ -23,29 +23,45 @@ static void copy_padded(void *layer, const as_turn *turn)
                    image + c * plane + y * s->width, (size_t)s->width * sizeof(float));
 }
 
-/* One output channel in one column block: where its input, its partial sums and its output are. */
+/* Neighbouring output channels in one column block: where their input, their partial sums and their
+ * output are. */
 typedef struct {
     const float *in;
-    float *out;
-    float *spill;
-    int64_t spill_pitch;
-    int64_t list;
-    float bias;
+    float *out, *spill; /* of the first channel */
+    int64_t out_step, spill_pitch, spill_step;
+    int64_t list, lists;
+    const float *bias;
     int first, last; /* column block */
 } channel_part;
 
-static void run_channel(const as_direct_row *d, const channel_part *part)
+/* Where the block of registers after this one begins to read: the next columns, the next rows, or
+ * the next list. */
+static const float *next_input(const as_direct_row *d, const channel_part *part, int64_t h,
+                               int64_t w)
+{
+    const int64_t right = w + d->reg_vectors * d->isa->lanes, below = h + d->reg_rows;
+    const int32_t *begin = d->off + d->ptr[part->list];
+    if (right < d->shape.out_width)
+        return part->in + begin[0] + h * d->row_pitch + right;
+    if (below < d->shape.out_height)
+        return part->in + begin[0] + below * d->row_pitch;
+    return part->in + d->off[d->ptr[part->list + part->lists]];
+}
+
+static void run_channels(const as_direct_row *d, const channel_part *part)
 {
     const int64_t rows = d->shape.out_height, columns = d->shape.out_width, lanes = d->isa->lanes;
-    const int64_t begin = d->ptr[part->list];
     as_row_tile tile = {.in_pitch = d->row_pitch,
-                        .off = d->off + begin,
-                        .val = d->val + begin,
-                        .n = d->ptr[part->list + 1] - begin,
+                        .ptr = d->ptr + part->list,
+                        .lists = part->lists,
+                        .off = d->off,
+                        .val = d->val,
                         .from_pitch = part->spill_pitch,
+                        .from_step = part->spill_step,
                         .start = part->bias,
                         .relu = part->last && d->relu,
-                        .to_pitch = part->last ? columns : part->spill_pitch};
+                        .to_pitch = part->last ? columns : part->spill_pitch,
+                        .to_step = part->last ? part->out_step : part->spill_step};
 
     for (int64_t h = 0; h < rows; h += d->reg_rows) {
         const int64_t tile_rows = as_min(d->reg_rows, rows - h);
@@ -57,6 +73,7 @@ static void run_channel(const as_direct_row *d, const channel_part *part)
             tile.from = part->first ? NULL : spill;
             tile.to = part->last ? part->out + h * columns + w : spill;
             tile.last_lanes = (int)(tile_columns - (vectors - 1) * lanes);
+            tile.next = d->prefetch ? next_input(d, part, h, w) : NULL;
             d->isa->direct_row->tile[tile_rows][vectors](&tile);
         }
     }
@@ -79,31 +96,36 @@ static const float *group_input(const as_direct_row *d, const as_turn *turn, int
            group * (d->shape.channels / d->shape.groups) * channel_pitch(d);
 }
 
-/* Output-channel block -> column block -> output channel -> register block. */
+/* Output-channel block -> column block -> output channel -> register block. If a channel is one
+ * register block, one call makes them all. */
 static void products(void *layer, const as_turn *turn)
 {
     const as_direct_row *d = layer;
-    const int64_t plane = d->shape.out_height * d->shape.out_width;
+    const int64_t rows = d->shape.out_height, columns = d->shape.out_width;
+    const int64_t plane = rows * columns;
+    const int one_tile = rows <= d->reg_rows && columns <= d->reg_vectors * d->isa->lanes;
     /* Scratch rows are whole vectors of every set, so that spilled vectors are aligned. */
-    const int64_t spill_pitch =
-        d->spill_to_output ? d->shape.out_width : as_div_up(d->shape.out_width, 16) * 16;
+    const int64_t pitch = d->spill_to_output ? columns : as_div_up(columns, 16) * 16;
     for (int64_t block = turn->first_unit; block < turn->last_unit; ++block) {
         int64_t first, group;
         const int64_t channels = channels_of(d, block, &first, &group);
+        const int64_t together = one_tile ? channels : 1;
         for (int64_t b = 0; b < d->column_blocks; ++b) {
-            for (int64_t i = 0; i < channels; ++i) {
+            for (int64_t i = 0; i < channels; i += together) {
                 channel_part part = {
                     .in = group_input(d, turn, group),
                     .out = turn->out + (turn->image * d->shape.out_channels + first + i) * plane,
-                    .spill_pitch = spill_pitch,
+                    .out_step = plane,
+                    .spill_pitch = pitch,
+                    .spill_step = rows * pitch,
                     .list = (block * d->column_blocks + b) * d->oc_block + i,
-                    .bias = d->bias[first + i],
+                    .lists = together,
+                    .bias = d->bias + first + i,
                     .first = b == 0,
                     .last = b == d->column_blocks - 1};
-                part.spill = d->spill_to_output
-                                 ? part.out
-                                 : d->scratch[turn->thread] + i * d->shape.out_height * spill_pitch;
-                run_channel(d, &part);
+                part.spill = d->spill_to_output ? part.out
+                                                : d->scratch[turn->thread] + i * part.spill_step;
+                run_channels(d, &part);
             }
         }
     }

@@ -159,6 +159,7 @@ class Kit:
             "row_pitch": shape.width + shape.pad[1],
             "spill": "scratch",
             "vectorised": int(shape.stride == (1, 1)),
+            "prefetch": 0,
             "threads_per_image": 1,
             "partition": "nnz",
             **changes,

@@ -53,6 +53,7 @@ def row_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
         "row_pitch": shape.width + shape.pad[1] + draw(st.integers(0, 5)),
         "spill": draw(st.sampled_from(["scratch", "output"])),
         "vectorised": vectorised,
+        "prefetch": draw(st.integers(0, 1)),
     }
 
 

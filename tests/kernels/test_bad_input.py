@@ -207,6 +207,7 @@ def test_falling_part_ptr(kit: Any, method: str) -> None:
         ("direct", {"spill": "stack"}, ValueError, r"blocking\['spill'\]: must be one of"),
         ("direct", {"vectorised": 2}, ValueError, r"blocking\['vectorised'\]: must be 0 or 1"),
         ("direct", {"reg_rows": 0}, ValueError, r"blocking\['reg_rows'\]: must be 1 to"),
+        ("direct", {"prefetch": 2}, ValueError, r"blocking\['prefetch'\]: must be 0 or 1"),
         ("direct", {"vectorised": True}, TypeError, r"\['vectorised'\]: must be an integer"),
         ("direct", {"spill": np.array("output")}, ValueError, "must be one of"),
         ("direct", {"extra": 1}, ValueError, "blocking: got the keys"),

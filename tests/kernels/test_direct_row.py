@@ -19,7 +19,9 @@ def test_every_edge_spilling_to_the_output_with_bias_and_relu(
     kit: Any, edge_shape: ConvShape, isa: str
 ) -> None:
     case = kit.case(edge_shape, batch=2)
-    layer = kit.pack("direct", case, isa=isa, bias=True, relu=True, spill="output", channel_block=1)
+    layer = kit.pack(
+        "direct", case, isa=isa, bias=True, relu=True, spill="output", channel_block=1, prefetch=1
+    )
     case.assert_right(layer.run(case.x), bias=True, relu=True)
 
 
@@ -31,7 +33,8 @@ def test_every_edge_pixel_by_pixel(kit: Any, edge_shape: ConvShape, isa: str) ->
 
 @pytest.mark.parametrize("spill", ["scratch", "output"])
 @pytest.mark.parametrize("short", [0, 1])
-def test_every_register_block(kit: Any, isa: str, spill: str, short: int) -> None:
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_every_register_block(kit: Any, isa: str, spill: str, short: int, prefetch: int) -> None:
     """Each rows x vectors that fits, its last vector full and not; one more pass at each edge."""
     info = next(i for i in isa_table() if i.name == isa)
     for vectors in range(1, info.accumulators + 1):
@@ -41,7 +44,7 @@ def test_every_register_block(kit: Any, isa: str, spill: str, short: int) -> Non
         for count in rows:
             layer = kit.pack(
                 "direct", case, isa=isa, bias=True, channel_block=1, spill=spill,
-                reg_rows=count, reg_vectors=vectors,
+                reg_rows=count, reg_vectors=vectors, prefetch=prefetch,
             )  # fmt: skip
             case.assert_right(layer.run(case.x), bias=True)
 
@@ -59,6 +62,9 @@ def test_every_register_block(kit: Any, isa: str, spill: str, short: int) -> Non
         {"reg_rows": 1, "reg_vectors": 1},
         {"reg_rows": 5, "reg_vectors": 1},
         {"reg_rows": 100, "reg_vectors": 1, "vectorised": 0},
+        {"reg_rows": 13, "prefetch": 1},
+        {"reg_rows": 3, "prefetch": 1},
+        {"reg_vectors": 1, "reg_rows": 2, "prefetch": 1},
         {"row_pitch": 15},
         {"row_pitch": 16},
         {"row_pitch": 64},

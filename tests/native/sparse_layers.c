@@ -28,7 +28,8 @@ static void make_row(layer *made, int vectorised, int to_output)
     const int64_t lanes = spec->isa->lanes, most = spec->isa->registers - 2;
     as_direct_row *d = &made->of.row;
     *d = (as_direct_row){.shape = *s, .isa = spec->isa, .vectorised = vectorised,
-                         .spill_to_output = to_output, .relu = spec->relu, .bias = spec->bias,
+                         .spill_to_output = to_output, .prefetch = (int)check_below(2),
+                         .relu = spec->relu, .bias = spec->bias,
                          .oc_block = check_from(1, group_out(s)),
                          .column_blocks = check_from(1, group_in(s)),
                          .row_pitch = s->width + s->pad_w + check_below(3),
@@ -36,8 +37,8 @@ static void make_row(layer *made, int vectorised, int to_output)
     d->reg_rows = check_from(1, most / d->reg_vectors);
     const int64_t blocks = s->groups * div_up(group_out(s), d->oc_block);
     d->team = layer_team(made, blocks, 1);
-    layer_pack(made, blocks * d->column_blocks * d->oc_block, 0, row_place, &d->ptr, &d->off,
-               &d->val);
+    layer_pack(made, blocks * d->column_blocks * d->oc_block, AS_ROW_AHEAD, row_place, &d->ptr,
+               &d->off, &d->val);
     const int64_t rows = s->channels * (s->height + s->pad_h) + s->pad_h;
     d->padded = layer_buffers(groups_of_threads(spec), rows * d->row_pitch + s->pad_w + lanes - 1,
                               0);

@@ -3,7 +3,7 @@
 
 #include "check.h"
 
-/* Nonzeros of a tile: each has its own piece of `in`, `step` floats long; `ahead` more offsets. */
+/* Nonzeros of a tile: each has its own `step` floats of `in`; `ahead` offsets follow. */
 typedef struct {
     int64_t n, step;
     int32_t *off;
@@ -32,14 +32,14 @@ static int row_is_right(const row_case *c, const float *from)
     int right = 1;
     for (int64_t h = 0; h < c->rows; ++h)
         for (int64_t w = 0; w < c->columns; ++w) {
-            double sum = from ? from[h * t->from_pitch + w] : t->start, magnitude = fabs(sum);
-            for (int64_t j = 0; j < t->n; ++j) {
+            double sum = from ? from[h * t->from_pitch + w] : t->start[0], magnitude = fabs(sum);
+            for (int64_t j = t->ptr[0]; j < t->ptr[1]; ++j) {
                 const double x = t->in[t->off[j] + h * t->in_pitch + w] * (double)t->val[j];
                 sum += x, magnitude += fabs(x);
             }
             if (t->relu && sum < 0.0)
                 sum = 0.0;
-            right &= check_is_near(t->to[h * t->to_pitch + w], sum, magnitude, t->n);
+            right &= check_is_near(t->to[h * t->to_pitch + w], sum, magnitude, c->z.n);
         }
     return right;
 }
@@ -51,7 +51,7 @@ static void run_row_tile(const as_isa *isa, int rows, int vectors, int last_lane
     const int64_t width = vectors * isa->lanes, columns = width - isa->lanes + last_lanes;
     const int64_t pitch = width + check_below(3), to_pitch = columns + check_below(3);
     const int64_t step = (rows - 1) * pitch + width, to_size = (rows - 1) * to_pitch + columns;
-    row_case c = {.rows = rows, .columns = columns, .z = make_nonzeros(n, step, 0)};
+    row_case c = {.rows = rows, .columns = columns, .z = make_nonzeros(n, step, AS_ROW_AHEAD)};
     float *in = check_floats(n * step, 0), *to = check_floats(to_size, 0);
     float *copy = check_zeros(to_size * (int64_t)sizeof(float), 0);
     for (int64_t i = 0; i < n * step; ++i)
@@ -60,9 +60,12 @@ static void run_row_tile(const as_isa *isa, int rows, int vectors, int last_lane
     if (n > 0 && check_below(4) == 0)
         in[0] = NAN; /* the first output is */
     for (int64_t i = 0; i < to_size; ++i) copy[i] = to[i];
-    c.tile = (as_row_tile){.in = in, .in_pitch = pitch, .off = c.z.off, .val = c.z.val, .n = n,
+    int64_t *ptr = check_zeros(2 * (int64_t)sizeof(int64_t), 0);
+    ptr[1] = n;
+    c.tile = (as_row_tile){.in = in, .in_pitch = pitch, .ptr = ptr, .lists = 1, .off = c.z.off,
+                           .val = c.z.val, .next = check_below(2) ? in : NULL,
                            .from = begin == 0 ? NULL : begin == 1 ? to : copy,
-                           .from_pitch = to_pitch, .start = check_value(),
+                           .from_pitch = to_pitch, .start = check_floats(1, 0),
                            .relu = (int)check_below(2), .to = to, .to_pitch = to_pitch,
                            .last_lanes = last_lanes};
     check_case("%s row tile %dx%d, %d lanes, %d nonzeros, begin %d", isa->name, rows, vectors,
