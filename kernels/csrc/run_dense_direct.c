@@ -45,12 +45,13 @@ typedef struct {
     int64_t width;    /* of the register block: vectors, or with pixels in lanes channels */
 } block;
 
-/* Limits a tile that begins in output row p to the kernel rows that meet the image at all. */
+/* Limits a tile that begins in output row p to the kernel rows that meet the image at all; not where
+ * one row has the pixels of all output rows. */
 static void skip_padding(const as_dense_direct *d, as_dense_tile *t, int64_t p, int64_t rows,
                          const float *weights, int64_t lanes)
 {
     const as_shape *s = &d->shape;
-    if (s->pad_h == 0)
+    if (s->pad_h == 0 || d->rows != s->out_height)
         return;
     const int64_t top = p * s->stride_h - s->pad_h, bottom = top + (rows - 1) * s->stride_h;
     int64_t first = 0, last = s->kernel_h;

@@ -113,13 +113,17 @@ def test_phase_seconds(kit: Any, method: str) -> None:
     case = kit.case(SHAPE, batch=2)
     layer = kit.pack(method, case, bias=True, relu=True)
     assert layer.phase_seconds == {"input": 0.0, "products": 0.0, "output": 0.0}
-    layer.run(case.x)
-    seconds = layer.phase_seconds
-    assert seconds["input"] > 0.0
-    # sums that leave lane layout are timed by samples, which may take all of a short time
-    assert seconds["products"] + seconds["output"] > 0.0
-    assert (seconds["output"] > 0.0) == (method in ("dense", "flat", "tiles", "images"))
-    assert sum(seconds.values()) < 10.0
+    products = []
+    for _ in range(9):
+        layer.run(case.x)
+        seconds = layer.phase_seconds
+        products.append(seconds["products"] + seconds["output"])
+        assert seconds["input"] > 0.0
+        assert (seconds["output"] > 0.0) == (method in ("dense", "flat", "tiles", "images"))
+        assert sum(seconds.values()) < 10.0
+    # windows, and sums that leave lane layout, are timed by samples, which may take all of a short
+    # time, though not every time
+    assert max(products) > 0.0
 
 
 def test_a_blocking_cannot_be_changed_afterwards(kit: Any, method: str) -> None:

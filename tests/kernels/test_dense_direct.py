@@ -209,6 +209,18 @@ def test_bad_blockings(kit: Any, changes: dict[str, Any], message: str) -> None:
         kit.pack(METHOD, case, **changes)
 
 
+@pytest.mark.parametrize("in_lanes", ["channels", "pixels"])
+def test_one_row_of_all_pixels_with_padding(kit: Any, in_lanes: str) -> None:
+    """Output rows differ in the kernel rows that meet padding alone; the one row is all of them."""
+    for rows, pad in ((1, 1), (3, 1), (3, 4)):
+        case = kit.case(ConvShape(2, 9, 5, 7, rows, 1, pad=(pad, 0)), density=1.0, batch=2)
+        columns = case.shape.out_h * case.shape.out_w
+        for band in (1, 7, columns):
+            layer = kit.pack(METHOD, case, in_lanes=in_lanes, flat=1, row_pitch=5, band_rows=1,
+                             band_columns=band, channel_pitch=5 * (9 + 2 * pad))  # fmt: skip
+            case.assert_right(layer.run(case.x))
+
+
 def test_the_image_s_own_pitches(kit: Any) -> None:
     case = kit.case(ConvShape(3, 9, 9, 4, 3, 3))
     with pytest.raises(ValueError, match=r"must be \(9, 81\)"):

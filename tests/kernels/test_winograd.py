@@ -286,7 +286,8 @@ def test_pickle_and_what_is_kept(kind: str, variant: str) -> None:
     np.testing.assert_array_equal(copy.run(case.x), before)
     np.testing.assert_array_equal(layer.run(case.x), before)
     seconds = layer.phase_seconds
-    assert min(seconds.values()) > 0.0
+    assert seconds["input"] > 0.0  # timed by samples, which may take all of a short time
+    assert min(seconds.values()) >= 0.0
     assert sum(seconds.values()) < 10.0
 
 
