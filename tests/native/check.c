@@ -124,6 +124,8 @@ void *check_zeros(int64_t size_bytes, int aligned)
     b->begin = end - room;
     memset(b->map + page, CANARY, (size_t)(end - b->map) - page);
     memset(b->begin, 0, bytes);
+    if (room_behind > 0) /* chosen lanes may lie far from those that are not */
+        return b->begin;
     if (mprotect(b->map, page, PROT_NONE) != 0 || mprotect(end, page, PROT_NONE) != 0)
         give_up("no guard pages");
     return b->begin;

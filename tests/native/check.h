@@ -53,7 +53,8 @@ float *check_floats(int64_t count, int aligned);
 void *check_zeros(int64_t size_bytes, int aligned);
 void check_release(void);
 
-/* From now on a cache line of memory follows each array: for emulators that read masked lanes. */
+/* From now on a cache line of memory follows each array, and what lies around it can be read: for
+ * emulators that read masked lanes. */
 void check_leave_room(void);
 
 #endif

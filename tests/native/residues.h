@@ -1,4 +1,4 @@
-/* What a stride makes of a kernel: planes of the picture, in which weights move by whole positions. */
+/* What a stride makes of a kernel: planes, in which weights move by whole positions. */
 #ifndef ARCHSIM_RESIDUES_H
 #define ARCHSIM_RESIDUES_H
 
