@@ -62,7 +62,7 @@ def test_every_register_block(kit: Any, isa: str, spill: str, short: int, prefet
         {"reg_rows": 1, "reg_vectors": 1},
         {"reg_rows": 5, "reg_vectors": 1},
         {"reg_rows": 100, "reg_vectors": 1, "vectorised": 0},
-        {"reg_rows": 13, "prefetch": 1},
+        {"reg_rows": 13, "reg_vectors": 1, "prefetch": 1},
         {"reg_rows": 3, "prefetch": 1},
         {"reg_vectors": 1, "reg_rows": 2, "prefetch": 1},
         {"row_pitch": 15},
