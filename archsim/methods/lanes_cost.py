@@ -50,9 +50,10 @@ SLIDE: Final = 1.0
 CONVERT: Final = 4.0
 COPY: Final = 2.0
 # What one lane writes of a chunk of output.  Output time of ResNet's 64 channels at 56x56, 896 and
-# 1792 chunks of 16 pieces, less the transpositions, on a Sapphire Rapids core.
+# 1792 chunks of 16 pieces, less the transpositions, on a Sapphire Rapids core
+# (`phase_seconds` of `lanes:tiles`, once; no command repeats the difference).
 PIECE: Final = 8.0
-# Share of a level for the input; streams, sums and offsets pass through the rest.
+# Share of a level for the input (assumed); streams, sums and offsets pass through the rest.
 WINDOW_SHARE: Final = 0.85
 _HALVINGS: Final = 12
 # Blocks are tried that fill the first level, or overfill it so many times.
