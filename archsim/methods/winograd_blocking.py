@@ -34,9 +34,9 @@ _IMAGES: Final = (1, 2, 4, 8, 16, 32)
 _MORE_CHUNKS: Final = 12
 #: Vectors of a dense register block (see kernels/csrc/microkernels.h).
 _DENSE_VECTORS: Final = 2
-#: Output channels of a block, at least (assumed): less would not hide what the phases cost to enter.
+#: Output channels of a block, at least (assumed): fewer would not hide what a phase costs to enter.
 _LEAST_BLOCK: Final = 28
-#: Dense: vectors of a chunk (assumed) over which the weights of a position are read once from far away.
+#: Dense: vectors of a chunk (assumed) that share one reading of a position's weights from afar.
 _DENSE_CHUNK: Final = 14
 _OFFSET_LIMIT: Final = 2**31 - 1
 
