@@ -11,6 +11,7 @@ from archsim.kernels.winograd_layout import WinogradLayout
 
 MOST_THREADS: int
 MOST_FLOATS: int
+MOST_IMAGES: int
 
 def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
 def floats_to_line(memory: npt.NDArray[np.float32]) -> int: ...
@@ -42,9 +43,9 @@ class Streams:
 class Layer:
     @property
     def isa(self) -> str | None: ...
-    def run(
-        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-    ) -> tuple[float, float, float]: ...
+    @property
+    def seconds(self) -> tuple[float, float, float]: ...
+    def run(self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> bool: ...
 
 class DirectRow(Layer):
     def __init__(

@@ -102,10 +102,6 @@ class DenseGemm(PackedDenseLayer):
         with self._single_thread:
             return super().run(x, out)
 
-    def _check_x(self, x: FloatArray) -> None:
-        super()._check_x(x)
-        check_blas_sizes(x.shape[0])
-
     def _keywords(self) -> dict[str, Any]:
         keywords = super()._keywords()
         del keywords["isa"]

@@ -85,7 +85,6 @@ class PackedLayer(ABC):
         self._team = _native.Team(self.threads, per_image, self._part_ptr, units, dynamic)
         self._lock = Lock()
         renew_lock_in_child(self)
-        self._seconds = (0.0, 0.0, 0.0)
         self._x_shape = (shape.channels, shape.height, shape.width)
         self._out_shape = (shape.out_channels, shape.out_h, shape.out_w)
         self._keep(weights)
@@ -122,7 +121,7 @@ class PackedLayer(ABC):
     @property
     def phase_seconds(self) -> dict[str, float]:
         """Seconds of the last run in each phase, the most of any thread; no waiting in it."""
-        return dict(zip(("input", "products", "output"), self._seconds, strict=True))
+        return dict(zip(("input", "products", "output"), self._native.seconds, strict=True))
 
     def run(self, x: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return the convolution of a batch.
@@ -143,14 +142,20 @@ class PackedLayer(ABC):
         ndarray of shape (N, K, P, Q), float32
             *out*, if it was given.
         """
-        self._check_x(x)
         if out is None:
+            self._check_x(x)
             out = aligned_empty((x.shape[0], *self._out_shape))
-        else:
+        if not self._run(x, out):
+            self._check_x(x)
             check_out(out, x, self._out_shape)
-        with self._lock:
-            self._seconds = self._native.run(x, out)
+            # allowed subclasses, and dtypes that equal float32 under a name of their own
+            if not self._run(np.asarray(x).view(_FLOAT32), np.asarray(out).view(_FLOAT32)):
+                raise ValueError("x, out: must be plain arrays")
         return out
+
+    def _run(self, x: FloatArray, out: FloatArray) -> bool:
+        with self._lock:
+            return self._native.run(x, out)
 
     def _check_x(self, x: FloatArray) -> None:
         check_x(x, self._x_shape)
@@ -243,6 +248,8 @@ def check_x(x: FloatArray, right: tuple[int, int, int]) -> None:
     _check_array("x", x)
     if x.ndim != 4 or x.shape[1:] != right or x.shape[0] < 1:
         raise ValueError(f"x: must have shape (N >= 1, {_words(right)}); got {x.shape}")
+    if x.shape[0] > _native.MOST_IMAGES:
+        raise ValueError(f"x: at most {_native.MOST_IMAGES} images; got {x.shape[0]}")
 
 
 def check_out(out: FloatArray, x: FloatArray, image: tuple[int, int, int]) -> None:

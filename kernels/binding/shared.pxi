@@ -1,5 +1,12 @@
 # What all layers share: buffers, threads, streams of nonzeros, and how a layer is run.
 
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
 from archsim.kernels._capi cimport (
@@ -20,9 +27,16 @@ from archsim.kernels._capi cimport (
     as_team_init,
 )
 
+from numpy import ndarray
+
 MOST_THREADS = AS_MOST_THREADS
 MOST_PARTS = 2**30  # all ranks may count once beyond them, in an int
 MOST_FLOATS = 2**48  # of one buffer: beyond any machine's address space, far from overflow
+
+# Of a run: BLAS counts with int.
+cdef enum:
+    _MOST_IMAGES = 0x7FFFFFFF
+MOST_IMAGES = _MOST_IMAGES
 
 # What C gets for a stream without entries: it is never read, but it is not NULL either.
 cdef int32_t NO_OFFSET = 0
@@ -135,9 +149,11 @@ cdef class Layer:
     cdef as_shape shape
     cdef Team team
     cdef const as_isa *set  # NULL: BLAS chose
+    cdef as_seconds last
 
     def __cinit__(self, shape, Team team, *_):
         self.shape, self.team = to_shape(shape), team
+        self.last.input = self.last.products = self.last.output = 0.0
 
     cdef int call(
         self, const float *x, float *out, int64_t images, as_seconds *seconds
@@ -149,19 +165,67 @@ cdef class Layer:
         """Name of the instruction set whose kernels this layer calls; None: what BLAS chose."""
         return None if self.set == NULL else self.set.name.decode("ascii")
 
-    def run(
-        self,
-        const float[:, :, :, ::1] x,  # IN
-        float[:, :, :, ::1] out,      # OUT
-    ):
-        """Run a batch; return the seconds of the phases input, products and output."""
-        cdef as_seconds seconds
+    @property
+    def seconds(self):
+        """Seconds of the last run's phases input, products and output."""
+        return self.last.input, self.last.products, self.last.output
+
+    def run(self, x, out):
+        """Run a batch, x (IN) to out (OUT), and return True.
+
+        Return False, and run nothing, unless both are plain float32 arrays of the right shapes
+        that share no memory. Why not is for the caller to find out: that takes longer.
+        """
+        cdef Py_buffer source, target
         cdef int status
-        check_images(self.shape, x, out)
-        with nogil:
-            status = self.call(&x[0, 0, 0, 0], &out[0, 0, 0, 0], x.shape[0], &seconds)
+        if not hold(&source, x, 0):
+            return False
+        try:
+            if not hold(&target, out, PyBUF_WRITABLE):
+                return False
+            try:
+                if not self.takes(&source, &target):
+                    return False
+                with nogil:
+                    status = self.call(
+                        <const float *> source.buf, <float *> target.buf, source.shape[0],
+                        &self.last)
+            finally:
+                PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&source)
         check_status(status)
-        return seconds.input, seconds.products, seconds.output
+        return True
+
+    cdef bint takes(self, const Py_buffer *x, const Py_buffer *out) noexcept:
+        cdef as_shape *s = &self.shape
+        cdef const char *begin = <const char *> x.buf
+        cdef const char *end = <const char *> out.buf
+        return (
+            1 <= x.shape[0] <= _MOST_IMAGES and out.shape[0] == x.shape[0]
+            and x.shape[1] == s.channels and out.shape[1] == s.out_channels
+            and x.shape[2] == s.height and out.shape[2] == s.out_height
+            and x.shape[3] == s.width and out.shape[3] == s.out_width
+            and (begin + x.len <= end or end + out.len <= begin)
+        )
+
+
+cdef bint hold(Py_buffer *view, array, int flags) except -1:
+    """Whether `view` now holds a plain array (aligned, C-contiguous, float32, four axes)."""
+    cdef bint plain
+    if type(array) is not ndarray:
+        return False
+    try:
+        PyObject_GetBuffer(array, view, flags | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    except (ValueError, BufferError):  # not contiguous, read-only, or of a type without a format
+        return False
+    plain = (
+        view.ndim == 4 and view.format[0] == b"f" and view.format[1] == 0
+        and <uintptr_t> view.buf % sizeof(float) == 0
+    )
+    if not plain:
+        PyBuffer_Release(view)
+    return plain
 
 
 cdef int check_status(int status) except -1:
