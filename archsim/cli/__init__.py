@@ -16,6 +16,7 @@ from importlib import import_module
 import click
 
 import archsim
+from archsim.cli.groups import Group
 from archsim.errors import ArchsimError, InputError
 
 # command -> module of this package that holds it
@@ -30,7 +31,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Imports a command's module when the command is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -42,19 +43,6 @@ class _LazyGroup(click.Group):
         command = getattr(import_module(f"archsim.cli.{_COMMANDS[name]}"), f"{name}_command")
         assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise click.UsageError(
-                f"no such command {args[0]!r}; allowed: {', '.join(_COMMANDS)}{hint}", ctx
-            )
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

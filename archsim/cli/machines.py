@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archsim.cli.groups import Group
 from archsim.cli.options import (
     filled,
     filled_path,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _WIDE = 120
 
 
-@click.group("machines")
+@click.group("machines", cls=Group)
 def machines_command() -> None:
     """Machine descriptions: list, show, check, compare, begin a new one."""
 

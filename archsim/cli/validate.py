@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from archsim.cli.options import json_option, new_table, plain, print_json, print_tables
+from archsim.cli.groups import Group
+from archsim.cli.options import (
+    Whole,
+    filled,
+    filled_path,
+    json_option,
+    new_table,
+    plain,
+    print_json,
+    print_tables,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from archsim.validate import Suite
 
 _KEYS = ("figure", "machine", "network", "layer", "method", "quantity")
 
 
-@click.command("validate")
-@click.argument("suite")
-@click.option("--check", is_flag=True, help="Exit with status 1 if a scored point fails.")
+@click.group("validate", cls=Group)
+def validate_command() -> None:
+    """Compare predictions with a witness."""
+
+
+check_option = click.option(
+    "--check", is_flag=True, help="Exit with status 1 if a scored point fails."
+)
+
+
+@validate_command.command("projections")
+@check_option
 @json_option
 @click.pass_context
-def validate_command(ctx: click.Context, suite: str, check: bool, as_json: bool) -> None:
-    """Compare predictions with a witness. SUITE: projections."""
+def projections_command(ctx: click.Context, check: bool, as_json: bool) -> None:
+    """Hold the published model against its paper's projections."""
     from archsim.validate import run_suite
 
-    found = run_suite(suite)
+    found = run_suite("projections")
     document = found.as_document()
     if as_json:
         print_json(document)
@@ -31,6 +54,82 @@ def validate_command(ctx: click.Context, suite: str, check: bool, as_json: bool)
         _print(found)
     if check and document["summary"]["failed"]:
         ctx.exit(1)
+
+
+@validate_command.command("native")
+@click.option("-m", "--machine", default="host", show_default=True, metavar="NAME|FILE",
+              callback=filled, help="File of this host.")  # fmt: skip
+@click.option("--model", default="ecm", show_default=True, help="ecm or simulator.")
+@click.option("--layers", "layers", metavar="FILE", callback=filled_path,
+              help="Network file or CSV layer table instead of the frozen lists.")  # fmt: skip
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
+              help="Of settings, patterns and inputs.")  # fmt: skip
+@click.option("--full", is_flag=True, help="All layers and settings: hours.")
+@click.option("--worst", type=Whole(min=0), default=5, show_default=True, metavar="N",
+              help="How many of the worst points to list.")  # fmt: skip
+@json_option
+def native_command(
+    machine: str, model: str, layers: Path | None, seed: int, full: bool, worst: int, as_json: bool
+) -> None:
+    """Hold a model against this host's own kernels, methods side by side."""
+    from archsim.validate import run_suite
+
+    with progress_bar() as progress:
+        found = run_suite(
+            "native", machine=machine, model=model, layers=layers, seed=seed, full=full,
+            progress=progress,
+        )  # fmt: skip
+    document = found.as_document()
+    if as_json:
+        print_json(document)
+    else:
+        print_tables(*_native_tables(found, document["summary"], worst))
+
+
+def _native_tables(suite: Suite, summary: dict[str, Any], worst: int) -> list[Table]:
+    """Errors by method, the choice among methods, and the worst points."""
+    errors = new_table("validate native: errors of unseen points")
+    for column, justify in (("method", "left"), *((name, "right") for name in _ERRORS)):
+        errors.add_column(column, justify=justify)  # type: ignore[arg-type]
+    rows = {**summary["by_schedule"], "all unseen": summary["by_split"]["unseen"],
+            "seen": summary["by_split"]["seen"]}  # fmt: skip
+    for name, found in rows.items():
+        cells = [_percent(found[key]) for key in _ERRORS.values() if key != "points"]
+        errors.add_row(plain(name), str(found["points"]), *cells)
+    errors.caption = plain("; ".join(suite.notes))
+    choice = new_table("choices, unseen points")
+    choice.add_column("what")
+    choice.add_column("found", justify="right")
+    for label, key in _CHOICES.items():
+        choice.add_row(label, _percent(summary[key]))
+    points = [p for p in suite.points if p.error is not None]
+    far = sorted(points, key=lambda p: -abs(p.error or 0.0))[:worst]
+    listed = new_table(f"the {len(far)} worst points")
+    for column in ("layer", "method", "setting", "predicted", "measured", "error"):
+        listed.add_column(column, overflow="fold")
+    for p in far:
+        listed.add_row(
+            plain(f"{p.network}/{p.layer}"), plain(f"{p.method} {p.schedule}"), plain(p.figure),
+            f"{p.predicted * 1e3:.4g} ms", f"{p.measured * 1e3:.4g} ms", f"{p.error:+.1%}",
+        )  # fmt: skip
+    return [errors, choice, listed]
+
+
+_ERRORS = {
+    "points": "points", "median": "median_abs_error", "p90": "p90_abs_error",
+    "worst": "max_abs_error", "bias": "mean_signed_error", "in interval": "coverage",
+}  # fmt: skip
+_CHOICES = {
+    "order of two methods right": "ranking_accuracy",
+    "regret of the chosen method": "regret",
+    "error of sums over a network": "network_total_error",
+    "noise floor (second run against first)": "noise_floor",
+    "drift of the anchor": "anchor_drift",
+}
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _print(suite: Suite) -> None:

@@ -1,0 +1,33 @@
+"""Predictions against witnesses: what others published, and what this host runs.
+
+A suite is a list of points; see :class:`Point`.  :func:`run_suite` runs one by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from archsim.errors import input_error
+from archsim.validate.native import native
+from archsim.validate.points import SCHEMA, Point, Suite
+from archsim.validate.projections import projections
+
+__all__ = ["SCHEMA", "SUITES", "Point", "Suite", "native", "projections", "run_suite"]
+
+SUITES: Final[Mapping[str, Callable[..., Suite]]] = {"projections": projections, "native": native}
+
+
+def run_suite(name: str, **arguments: Any) -> Suite:
+    """Run a suite by name, with the arguments of its function.
+
+    Raises
+    ------
+    InputError
+        Unknown suite.
+    """
+    if name not in SUITES:
+        raise input_error(
+            "suite", "unknown suite", found=name, allowed=", ".join(SUITES), near=(name, SUITES)
+        )
+    return SUITES[name](**arguments)
