@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -183,3 +183,10 @@ def _native_job(request: Request) -> tuple[Request, Plan, NDArray[np.float32]]:
     if not get_method(request.method).dense:
         request = replace(request, sparsity=drawn)
     return request, request.plan(), drawn.weights
+
+
+#: Models that need no parameters besides the machine's, by name.
+MODELS: Final[Mapping[str, Callable[[Request], Result]]] = {
+    "ecm": by_ecm,
+    "simulator": by_simulator,
+}

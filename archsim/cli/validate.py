@@ -56,6 +56,53 @@ def projections_command(ctx: click.Context, check: bool, as_json: bool) -> None:
         ctx.exit(1)
 
 
+@validate_command.command("published")
+@click.option("--model", default="ecm", show_default=True, help="ecm or simulator.")
+@json_option
+def published_command(model: str, as_json: bool) -> None:
+    """Hold a model against rates published of an Atom, two Xeons and a Xeon Phi."""
+    from archsim.validate import run_suite
+
+    found = run_suite("published", model=model)
+    document = found.as_document()
+    if as_json:
+        print_json(document)
+    else:
+        print_tables(*_published_tables(found, document["summary"]))
+
+
+def _published_tables(suite: Suite, summary: dict[str, Any]) -> list[Table]:
+    """Every point, then errors by machine."""
+    points = new_table("validate published: effective GFLOP/s of the kernels")
+    for column in ("figure", "machine", "layer", "pattern"):
+        points.add_column(column, overflow="fold")
+    for column in ("density", "published", "predicted", "error", "scored"):
+        points.add_column(column, justify="right")
+    for p in suite.points:
+        points.add_row(
+            plain(p.figure), plain(p.machine), plain(p.layer), plain(p.variant),
+            f"{1 - (p.sparsity or 0.0):.4f}", f"{p.measured:.0f}", f"{p.predicted:.0f}",
+            f"{p.error:+.1%}", "yes" if p.scored else "no",
+        )  # fmt: skip
+    points.caption = plain("; ".join(suite.notes))
+    errors = new_table("errors by machine")
+    errors.add_column("machine")
+    for column in ("points", "median", "p90", "worst", "bias", "rank correlation"):
+        errors.add_column(column, justify="right")
+    for name, found in summary["by_machine"].items():
+        if found["points"]:
+            rank = found["rank_correlation"]
+            cells = [_percent(found[key]) for key in list(_ERRORS.values())[1:5]]
+            errors.add_row(
+                plain(name), str(found["points"]), *cells, "-" if rank is None else f"{rank:.4f}"
+            )
+    errors.caption = plain(
+        "rate of the Xeons over the Atom's at the same point, median error: "
+        + _percent(summary["ratio_error"])
+    )
+    return [points, errors]
+
+
 @validate_command.command("native")
 @click.option("-m", "--machine", default="host", show_default=True, metavar="NAME|FILE",
               callback=filled, help="File of this host.")  # fmt: skip

@@ -12,10 +12,15 @@ from archsim.errors import input_error
 from archsim.validate.native import native
 from archsim.validate.points import SCHEMA, Point, Suite
 from archsim.validate.projections import projections
+from archsim.validate.published import published
 
-__all__ = ["SCHEMA", "SUITES", "Point", "Suite", "native", "projections", "run_suite"]
+__all__ = ["SCHEMA", "SUITES", "Point", "Suite", "native", "projections", "published", "run_suite"]
 
-SUITES: Final[Mapping[str, Callable[..., Suite]]] = {"projections": projections, "native": native}
+SUITES: Final[Mapping[str, Callable[..., Suite]]] = {
+    "projections": projections,
+    "published": published,
+    "native": native,
+}
 
 
 def run_suite(name: str, **arguments: Any) -> Suite:

@@ -18,7 +18,7 @@ import archsim
 from archsim.errors import NotApplicableError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
-from archsim.predictors import by_ecm, by_native_interleaved, by_simulator
+from archsim.predictors import MODELS, by_native_interleaved
 from archsim.request import Request, as_machine, natural
 from archsim.result import Result
 from archsim.validate.cases import DATA_VARIABLE, Group, anchor, groups, layer_table, real_files
@@ -27,10 +27,6 @@ from archsim.validate.ranking import choices
 
 Progress = Callable[[str, int, int], None]
 
-MODELS: Final[Mapping[str, Callable[[Request], Result]]] = {
-    "ecm": by_ecm,
-    "simulator": by_simulator,
-}
 #: A call that is predicted to take longer is left out of the default run.
 LONGEST_CALL_S: Final = 0.1
 _REPEATED: Final = 8  # one group in so many runs again

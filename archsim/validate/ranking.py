@@ -73,3 +73,11 @@ def _total_errors(points: Iterable[Point]) -> list[float]:
         for group in found.values()
         if len(group) >= 3
     ]
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation; None for fewer than three values."""
+    if len(a) < 3:
+        return None
+    ranks = np.argsort(np.argsort(np.array([a, b], dtype=np.float64), axis=1), axis=1)
+    return float(np.corrcoef(ranks)[0, 1])
