@@ -80,4 +80,4 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     if len(a) < 3:
         return None
     ranks = np.argsort(np.argsort(np.array([a, b], dtype=np.float64), axis=1), axis=1)
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
