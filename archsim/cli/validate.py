@@ -23,7 +23,7 @@ from archsim.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from archsim.validate import Suite
+    from archsim.validate import Point, Suite
 
 _KEYS = ("figure", "machine", "network", "layer", "method", "quantity")
 
@@ -101,6 +101,47 @@ def _published_tables(suite: Suite, summary: dict[str, Any]) -> list[Table]:
         + _percent(summary["ratio_error"])
     )
     return [points, errors]
+
+
+@validate_command.command("incore")
+@json_option
+def incore_command(as_json: bool) -> None:
+    """Hold in-core cycles of inner loops against llvm-mca, a program of LLVM."""
+    from archsim.validate import run_suite
+
+    with progress_bar() as progress:
+        found = run_suite("incore", progress=progress)
+    document = found.as_document()
+    if as_json:
+        print_json(document)
+    else:
+        print_tables(_incore_table(found))
+
+
+def _incore_table(suite: Suite) -> Table:
+    """Errors by machine and schedule, and the worst loop of each."""
+    table = new_table("validate incore: cycles of a nonzero against llvm-mca")
+    for column in ("machine", "schedule"):
+        table.add_column(column)
+    for column in ("loops", "median", "worst", "loop", "predicted", "llvm-mca"):
+        table.add_column(column, justify="right")
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for p in suite.points:
+        groups.setdefault((p.machine, f"{p.method} {p.schedule}"), []).append(p)
+    for (machine, schedule), points in groups.items():
+        errors = sorted(points, key=lambda p: abs(p.error or 0.0))
+        middle, far = errors[len(errors) // 2], errors[-1]
+        table.add_row(
+            plain(machine), plain(schedule), str(len(points)), _percent(abs(middle.error or 0.0)),
+            _percent(abs(far.error or 0.0)), plain(far.figure), f"{far.predicted:.2f}",
+            f"{far.measured:.2f}",
+        )  # fmt: skip
+    found = suite.as_document()["summary"]
+    table.caption = plain(
+        f"all loops: median {_percent(found['median_abs_error'])}, "
+        f"p90 {_percent(found['p90_abs_error'])}; " + "; ".join(suite.notes)
+    )
+    return table
 
 
 @validate_command.command("native")

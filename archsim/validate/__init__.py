@@ -9,16 +9,21 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from archsim.errors import input_error
+from archsim.validate.incore import incore
 from archsim.validate.native import native
 from archsim.validate.points import SCHEMA, Point, Suite
 from archsim.validate.projections import projections
 from archsim.validate.published import published
 
-__all__ = ["SCHEMA", "SUITES", "Point", "Suite", "native", "projections", "published", "run_suite"]
+__all__ = [
+    "SCHEMA", "SUITES", "Point", "Suite", "incore", "native", "projections", "published",
+    "run_suite",
+]  # fmt: skip
 
 SUITES: Final[Mapping[str, Callable[..., Suite]]] = {
     "projections": projections,
     "published": published,
+    "incore": incore,
     "native": native,
 }
 

@@ -60,6 +60,7 @@ AS_INLINE void run_tile(const as_lanes_tile *t, int rows, int vectors)
             from += t->from_step;
         }
         for (const int64_t end = t->ptr[k + 1]; j < end; ++j) {
+            AS_LOOP_BEGIN("lanes", rows, vectors);
             const char *at = in + first;
             AS_OPAQUE(at); /* a sum of two registers in each load would be one operation more */
             first = second, second = third, third = fourth, fourth = off[j + AS_LANES_AHEAD];
@@ -73,6 +74,7 @@ AS_INLINE void run_tile(const as_lanes_tile *t, int rows, int vectors)
                     AS_OPAQUE(at);
                 }
             }
+            AS_LOOP_END(first);
         }
         store_sums(t, to, rows * vectors, acc);
     }

@@ -69,6 +69,8 @@ AS_INLINE void walk_lists(const as_row_tile *t, int rows, int vectors, int far)
         as_vec acc[AS_MAX_ACCUMULATORS];
         load_sums(t, k, rows, vectors, acc);
         for (const int64_t end = t->ptr[k + 1]; j < end; ++j) {
+            if (!far)
+                AS_LOOP_BEGIN("row", rows, vectors);
             const char *at = (const char *)(in + first);
             AS_OPAQUE(at); /* a sum of two registers in each load would be one operation more */
             const uintptr_t then = j + 1 < end_of_all ? (uintptr_t)(in + second) : next;
@@ -87,6 +89,8 @@ AS_INLINE void walk_lists(const as_row_tile *t, int rows, int vectors, int far)
                     AS_OPAQUE(at);
                 }
             }
+            if (!far)
+                AS_LOOP_END(first);
         }
         store_sums(t, k, rows, vectors, acc);
     }

@@ -67,12 +67,14 @@ AS_INLINE void run_tile(const as_shifts_tile *t, int vectors)
             acc[i] = (as_vec){0};
         for (const int64_t *last = part + t->parts;;) {
             for (const int64_t end = *++part; j < end; ++j) {
+                AS_LOOP_BEGIN("shifts", 1, vectors);
                 const char *at = in + first;
                 AS_OPAQUE(at); /* a sum of two registers in each load would be one operation more */
                 first = second, second = third, third = fourth, fourth = off[j + AS_SHIFTS_AHEAD];
                 const as_vec weight = as_splat(val[j]);
                 AS_UNROLL for (int i = 0; i < vectors; ++i)
                     acc[i] += weight * as_load_aligned((const float *)at + i * AS_LANES);
+                AS_LOOP_END(first);
             }
             if (part == last)
                 break;

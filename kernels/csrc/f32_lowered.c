@@ -19,11 +19,13 @@ AS_INLINE void run_tile(const as_lowered_tile *t, int vectors)
     AS_UNROLL for (int i = 0; i < vectors; ++i)
         acc[i] = as_splat(t->start);
     for (int64_t j = 0; j < n; ++j) {
+        AS_LOOP_BEGIN("lowered", 1, vectors);
         const float *at = in + first;
         first = second, second = third, third = fourth, fourth = off[j + AS_LOWERED_AHEAD];
         const as_vec weight = as_splat(val[j]);
         AS_UNROLL for (int i = 0; i < vectors; ++i)
             acc[i] += weight * as_load_aligned(at + i * AS_LANES);
+        AS_LOOP_END(first);
     }
     if (t->relu) {
         AS_UNROLL for (int i = 0; i < vectors; ++i)

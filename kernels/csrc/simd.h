@@ -76,6 +76,18 @@ _Static_assert(AS_REGISTERS == AS_OF_ISA(AS_REGISTERS_, AS_ISA),
 #define AS_OPAQUE_VECTOR(vector) __asm__("" : "+m"(vector))
 #endif
 
+/* Marks around the body of a loop of rows x vectors accumulators, for a throughput analyser that reads
+ * the assembly (archsim validate incore); nothing in any other build. `next` goes on into the next
+ * turn: it must be where that one looks for it. */
+#if defined(AS_MARK_LOOPS)
+#define AS_LOOP_BEGIN(name, rows, vectors) \
+    __asm__ volatile("# LLVM-MCA-BEGIN " name "-%c0x%c1" ::"i"(rows), "i"(vectors))
+#define AS_LOOP_END(next) __asm__ volatile("# LLVM-MCA-END" : "+r"(next))
+#else
+#define AS_LOOP_BEGIN(name, rows, vectors) ((void)0)
+#define AS_LOOP_END(next) ((void)0)
+#endif
+
 typedef float as_vec __attribute__((vector_size(4 * AS_LANES)));
 typedef int32_t as_mask __attribute__((vector_size(4 * AS_LANES)));
 /* The same vector anywhere in an array of float. */
