@@ -22,7 +22,7 @@ _TURNS: Final = 200
 #: twice too slow where the resources are right (published loops of multiplies and additions).
 _BY_RESOURCES: Final = ("silvermont",)
 #: Slots of a cycle, where a load and its arithmetic are one micro-operation until they execute:
-#: llvm-mca counts two (its manual: micro-op fusion is not modelled), so these are twice Intel's four.
+#: llvm-mca counts two (it does not model micro-fusion), so these are twice Intel's four.
 _FUSED_SLOTS: Final[Mapping[str, int]] = {"broadwell": 8, "skylake-avx512": 8}
 #: Compiler flags of the sets, as in CMakeLists.txt.
 FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
