@@ -18,6 +18,7 @@ from archsim.cli.options import (
     print_json,
     print_tables,
     progress_bar,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -172,6 +173,58 @@ def native_command(
         print_json(document)
     else:
         print_tables(*_native_tables(found, document["summary"], worst))
+
+
+@validate_command.command("scoreboard")
+@click.option("-o", "--output", "page", metavar="FILE", callback=filled_path,
+              help="Markdown page: what lies between its `scores` marks is made anew, or all of "
+              "it [default: stdout]")  # fmt: skip
+@click.option("--suites", default="all", show_default=True, metavar="LIST",
+              help="Suites, comma separated.")  # fmt: skip
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
+              help="Of native settings.")  # fmt: skip
+def scoreboard_command(page: Path | None, suites: str, seed: int) -> None:
+    """Run every suite, and write one page of goals, figures and worst points."""
+    from archsim.report.page import write_between
+    from archsim.report.scoreboard import scoreboard
+    from archsim.validate import SUITES, run_suite
+    from archsim.validate.llvm_mca import WitnessMissingError
+
+    names = list(SUITES) if suites == "all" else [name.strip() for name in suites.split(",")]
+    documents, skipped = {}, {}
+    known: dict[str, dict[str, Any]] = {"native": {"seed": seed}}
+    with progress_bar() as progress:
+        for name in names:
+            known = {
+                "native": {"seed": seed, "progress": progress},
+                "incore": {"progress": progress},
+            }
+            progress(name, 0, 1)
+            if name in ("native", "incore"):  # those that take minutes
+                known.setdefault(name, {})["progress"] = progress
+            try:
+                documents[name] = run_suite(name, **known.get(name, {})).as_document()
+            except WitnessMissingError as error:
+                skipped[name] = str(error)
+    text = scoreboard(documents, skipped, about=_about())
+    if page is None:
+        click.echo(text, nl=False)
+    else:
+        say(f"wrote {write_between(page, 'scores', text)}")
+
+
+def _about() -> str:
+    """Return date, versions and machine of a run."""
+    import platform
+    from datetime import date
+
+    import archsim
+
+    machine = archsim.load_machine("host")
+    return (
+        f"{date.today().isoformat()}; archsim {archsim.__version__}, Python "
+        f"{platform.python_version()}; {machine.description}"
+    )
 
 
 def _native_tables(suite: Suite, summary: dict[str, Any], worst: int) -> list[Table]:
