@@ -183,13 +183,14 @@ def best_dense(cell: Mapping[str, Any]) -> Entry | None:
 def share_of_roof(cell: Mapping[str, Any], entry: Entry, roof: str = "aligned") -> float | None:
     """Return FLOP on nonzeros over those that the roof allows, in the products phase alone.
 
-    Dense methods are held against multiply-adds in registers. None for peers.
+    Dense methods are held against multiply-adds in registers. FLOP of Winograd are those of its
+    domain. None for peers.
     """
     if entry["kind"] != "ours":
         return None
-    flop = 2.0 * entry["nonzeros"] * cell["pixels"]
+    flop = entry["flop"]
     if not entry["pattern"]:
-        flop, roof = cell["dense_flop"], "registers"
+        roof = "registers"
     seconds = entry["phases_s"]["products"]
     allowed = cell["roofs_flop_per_s"][roof] * entry["threads"]
     return float(flop / seconds / allowed) if seconds > 0 else None
@@ -206,12 +207,13 @@ def _shares(row: Row, document: Mapping[str, Any], roof: str) -> Values:
 
 
 def _ratio(row: Row, document: Mapping[str, Any]) -> Values:
-    """Time of the fastest of ``over`` by the time of ``of``."""
+    """Time of the fastest of ``over``, with the same pattern or dense, by the time of ``of``."""
     found = {}
     for name, cell in _cells(row, document):
         dense = best_dense(cell)
         for pattern, entry in _named(cell, row.of).items():
-            others = [_named(cell, other).get(pattern) for other in row.over]
+            named = (_named(cell, other) for other in row.over)
+            others = [each.get(pattern, each.get("")) for each in named]
             if row.over == (BEST_DENSE,):
                 others = [dense]
             rivals = [other for other in others if other is not None]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import archsim
 from archsim.network import Layer
-from archsim.sparsity import Sparsity, load_sparsity
+from archsim.sparsity import Domain, Sparsity, load_sparsity
 from archsim.yamlfile import read_yaml
 
 FOLDER: Final = Path(__file__).parent
@@ -133,17 +133,25 @@ def cells(wanted: Iterable[str] = ()) -> list[Cell]:
     return found
 
 
-def weights_of(layer: Layer, pattern: str, seed: int) -> Sparsity:
-    """Return the weights of a layer: a random mask, or a real pattern.
+def weights_of(
+    layer: Layer, pattern: str, seed: int, domain: Domain = "spatial"
+) -> Sparsity:
+    """Return the weights of a layer: a random mask, a structured one, or a real pattern.
 
     Raises
     ------
     NoPatternError
-        The folder of real patterns is not known, or has nothing for this layer.
+        The folder of real patterns is not known, or has nothing for this layer; or the pattern is
+        of another domain.
     """
-    real = read_yaml(FOLDER / "layers.yaml").plain()["patterns"]
+    given = read_yaml(FOLDER / "layers.yaml").plain()
+    real, structured = given["patterns"], given["structured"]
+    if domain != "spatial" and pattern in (real | structured):
+        raise NoPatternError(f"{pattern} is not of the {domain} domain")
+    if pattern in structured:
+        return Sparsity.structured(layer, seed=seed, **structured[pattern])
     if pattern not in real:
-        return Sparsity(1.0 - float(pattern)).draw(layer, seed=seed)
+        return Sparsity(1.0 - float(pattern), domain=domain).draw(layer, seed=seed)
     folder = os.environ.get(DATA_VARIABLE)
     if not folder:
         raise NoPatternError(f"{DATA_VARIABLE} is not set: no real patterns")

@@ -109,6 +109,27 @@ def pack_lowered(
     )
 
 
+def pack_kernels(
+    weights: Weights, shape: ConvShape, *, pitch: int, ahead: int = 0
+) -> PackedStreams:
+    """Order whole kernels, one list for each output channel; those of zeros alone are dropped.
+
+    The offset of kernel (k, c) is the first of its R * S rows of the group's part of the lowered
+    matrix, times *pitch*; its R * S values stand together, zeros among them. *ahead* entries of
+    nothing follow the last list.
+    """
+    taps = shape.kernel_h * shape.kernel_w
+    kernels = weights.reshape(shape.out_channels, -1, taps)
+    offset_limit((kernels.shape[1] * taps - 1) * pitch)
+    k, c = np.nonzero(kernels.any(axis=2))
+    return PackedStreams(
+        ptr=list_ptr(k, shape.out_channels),
+        off=np.concatenate([c * (taps * pitch), np.zeros(ahead, np.int64)]).astype(np.int32),
+        val=np.concatenate([kernels[k, c].reshape(-1), np.zeros(ahead * taps, np.float32)]),
+        last_offset=(kernels.shape[1] - 1) * taps * pitch,
+    )
+
+
 def list_ptr(lists: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.int64]:
     """Return where each of *count* lists begins, from the list of each nonzero."""
     ptr = np.zeros(count + 1, dtype=np.int64)

@@ -55,14 +55,52 @@ def test_maps_leave_whole_rows_and_columns() -> None:
         assert pattern.density == 0.25
 
 
-def test_kernels_leave_no_smaller_problem() -> None:
+def test_kernels_leave_lists_of_whole_kernels() -> None:
     pattern = Sparsity.structured(CONV3, "kernel", density=0.3)
     assert pattern.weights is not None
     there = (pattern.weights != 0).any(axis=(2, 3))
     assert there.sum() == round(0.3 * CONV3.K * CONV3.C)
     assert pattern.density == pytest.approx(0.3, abs=1e-4)
-    with pytest.raises(NotApplicableError, match="no smaller dense problem"):
-        make_plan(CONV3, XEON, method="structured", pattern=pattern)
+    plan = make_plan(CONV3, XEON, method="structured", pattern=pattern, threads=1)
+    assert plan.schedule == plan.blocking["granularity"] == "kernel"
+    assert plan.nonzeros == 9 * there.sum()
+    # all weights of a kernel share an index: fewer bytes and loads than CSR of the same weights
+    apart = make_plan(CONV3, XEON, method="lowered_sparse", pattern=pattern, threads=1)
+    assert plan.nonzeros == apart.nonzeros
+    assert plan.blocking["pixel_vectors"] == apart.blocking["pixel_vectors"]
+    for name in ("multiply_adds", "stores", "broadcasts"):
+        done = [(getattr(p.phases[1].work, name) * p.phases[1].tiles.total).sum()
+                for p in (plan, apart)]  # fmt: skip
+        assert done[0] == pytest.approx(done[1])
+    read = [sum(float((s.bytes * p.phases[1].tiles.total).sum())
+                for s in p.phases[1].streams if s.array == "weights") for p in (plan, apart)]  # fmt: skip
+    assert read[0] == pytest.approx(read[1] * (4 + 4 / 9) / 8)
+
+
+def test_zeros_inside_of_kernels_count_as_weights() -> None:
+    layer = Layer("few", C=8, K=6, H=7, W=7, R=3, S=3, pad=(1, 1))
+    weights = np.zeros(layer.weight_shape, dtype=np.float32)
+    weights[0, 3, 1, 1] = weights[5, 0, 0, 2] = weights[5, 7, 2, 0] = 1.0
+    weights[5, 1] = 1.0
+    plan = make_plan(layer, XEON, method="structured", pattern=weights, schedule="kernel",
+                     threads=1)  # fmt: skip
+    assert plan.nonzeros == 4 * 9
+    tiles = plan.phases[1].tiles.total * plan.phases[1].work.multiply_adds
+    vectors = -(-49 // plan.target.lanes)
+    assert tiles.sum() == 4 * 9 * vectors
+
+
+def test_auto_takes_lists_where_they_leave_less_than_half() -> None:
+    """Of the smaller dense product, which removed maps make smaller for both."""
+    for density, schedule in ((0.45, "kernel"), (0.55, "feature-map")):
+        pattern = Sparsity.structured(CONV3, "kernel", density=density)
+        assert make_plan(CONV3, XEON, method="structured", pattern=pattern).schedule == schedule
+    pattern = Sparsity.structured(CONV3, "kernel", density=0.45)
+    assert pattern.weights is not None
+    fewer = pattern.weights * (np.arange(CONV3.K) % 2)[:, None, None, None]
+    assert make_plan(CONV3, XEON, method="structured", pattern=fewer).schedule == "kernel"
+    half = np.ones(CONV3.weight_shape, np.float32) * (np.arange(CONV3.K) % 2)[:, None, None, None]
+    assert make_plan(CONV3, XEON, method="structured", pattern=half).schedule == "feature-map"
 
 
 def test_reasons() -> None:
@@ -132,15 +170,16 @@ def test_plans_predict_and_run(layer: Layer, structure: Any) -> None:
     pattern = Sparsity.structured(layer, structure, density=0.4, stride=stride, seed=5)
     for batch, threads in ((1, 1), (1, 2), (3, 2)):
         if structured.reason(layer, pattern) is not None:
-            assert structure == "kernel" or stride == 1
+            assert layer.R * layer.S == 1
             continue
+        schedule = structure if structure == "kernel" else "auto"
         plan = make_plan(layer, XEON, method="structured", pattern=pattern, batch=batch,
-                         threads=threads)  # fmt: skip
+                         threads=threads, schedule=schedule)  # fmt: skip
         assert np.isfinite(ecm.estimate(plan, XEON).seconds)
         if threads > HOST.total_threads:
             continue
         plan = make_plan(layer, HOST, method="structured", pattern=pattern, batch=batch,
-                         threads=threads)  # fmt: skip
+                         threads=threads, schedule=schedule)  # fmt: skip
         found = native.run(plan, np.asarray(pattern.weights), min_seconds=0.0, check=True)
         assert found.max_error is not None
         assert found.max_error < 1e-5

@@ -6,6 +6,10 @@ strided sparsity (Anwar, Hwang, Sung, "Structured Pruning of Deep Convolutional 
 ACM JETC 13(3), 2017) keeps in all kernels of an input map the positions offset, offset + stride,
 ...: both matrices lose the others, K' = sum over the input maps of ceil((k k - offset) / stride)
 columns and rows are left.  BLAS multiplies what is left (:mod:`archsim.methods.dense_gemm`).
+
+Removed single kernels leave neither matrix smaller, but each output map a smaller product: of its
+own kernels, R S columns each, with their rows.  Panels of the lowered matrix meet lists of whole
+kernels (:mod:`archsim.methods.lowered_sparse`).
 """
 
 from __future__ import annotations
@@ -19,14 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.dense_gemm import gemm_of, gemm_streams, gemm_work
+from archsim.methods.lowered_sparse import plan_panels
 from archsim.methods.sharing import Partition, balanced_parts, part_counts, share
 from archsim.methods.streams import im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Phase, Plan, Stream, Target, Work
+from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
 
 NAME: Final = "structured"
-SCHEDULES: Final = ("auto", "feature-map", "intra-kernel-strided")
+SCHEDULES: Final = ("auto", "feature-map", "intra-kernel-strided", "kernel")
+
+#: ``auto`` takes lists of kernels where they leave less than this share of the smaller dense
+#: product: a list loads a vector for each multiply-add, BLAS few (assumed; docs/structured.md has
+#: measured points)
+_LISTS_PAY: Final = 0.5
 
 Mask = NDArray[np.bool_]
 
@@ -41,10 +51,13 @@ class Kept:
         Output maps with any weight.
     positions : ndarray of shape (groups, C / groups, R * S), bool
         Rows of the lowered matrix that any weight of the group meets.
+    kernels : ndarray of shape (K, C / groups), bool
+        Kernels with any weight.
     """
 
     channels: Mask
     positions: Mask
+    kernels: Mask
 
     def rows(self, schedule: str) -> Mask:
         """Rows of the lowered matrix that are made, shape (groups, C / groups, R * S)."""
@@ -65,7 +78,8 @@ def find(layer: Layer, sparsity: Sparsity) -> Kept:
     """Return what the pattern leaves; a density alone leaves everything."""
     weights = np.ones(layer.weight_shape) if sparsity.weights is None else sparsity.weights
     there = (weights != 0).reshape(layer.groups, layer.K // layer.groups, -1, layer.R * layer.S)
-    return Kept(there.any(axis=(2, 3)).reshape(-1), there.any(axis=1))
+    kernels = there.any(axis=3).reshape(layer.K, -1)
+    return Kept(kernels.any(axis=1), there.any(axis=1), kernels)
 
 
 def strided_columns(offsets: NDArray[np.int64], stride: int, kernel: int) -> int:
@@ -94,9 +108,14 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
     if sparsity.weights is None:
         return "a density does not say which maps or kernel positions are gone: a pattern is needed"
     kept = find(layer, sparsity)
-    if kept.channels.all() and kept.positions.all():
-        return "no map and no kernel position is zero throughout: no smaller dense problem is left"
+    if kept.channels.all() and kept.positions.all() and not _lists(layer, kept):
+        return "no map, kernel or kernel position is zero throughout: no smaller problem is left"
     return None
+
+
+def _lists(layer: Layer, kept: Kept) -> bool:
+    """Whether there are kernels to leave out; where one is a single weight nothing is structured."""
+    return layer.R * layer.S > 1 and not bool(kept.kernels.all())
 
 
 def plan(
@@ -110,11 +129,16 @@ def plan(
     partition: Partition,
 ) -> Plan:
     """Plan the smaller product; see :func:`archsim.api.make_plan` for the arguments."""
-    del partition  # BLAS makes whole matrices: each thread one part, cut by kept channels
     kept = find(layer, sparsity)
-    if schedule == "auto":  # the coarser one where the finer one leaves as much
-        finer = kept.rows(SCHEDULES[2]).sum() < kept.rows(SCHEDULES[1]).sum()
-        schedule = SCHEDULES[2 if finer else 1]
+    if schedule == "auto":
+        schedule = _cheapest(layer, kept)
+    if schedule == "kernel":
+        return plan_panels(
+            NAME, schedule, layer, sparsity, _kernels_of(layer, kept), batch=batch,
+            threads=threads, target=target, partition=partition, taps=layer.R * layer.S,
+            words={"granularity": schedule},
+        )  # fmt: skip
+    # BLAS makes whole matrices: whatever the partition, each thread has one part of kept channels
     made = kept.rows(schedule)
     rows, channels = int(made.sum()), int(kept.channels.sum())
     sharers = min(threads, max(1, threads // batch))
@@ -158,6 +182,23 @@ def plan(
         phases=phases,
         nonzeros=_products(layer, kept, made),
     )
+
+
+def _cheapest(layer: Layer, kept: Kept) -> str:
+    """The schedule of ``auto``: of the dense ones the coarser where the finer leaves as much."""
+    finer = kept.rows(SCHEDULES[2]).sum() < kept.rows(SCHEDULES[1]).sum()
+    dense = SCHEDULES[2 if finer else 1]
+    listed = float(kept.kernels.sum()) * layer.R * layer.S
+    if _lists(layer, kept) and listed < _LISTS_PAY * _products(layer, kept, kept.rows(dense)):
+        return "kernel"
+    return dense
+
+
+def _kernels_of(layer: Layer, kept: Kept) -> tuple[Counts, NDArray[np.int64]]:
+    """Return weights in kernels of each distinct output channel, and the kind of every channel."""
+    counts = kept.kernels.sum(axis=1) * (layer.R * layer.S)
+    distinct, kind = np.unique(counts, return_inverse=True)
+    return distinct.astype(np.float64), kind.astype(np.int64)
 
 
 def _products(layer: Layer, kept: Kept, made: Mask) -> float:

@@ -14,6 +14,7 @@ cdef extern from "archsim_native.h" nogil:
         as_team team
         const as_isa *isa
         int64_t pixel_vectors
+        int64_t taps
         int relu
         const int64_t *ptr
         const int32_t *off
@@ -45,7 +46,9 @@ cdef class Lowered(SparseLayer):
         d.shape, d.team, d.isa, d.relu = self.shape, team.team, self.set, relu
         if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LOWERED_AHEAD:
             raise ValueError("off: too few entries behind the last list")
-        d.pixel_vectors = blocking["pixel_vectors"]
+        d.pixel_vectors, d.taps = blocking["pixel_vectors"], streams.each
+        if d.taps not in (1, d.shape.kernel_h * d.shape.kernel_w):
+            raise ValueError(f"val: got {d.taps} values an entry; must be 1 or those of a kernel")
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
         d.bias = &self.bias[0]
         self.lowered = team.buffer_of_each_group(blocking["lowered_size"])

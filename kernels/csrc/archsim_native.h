@@ -290,8 +290,10 @@ void as_im2col_some(const as_shape *shape, const float *image, const int64_t *ro
  * A panel is what a block of pixel_vectors vectors of output pixels needs of the lowered matrix of
  * one group; row i stands at i * pitch, pitch = pixel_vectors * lanes. Threads that share an image
  * make the panels of all groups together, one behind the other, and have two such sets in turn:
- * `lowered` has room for that. The nonzeros of output channel k are [ptr[k], ptr[k + 1]); an
+ * `lowered` has room for that. The entries of output channel k are [ptr[k], ptr[k + 1]); an
  * offset is (row in the group) * pitch. AS_LOWERED_AHEAD more entries of off follow the last list.
+ * With taps = 1 an entry is a nonzero; with taps = kernel_h * kernel_w a kernel, which has so many
+ * values and begins at row c * taps.
  * Unit of part_ptr: an output channel.
  */
 typedef struct {
@@ -299,10 +301,11 @@ typedef struct {
     as_team team;
     const as_isa *isa;
     int64_t pixel_vectors;
+    int64_t taps;
     int relu;
     const int64_t *ptr;
     const int32_t *off;
-    const float *val;
+    const float *val; /* taps of each entry */
     const float *bias;
     float *const *lowered; /* one of each group of threads */
 } as_lowered;

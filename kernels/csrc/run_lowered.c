@@ -70,8 +70,10 @@ static void multiply(const as_lowered *d, const pixel_block *block, const float 
     for (int64_t k = first; k < last; ++k) {
         const as_lowered_tile tile = {.in = panel,
                                       .off = d->off + d->ptr[k],
-                                      .val = d->val + d->ptr[k],
+                                      .val = d->val + d->ptr[k] * d->taps,
                                       .n = d->ptr[k + 1] - d->ptr[k],
+                                      .taps = d->taps,
+                                      .pitch = d->pixel_vectors * d->isa->lanes,
                                       .start = d->bias[k],
                                       .relu = d->relu,
                                       .to = out + k * pixels + block->first,

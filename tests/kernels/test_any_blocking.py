@@ -175,6 +175,7 @@ def shifts_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
 BLOCKINGS = {
     "direct": row_blocking,
     "lowered": lowered_blocking,
+    "kernels": lowered_blocking,
     "dense": dense_blocking,
     "dense_direct": dense_direct_blocking,
     "flat": flat_blocking,
