@@ -263,7 +263,8 @@ class LayerSparsities:
             for layer in layers
             if layer.type != "fc" and layer.name in self
         }
-        return LayerSparsities({**self.layers, **moved}, self.default, self.label)
+        label = self.label if domain == "spatial" else f"{self.label} ({domain})"
+        return LayerSparsities({**self.layers, **moved}, self.default, label)
 
 
 def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSparsities:

@@ -360,8 +360,7 @@ def sum_up(
         "weights": {
             "dense_bytes": float(sum(layer.dense_bytes for layer in layers)),
             "sparse_bytes": sum(
-                min(float(y.dense_bytes), sparsities[y.name].csr_bytes(y))
-                for y in layers
+                min(float(y.dense_bytes), sparsities[y.name].csr_bytes(y)) for y in layers
             ),
         },
     }

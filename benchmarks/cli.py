@@ -185,6 +185,23 @@ def list_command() -> None:
         console.print(f"    {' '.join(suite.layers)}", highlight=False)
 
 
+@main.command("errors")
+@click.option("--isa", help="Instruction set [default: the widest]")
+@click.option("--seed", default=0, show_default=True)
+def errors_command(isa: str | None, seed: int) -> None:
+    """Print the errors of Winograd, connected and structured kernels in units of their bounds."""
+    from benchmarks import errors
+
+    headings = ("method", "schedule", "weights", "layer", "error of the largest", "of the bound")
+    table = Table(*headings)
+    for found in errors.measure(isa, seed):
+        table.add_row(
+            found.method, found.schedule, found.weights, found.layer, f"{found.error:.1e}",
+            f"{found.of_bound:.1e}",
+        )  # fmt: skip
+    _console().print(table)
+
+
 @main.command("roofs")
 @click.option("--isa", help="Instruction set [default: the widest]")
 def roofs_command(isa: str | None) -> None:

@@ -84,7 +84,7 @@ def _suite(name: str, given: Mapping[str, Any]) -> Suite:
         for entry in given.get("sparse", ())
     )
     for key in ("layers", "dense", "also"):
-        values[key] = tuple(layers() if given.get(key) == "all" else given.get(key, ()))
+        values[key] = tuple(convolutions() if given.get(key) == "all" else given.get(key, ()))
     missing = [layer for layer in values["layers"] if layer not in layers()]
     if missing:
         raise ValueError(f"suite {name}: no such layer: {', '.join(missing)}")
@@ -103,6 +103,11 @@ def layers() -> dict[str, Layer]:
         network, _, layer = where.partition("/")
         found[name] = archsim.load_network(network)[layer]
     return found
+
+
+def convolutions() -> list[str]:
+    """Names of all layers but the fully connected ones."""
+    return [name for name, layer in layers().items() if layer.type == "conv"]
 
 
 @cache
@@ -133,9 +138,7 @@ def cells(wanted: Iterable[str] = ()) -> list[Cell]:
     return found
 
 
-def weights_of(
-    layer: Layer, pattern: str, seed: int, domain: Domain = "spatial"
-) -> Sparsity:
+def weights_of(layer: Layer, pattern: str, seed: int, domain: Domain = "spatial") -> Sparsity:
     """Return the weights of a layer: a random mask, a structured one, or a real pattern.
 
     Raises

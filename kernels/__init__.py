@@ -23,7 +23,7 @@ Winograd and SparseWinograd (winograd_layout.py, run_winograd.c, f32_winograd.c)
 then use the register blocks of DenseDirect and DirectSparseLanes, position by position.
 Fully connected layers: FcSparse and FcDense (fc.py, run_fc.c, f32_fc.c). What structured sparsity
 leaves of a dense product: Structured (structured.py, run_structured.c), or, as lists of whole
-kernels, StructuredKernels (lowered.py).
+kernels, StructuredKernels (structured_kernels.py, run_lowered.c).
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -60,11 +60,12 @@ from archsim.kernels.isa import (
     supported_isas,
 )
 from archsim.kernels.lanes_chain import LanesChain
-from archsim.kernels.lowered import LoweredSparse, StructuredKernels
+from archsim.kernels.lowered import LoweredSparse
 from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.structured import Structured, WithoutMaps, remove_maps
+from archsim.kernels.structured_kernels import StructuredKernels
 from archsim.kernels.winograd import SparseWinograd, Winograd
 from archsim.kernels.winograd_matrices import (
     VARIANTS,

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from archsim.kernels import _native
 from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes
 from archsim.kernels.isa import find_isa
-from archsim.kernels.pack import PackedStreams, offset_limit, pack_kernels, pack_lowered
+from archsim.kernels.pack import offset_limit, pack_lowered
 from archsim.kernels.packed import PARTITIONS, PackedSparseLayer
 
 AHEAD: Final = 4  # entries that the kernels read behind the last list: AS_LOWERED_AHEAD
@@ -56,33 +56,13 @@ class LoweredSparse(PackedSparseLayer):
     def _units(self) -> int:
         return self.shape.out_channels
 
-    def _entries(self, weights: FloatArray, pitch: int) -> tuple[PackedStreams, int]:
-        """Return the lists, and how many values an entry of theirs has."""
-        return pack_lowered(weights, self.shape, pitch=pitch, ahead=AHEAD), 1
-
     def _pack(self, weights: FloatArray) -> _native.Lowered:
         shape, number = self.shape, self._number
         pitch = number["pixel_vectors"] * number["lanes"]
-        packed, each = self._entries(weights, pitch)
+        packed = pack_lowered(weights, shape, pitch=pitch, ahead=AHEAD)
         shared = number["threads_per_image"] > 1
         channels = 2 * shape.channels if shared else shape.group_channels  # two sets, or one panel
         size = channels * shape.kernel_h * shape.kernel_w * pitch
         return _native.Lowered(
-            *self._parts(packed, ahead=AHEAD, each=each), {**number, "lowered_size": size}, self.relu
+            *self._parts(packed, ahead=AHEAD), {**number, "lowered_size": size}, self.relu
         )
-
-
-class StructuredKernels(LoweredSparse):
-    """Convolution with the kernels that are left: a sparse K x C matrix of whole kernels.
-
-    As `LoweredSparse`, but an entry of a list is a kernel (k, c): one offset, and R * S weights that
-    meet as many rows of the panel, one behind the other. A kernel of zeros alone is dropped; zeros
-    inside of others are multiplied like any other weight.
-    """
-
-    _WORDS: ClassVar = {**LoweredSparse._WORDS, "granularity": ("kernel",)}
-
-    def _entries(self, weights: FloatArray, pitch: int) -> tuple[PackedStreams, int]:
-        shape = self.shape
-        packed = pack_kernels(weights, shape, pitch=pitch, ahead=AHEAD)
-        return packed, shape.kernel_h * shape.kernel_w

@@ -64,17 +64,53 @@ def test_kernels_leave_lists_of_whole_kernels() -> None:
     plan = make_plan(CONV3, XEON, method="structured", pattern=pattern, threads=1)
     assert plan.schedule == plan.blocking["granularity"] == "kernel"
     assert plan.nonzeros == 9 * there.sum()
-    # all weights of a kernel share an index: fewer bytes and loads than CSR of the same weights
     apart = make_plan(CONV3, XEON, method="lowered_sparse", pattern=pattern, threads=1)
     assert plan.nonzeros == apart.nonzeros
-    assert plan.blocking["pixel_vectors"] == apart.blocking["pixel_vectors"]
-    for name in ("multiply_adds", "stores", "broadcasts"):
-        done = [(getattr(p.phases[1].work, name) * p.phases[1].tiles.total).sum()
+    products = [(p.phases[1].work.multiply_adds * p.phases[1].tiles.total).sum()
                 for p in (plan, apart)]  # fmt: skip
-        assert done[0] == pytest.approx(done[1])
-    read = [sum(float((s.bytes * p.phases[1].tiles.total).sum())
-                for s in p.phases[1].streams if s.array == "weights") for p in (plan, apart)]  # fmt: skip
-    assert read[0] == pytest.approx(read[1] * (4 + 4 / 9) / 8)
+    assert products[0] == pytest.approx(products[1])
+    # all weights of a kernel share an index of 4 bytes
+    read = sum(float((s.bytes * plan.phases[1].tiles.total).sum())
+               for s in plan.phases[1].streams if s.array == "weights")  # fmt: skip
+    passes = ceil(ceil(169 / plan.target.lanes) / int(plan.blocking["pixel_vectors"]))
+    assert read == pytest.approx(passes * plan.nonzeros * (4 + 4 / 9))
+
+
+def test_results_say_what_is_left() -> None:
+    """Both lowered matrices, against the published formula."""
+    pattern = Sparsity.structured(CONV3, "intra-kernel-strided", stride=2, seed=3)
+    assert pattern.weights is not None
+    offsets = (pattern.weights[0].reshape(CONV3.C, 9) != 0).argmax(axis=1)
+    left = structured.strided_columns(offsets, 2, 9)
+    found = predict(CONV3, XEON, method="structured", pattern=pattern)
+    assert found.notes == (f"[384 x {left}] . [{left} x 169] of [384 x 2304] . [2304 x 169]",)
+    pattern = Sparsity.structured(CONV3, "kernel", density=0.25)
+    found = predict(CONV3, XEON, method="structured", pattern=pattern)
+    assert found.notes == ("24576 of 98304 kernels of [384 x 2304] . [2304 x 169]",)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.4])
+def test_lists_are_counted(density: float) -> None:
+    """Visits and vectors of sums, against a walk over the pattern."""
+    layer = Layer("walk", C=24, K=10, H=12, W=12, R=3, S=3, pad=(1, 1), groups=2)
+    pattern = Sparsity.structured(layer, "kernel", density=density, seed=2)
+    plan = make_plan(layer, XEON, method="structured", pattern=pattern, schedule="kernel",
+                     threads=1)  # fmt: skip
+    assert pattern.weights is not None
+    there: Any = pattern.weights.any(axis=(2, 3))
+    block, lanes = int(plan.blocking["channel_block"]), plan.target.lanes
+    lists = -(-12 // block)
+    visits = sum(
+        b in (0, lists - 1) or bool(np.any(there[k, b * block : (b + 1) * block]))
+        for k in range(10)
+        for b in range(lists)
+    )
+    work, total = plan.phases[1].work, plan.phases[1].tiles.total
+    vectors = -(-144 // lanes)
+    assert (work.stores * total).sum() == visits * vectors
+    assert (work.multiply_adds * total).sum() == there.sum() * 9 * vectors
+    loads = there.sum() * 9 * vectors + (visits - 10) * vectors
+    assert (work.loads_aligned * total).sum() == loads
 
 
 def test_zeros_inside_of_kernels_count_as_weights() -> None:

@@ -8,7 +8,6 @@ are whole vectors, so every load is aligned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -25,6 +24,7 @@ from archsim.sparsity import Sparsity
 NAME: Final = "lowered_sparse"
 SCHEDULES: Final = ("auto", "panels")
 
+_NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _MIN_VECTORS: Final = 4  # fewer accumulators would leave multiply-add latency exposed
 # A row of a panel in one block: set-up of the loop over its vectors; a vector: mask to its
 # register, pointers and the end; a mask, made once a tap and vector (objdump of fill_rows in
@@ -32,8 +32,6 @@ _MIN_VECTORS: Final = 4  # fewer accumulators would leave multiply-add latency e
 _ROW_OPS: Final = 8.0
 _VECTOR_OPS: Final = 4.0
 _MASK_OPS: Final = 14.0
-# An entry of several weights: four offsets move up, row, end, count (objdump of run_tile there).
-_ENTRY_OPS: Final = 7.0
 
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
@@ -72,7 +70,6 @@ class _Walk:
     channels: int  # that are lowered together: all, or those of a group
     pixel_vectors: int
     nonzeros: float
-    taps: int  # weights of an entry, which has one index
 
     @property
     def vectors(self) -> int:
@@ -94,12 +91,7 @@ class _Walk:
     def weights_bytes(self) -> float:
         """Weights that a thread goes through in a block; one alone has those of a group."""
         passes = self.sharers if self.sharers > 1 else self.layer.groups
-        return self.nonzero_bytes * self.nonzeros / passes
-
-    @property
-    def nonzero_bytes(self) -> float:
-        """A weight and its part of an index."""
-        return FLOAT_BYTES + INDEX_BYTES / self.taps
+        return _NONZERO_BYTES * self.nonzeros / passes
 
 
 def plan(
@@ -114,51 +106,20 @@ def plan(
 ) -> Plan:
     """Plan panels and CSR; see :func:`archsim.api.make_plan` for the arguments."""
     del schedule  # there is one
-    return plan_panels(
-        NAME, SCHEDULES[1], layer, sparsity, _channels(layer, sparsity),
-        batch=batch, threads=threads, target=target, partition=partition,
-    )  # fmt: skip
-
-
-def plan_panels(
-    method: str,
-    schedule: str,
-    layer: Layer,
-    sparsity: Sparsity,
-    channels_of: tuple[Counts, NDArray[np.int64]],
-    *,
-    batch: int,
-    threads: int,
-    target: Target,
-    partition: Partition,
-    taps: int = 1,
-    words: Mapping[str, str] | None = None,
-) -> Plan:
-    """Plan panels and lists of entries.
-
-    Parameters
-    ----------
-    channels_of : (ndarray, ndarray)
-        Multiply-adds a pixel of each distinct output channel, and the kind of every channel.
-    taps : int
-        Weights of an entry, which has one index: 1, or R * S.
-    words : mapping, optional
-        More of the blocking.
-    """
     sharers = min(threads, max(1, threads // batch))
     # threads that share an image lower all groups together; one alone goes group by group
     channels = layer.C if sharers > 1 else layer.C // layer.groups
-    per_channel, kind_of_channel = channels_of
+    per_channel, kind_of_channel = _channels(layer, sparsity)
     nonzeros = float(per_channel[kind_of_channel].sum())
     parts = cut(partition, per_channel, kind_of_channel, sharers)
     walk = _Walk(
         layer, target.lanes, batch, threads, sharers, channels,
-        _pixel_vectors(layer, target, channels), nonzeros, taps,
+        _pixel_vectors(layer, target, channels), nonzeros,
     )  # fmt: skip
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
-        work=_work(per_channel, walk),
+        work=_work(per_channel, walk.vectors, walk.blocks),
         streams=_product_streams(walk, per_channel),
         waits_for="input",
         # once a block, and where their number is odd once more
@@ -167,8 +128,8 @@ def plan_panels(
         else 0,
     )
     return Plan(
-        method=method,
-        schedule=schedule,
+        method=NAME,
+        schedule=SCHEDULES[1],
         layer=layer,
         sparsity=sparsity,
         batch=batch,
@@ -180,7 +141,6 @@ def plan_panels(
             "pixel_vectors": walk.pixel_vectors,
             "threads_per_image": sharers,
             "partition": partition,
-            **(words or {}),
         },
         part_ptr=parts.part_ptr,
         phases=(_panels(walk), products),
@@ -191,11 +151,11 @@ def plan_panels(
 def _product_streams(walk: _Walk, per_channel: Counts) -> tuple[Stream, ...]:
     """Bytes of one output channel over all pixels, by its nonzeros."""
     layer, kinds = walk.layer, len(per_channel)
-    weights = walk.nonzero_bytes * per_channel
+    weights = _NONZERO_BYTES * per_channel
     # of the thread, until the next image
     image = (
         walk.panel_bytes
-        + (walk.nonzero_bytes * walk.nonzeros + layer.input_bytes + layer.output_bytes) / walk.sharers
+        + (_NONZERO_BYTES * walk.nonzeros + layer.input_bytes + layer.output_bytes) / walk.sharers
     )
     touched = per_channel * walk.vectors * walk.lanes * FLOAT_BYTES
     return (
@@ -217,16 +177,8 @@ def _panels(walk: _Walk) -> Phase:
     """
     layer, sharers = walk.layer, walk.sharers
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
-    vectors, blocks = float(walk.vectors), float(walk.blocks)
     channels = walk.channels / sharers  # of one thread
-    neighbours = layer.stride == (1, 1) and layer.Q == layer.W
-    work = Work.of(
-        loads_unaligned=vectors if neighbours else 0.0,
-        scalar_loads=vectors + (0.0 if neighbours else pixels),
-        stores=vectors,
-        scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
-        branches=2.0 * blocks + vectors,
-    )
+    work = panel_work(layer, walk.vectors, walk.blocks, channels)
     cuts = tuple(taps * each for each in even_parts(layer.C, sharers))
     parts = part_counts(cuts, np.zeros(layer.C * taps, dtype=np.int64))
     first = FLOAT_BYTES * float(layer.H * layer.W) / taps
@@ -247,6 +199,21 @@ def _panels(walk: _Walk) -> Phase:
     )  # fmt: skip
 
 
+def panel_work(layer: Layer, vectors: float, blocks: float, channels: float) -> Work:
+    """Operations that fill one row of the panels: ``blocks`` of them, ``vectors`` in all.
+
+    ``channels`` are lowered together, with the same masks.
+    """
+    neighbours = layer.stride == (1, 1) and layer.Q == layer.W
+    return Work.of(
+        loads_unaligned=vectors if neighbours else 0.0,
+        scalar_loads=vectors + (0.0 if neighbours else float(layer.P * layer.Q)),
+        stores=float(vectors),
+        scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
+        branches=2.0 * blocks + vectors,
+    )
+
+
 def _channels(layer: Layer, sparsity: Sparsity) -> tuple[Counts, NDArray[np.int64]]:
     """Return nonzeros of each distinct output channel, and the kind of every channel."""
     if sparsity.weights is None:
@@ -259,15 +226,10 @@ def _channels(layer: Layer, sparsity: Sparsity) -> tuple[Counts, NDArray[np.int6
     return distinct.astype(np.float64), kind.astype(np.int64)
 
 
-def _work(nonzeros: Counts, walk: _Walk) -> Work:
-    """Operations of one output channel over all pixels.
-
-    An entry of several weights has a loop of its own: its set-up and last branch come on top.
-    """
-    vectors, blocks, several = walk.vectors, walk.blocks, walk.taps > 1
+def _work(nonzeros: Counts, vectors: int, blocks: int) -> Work:
+    """Operations of one output channel over all pixels."""
     products = nonzeros * vectors
     steps = nonzeros * blocks
-    entries = steps / walk.taps
     return Work.of(
         kinds=len(nonzeros),
         multiply_adds=products,
@@ -275,9 +237,9 @@ def _work(nonzeros: Counts, walk: _Walk) -> Work:
         loads_folded=products,
         stores=float(vectors),
         broadcasts=steps + blocks,
-        scalar_loads=entries + 2.0 * blocks,
-        scalar_ops=2.0 * steps + (_ENTRY_OPS * entries if several else 0.0) + 8.0 * blocks,
-        branches=steps + (entries if several else 0.0) + blocks,
+        scalar_loads=steps + 2.0 * blocks,
+        scalar_ops=2.0 * steps + 8.0 * blocks,
+        branches=steps + blocks,
         mispredicts=float(blocks),
         chain_multiply_adds=steps,
     )

@@ -8,8 +8,8 @@ ACM JETC 13(3), 2017) keeps in all kernels of an input map the positions offset,
 columns and rows are left.  BLAS multiplies what is left (:mod:`archsim.methods.dense_gemm`).
 
 Removed single kernels leave neither matrix smaller, but each output map a smaller product: of its
-own kernels, R S columns each, with their rows.  Panels of the lowered matrix meet lists of whole
-kernels (:mod:`archsim.methods.lowered_sparse`).
+own kernels, R S columns each, with their rows: lists of whole kernels
+(:mod:`archsim.methods.structured_kernels`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.methods import structured_kernels
 from archsim.methods.dense_gemm import gemm_of, gemm_streams, gemm_work
-from archsim.methods.lowered_sparse import plan_panels
 from archsim.methods.sharing import Partition, balanced_parts, part_counts, share
 from archsim.methods.streams import im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
+from archsim.plan import Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
 
 NAME: Final = "structured"
@@ -82,6 +82,19 @@ def find(layer: Layer, sparsity: Sparsity) -> Kept:
     return Kept(kernels.any(axis=1), there.any(axis=1), kernels)
 
 
+def shapes_left(layer: Layer, sparsity: Sparsity, schedule: str) -> str:
+    """Return what is left of both lowered matrices, in words, all groups together.
+
+    ``[384 x 1154] . [1154 x 169] of [384 x 2304] . [2304 x 169]``
+    """
+    kept, depth, pixels = find(layer, sparsity), layer.C * layer.R * layer.S, layer.P * layer.Q
+    whole = f"of [{layer.K} x {depth}] . [{depth} x {pixels}]"
+    if schedule == "kernel":
+        return f"{int(kept.kernels.sum())} of {kept.kernels.size} kernels {whole}"
+    (rows, left), _ = kept.shapes(layer, schedule)
+    return f"[{rows} x {left}] . [{left} x {pixels}] {whole}"
+
+
 def strided_columns(offsets: NDArray[np.int64], stride: int, kernel: int) -> int:
     """Return K', the columns that intra-kernel strided sparsity leaves.
 
@@ -114,7 +127,7 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
 
 
 def _lists(layer: Layer, kept: Kept) -> bool:
-    """Whether there are kernels to leave out; where one is a single weight nothing is structured."""
+    """Whether there are kernels to leave out; single weights are no structure."""
     return layer.R * layer.S > 1 and not bool(kept.kernels.all())
 
 
@@ -133,10 +146,9 @@ def plan(
     if schedule == "auto":
         schedule = _cheapest(layer, kept)
     if schedule == "kernel":
-        return plan_panels(
-            NAME, schedule, layer, sparsity, _kernels_of(layer, kept), batch=batch,
-            threads=threads, target=target, partition=partition, taps=layer.R * layer.S,
-            words={"granularity": schedule},
+        return structured_kernels.plan(
+            NAME, schedule, layer, sparsity, kept.kernels,
+            batch=batch, threads=threads, target=target, partition=partition,
         )  # fmt: skip
     # BLAS makes whole matrices: whatever the partition, each thread has one part of kept channels
     made = kept.rows(schedule)
@@ -192,13 +204,6 @@ def _cheapest(layer: Layer, kept: Kept) -> str:
     if _lists(layer, kept) and listed < _LISTS_PAY * _products(layer, kept, kept.rows(dense)):
         return "kernel"
     return dense
-
-
-def _kernels_of(layer: Layer, kept: Kept) -> tuple[Counts, NDArray[np.int64]]:
-    """Return weights in kernels of each distinct output channel, and the kind of every channel."""
-    counts = kept.kernels.sum(axis=1) * (layer.R * layer.S)
-    distinct, kind = np.unique(counts, return_inverse=True)
-    return distinct.astype(np.float64), kind.astype(np.int64)
 
 
 def _products(layer: Layer, kept: Kept, made: Mask) -> float:

@@ -22,7 +22,7 @@ from archsim.report.contents import (
     read_study,
     reasons,
 )
-from archsim.report.numbers import NONE, TimeUnit, number, percent, ratio, time_unit
+from archsim.report.numbers import NONE, TimeUnit, number, ratio, sparsity_text, time_unit
 from archsim.result import Result
 
 _MEASURED: Final = "native"
@@ -78,7 +78,8 @@ def _machine_table(study: StudyContents, machine: MachineFacts, model: str) -> T
         published = best((r for r in park if r.layer == layer), dense=False)
         density = layer_density(rows, layer)
         measured = [r for r in native if r.layer == layer]
-        head = [layer, percent(None if density is None else 1.0 - density)]
+        domain = next((r.density_domain for r in here if not r.dense), "spatial")
+        head = [layer, sparsity_text(None if density is None else 1.0 - density, domain)]
         _add(table, layout, [*head, *_layer_cells(here, layout, published)], _name(model))
         if measured:
             cells = [*_layer_cells(measured, layout, None), _agreement(here, measured)]
@@ -240,7 +241,7 @@ def _result_columns(unit: TimeUnit) -> list[_Column]:
         _Column("model", lambda r: _name(r.model), right=False, title="{}"),
         _Column("batch", lambda r: str(r.batch), title="batch {}"),
         _Column("threads", lambda r: str(r.threads), title="{} threads"),
-        _Column("sparsity", lambda r: percent(r.sparsity)),
+        _Column("sparsity", lambda r: sparsity_text(r.sparsity, r.density_domain)),
         _Column(unit.name, lambda r: unit.text(r.seconds)),
         _Column("low..high", interval),
         _Column("GFLOP/s\neffective", lambda r: number(r.effective_gflops)),

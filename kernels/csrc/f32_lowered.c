@@ -17,7 +17,7 @@ AS_INLINE void run_tile(const as_lowered_tile *t, int vectors)
     int64_t first = off[0], second = off[1], third = off[2], fourth = off[3];
 
     AS_UNROLL for (int i = 0; i < vectors; ++i)
-        acc[i] = as_splat(t->start);
+        acc[i] = t->from ? as_load_aligned(t->from + i * AS_LANES) : as_splat(t->start);
     if (taps == 1) {
         for (int64_t j = 0; j < n; ++j) {
             AS_LOOP_BEGIN("lowered", 1, vectors);

@@ -145,7 +145,11 @@ class Kit:
             return {**Kit._dense_direct(shape, info.lanes, changes), **changes}
         if method in ("lowered", "kernels"):
             return {
-                **({"granularity": "kernel"} if method == "kernels" else {}),
+                **(
+                    {"granularity": "kernel", "channel_block": min(2, shape.group_channels)}
+                    if method == "kernels"
+                    else {}
+                ),
                 "lanes": info.lanes,
                 "pixel_vectors": 5,
                 "threads_per_image": 1,

@@ -20,7 +20,9 @@ def test_every_edge(kit: Any, edge_shape: ConvShape, isa: str, kind: str) -> Non
 
 
 @KINDS
-def test_every_edge_with_bias_and_relu(kit: Any, edge_shape: ConvShape, isa: str, kind: str) -> None:
+def test_every_edge_with_bias_and_relu(
+    kit: Any, edge_shape: ConvShape, isa: str, kind: str
+) -> None:
     case = kit.case(edge_shape)
     layer = kit.pack(kind, case, isa=isa, bias=True, relu=True, pixel_vectors=1)
     case.assert_right(layer.run(case.x), bias=True, relu=True)
@@ -98,11 +100,11 @@ def test_whole_kernels_are_packed() -> None:
     shape = ConvShape(4, 5, 5, 3, 3, 3, pad=(1, 1), groups=1)
     weights = np.zeros(shape.weight_shape, np.float32)
     weights[0, 2, 1, 1], weights[2, 0], weights[2, 3, 0, 0] = 1.0, 2.0, 3.0
-    packed = pack_kernels(weights, shape, pitch=32, ahead=4)
-    assert packed.ptr.tolist() == [0, 1, 1, 3]
-    assert packed.off.tolist() == [2 * 9 * 32, 0, 3 * 9 * 32, 0, 0, 0, 0]
+    packed = pack_kernels(weights, shape, pitch=32, channel_block=3, ahead=4)
+    assert packed.ptr.tolist() == [0, 1, 1, 2, 2, 2, 3]
+    assert packed.off.tolist() == [2 * 9 * 32, 0, 0, 0, 0, 0, 0]
     assert packed.val.reshape(-1, 9).sum(axis=1).tolist() == [1.0, 18.0, 3.0, 0.0, 0.0, 0.0, 0.0]
-    assert packed.last_offset == 3 * 9 * 32
+    assert packed.last_offset == 2 * 9 * 32
 
 
 def test_a_kernel_s_zeros_are_weights(kit: Any) -> None:
@@ -121,13 +123,19 @@ def test_the_binding_checks_entries() -> None:
     shape = ConvShape(2, 3, 3, 1, 2, 2)
     team = _native.Team(1, 1, np.array([0, 1]), 1)
     ptr, off = np.array([0, 1]), np.zeros(5, np.int32)
-    bias, blocking = np.zeros(1, np.float32), {"pixel_vectors": 1, "lowered_size": 999}
+    bias = np.zeros(1, np.float32)
+    blocking = {"pixel_vectors": 1, "channel_block": 2, "lowered_size": 999, "sums_size": 99}
 
     def packed(values: int, each: int) -> Any:
         streams = _native.Streams(ptr, off, np.ones(values, np.float32), 1, 4, 4, each)
         return _native.Lowered(shape, team, streams, bias, 0, blocking, False)
 
     packed(20, 4)
+    for wrong in (0, 1):  # none; two blocks, of which lists of one are there
+        blocking["channel_block"] = wrong
+        with pytest.raises(ValueError, match=r"channel_block|ptr"):
+            packed(20, 4)
+    blocking["channel_block"] = 2
     for values, each in ((19, 4), (20, 0), (20, -4), (15, 3)):
         with pytest.raises(ValueError, match="val: got"):
             packed(values, each)

@@ -81,27 +81,29 @@ static layer_place lowered_place(const layer *made, int64_t k, int64_t c, int64_
     return (layer_place){k, row * panel_pitch(&made->of.lowered)};
 }
 
-/* Kernels (k, c) that have a nonzero, all of their weights, in the order (k, c). */
+/* Kernels (k, c) that have a nonzero, all of their weights, by block of input channels. */
 static void pack_kernels(const layer *made, as_lowered *d)
 {
     const as_shape *s = &made->spec.shape;
     const int64_t taps = s->kernel_h * s->kernel_w, inputs = group_in(s);
     const int64_t most = s->out_channels * inputs + AS_LOWERED_AHEAD;
-    int64_t *ptr = check_zeros((s->out_channels + 1) * (int64_t)sizeof(int64_t), 0), n = 0;
+    const int64_t lists = div_up(inputs, d->channel_block) * s->out_channels;
+    int64_t *ptr = check_zeros((lists + 1) * (int64_t)sizeof(int64_t), 0), n = 0;
     int32_t *all_off = check_zeros(most * (int64_t)sizeof(int32_t), 0);
     float *all_val = check_floats(most * taps, 0);
-    for (int64_t k = 0; k < s->out_channels; ++k) {
-        for (int64_t c = 0; c < inputs; ++c) {
+    for (int64_t l = 0; l < lists; ++l) {
+        const int64_t first = l / s->out_channels * d->channel_block, k = l % s->out_channels;
+        for (int64_t c = first; c < smaller(inputs, first + d->channel_block); ++c) {
             const float *from = made->spec.weights + (k * inputs + c) * taps;
             int any = 0;
             for (int64_t i = 0; i < taps; ++i) {
                 all_val[n * taps + i] = from[i];
                 any |= from[i] != 0.0f;
             }
-            all_off[n] = (int32_t)(c * taps * panel_pitch(d));
+            all_off[n] = (int32_t)((c - first) * taps * panel_pitch(d));
             n += any;
         }
-        ptr[k + 1] = n;
+        ptr[l + 1] = n;
     }
     /* exactly as large as they may be read */
     int32_t *off = check_zeros((n + AS_LOWERED_AHEAD) * (int64_t)sizeof(int32_t), 0);
@@ -125,16 +127,19 @@ static void make_entries(layer *made, int kernels)
     *d = (as_lowered){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
                       .team = layer_team(made, s->out_channels, 1),
                       .pixel_vectors = check_from(1, spec->isa->registers - 2), .taps = 1};
-    if (kernels)
+    made->run = run_lowered;
+    if (kernels) {
+        d->channel_block = check_from(1, group_in(s));
         pack_kernels(made, d);
-    else
-        layer_pack(made, s->out_channels, AS_LOWERED_AHEAD, lowered_place, &d->ptr, &d->off,
-                   &d->val);
+        d->lowered = layer_buffers(spec->threads, d->channel_block * d->taps * panel_pitch(d), 1);
+        d->sums = layer_buffers(spec->threads, s->out_channels * panel_pitch(d), 1);
+        return;
+    }
+    layer_pack(made, s->out_channels, AS_LOWERED_AHEAD, lowered_place, &d->ptr, &d->off, &d->val);
     /* one panel, or two sets of those of all groups */
     const int64_t channels = spec->per_image > 1 ? 2 * s->channels : group_in(s);
     d->lowered = layer_buffers(groups_of_threads(spec),
                                channels * s->kernel_h * s->kernel_w * panel_pitch(d), 1);
-    made->run = run_lowered;
 }
 
 static void make_lowered(layer *made)

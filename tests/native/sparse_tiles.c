@@ -143,6 +143,7 @@ static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int
             in[i] = NAN;
     const as_lowered_tile t = {.in = in, .off = z.off, .val = val, .n = n, .taps = taps,
                                .pitch = width, .start = check_value(),
+                               .from = check_below(2) ? check_floats(width, 1) : NULL,
                                .relu = (int)check_below(2),
                                .to = check_floats(columns, 0), .last_lanes = last_lanes};
     check_case("%s lowered tile of %d vectors, %d lanes, %d entries of %d", isa->name, vectors,
@@ -150,7 +151,7 @@ static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int
     isa->lowered->tile[vectors](&t);
     int right = 1;
     for (int64_t i = 0; i < columns; ++i) {
-        double sum = t.start, magnitude = fabs(sum);
+        double sum = t.from ? t.from[i] : t.start, magnitude = fabs(sum);
         for (int64_t j = 0; j < n * taps; ++j) {
             const double x = val[j] * (double)in[z.off[j / taps] + j % taps * width + i];
             sum += x, magnitude += fabs(x);
