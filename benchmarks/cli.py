@@ -45,7 +45,7 @@ def main() -> None:
 @click.argument("cells", nargs=-1)
 @_to
 @click.option("--resume", is_flag=True, help="Keep what the document has; measure the rest.")
-@click.option("--seconds", default=4.0, show_default=True, help="Of rounds in each cell, about.")
+@click.option("--seconds", default=2.0, show_default=True, help="Of rounds in each cell, about.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--without", multiple=True, help="A contestant to leave out, such as deepsparse.")
 def run_command(

@@ -36,17 +36,26 @@ def _out(layer: Layer, images: int) -> Array:
 def _torch_linear(
     torch: Any, layer: Layer, weights: Array, x: Array, threads: int
 ) -> Iterator[Contestant]:
-    """A fully connected layer as users call it, and packed once as PyTorch's compiler does."""
+    """A fully connected layer as users call it, and packed once for oneDNN and for MKL.
+
+    PyTorch's compiler does the latter two.
+    """
     image, matrix = torch.from_numpy(_flat(layer, x)), torch.from_numpy(weights[:, :, 0, 0])
     yield _contestant(
         "torch_linear", layer, lambda: torch.nn.functional.linear(image, matrix), threads
     )
-    packed = torch.ops.mkldnn._reorder_linear_weight(matrix.to_mkldnn(), len(x))
-
-    def prepacked() -> Any:
-        return torch.ops.mkldnn._linear_pointwise(image, packed, None, "none", [], "")
-
-    yield _contestant("torch_packed_linear", layer, prepacked, threads)
+    ops, images = torch.ops, len(x)
+    packed = ops.mkldnn._reorder_linear_weight(matrix, images)
+    yield _contestant(
+        "torch_packed_linear", layer,
+        lambda: ops.mkldnn._linear_pointwise(image, packed, None, "none", [], ""), threads,
+    )  # fmt: skip
+    if torch.backends.mkl.is_available():
+        for_mkl = ops.mkl._mkl_reorder_linear_weight(matrix, images)
+        yield _contestant(
+            "torch_mkl_linear", layer,
+            lambda: ops.mkl._mkl_linear(image, for_mkl, matrix, None, images), threads,
+        )  # fmt: skip
 
 
 def torch_peers(layer: Layer, weights: Array, x: Array, threads: int) -> Iterator[Contestant]:
