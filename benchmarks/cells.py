@@ -13,6 +13,7 @@ import numpy as np
 
 import archsim
 from archsim import kernels
+from archsim.kernels.winograd_matrices import VARIANTS
 from archsim.network import Layer
 from archsim.sparsity import DOMAINS, Domain
 from benchmarks import dense_peers, ours, sparse_peers
@@ -160,7 +161,7 @@ def _met(suite: Suite) -> Iterator[tuple[str, Domain]]:
 
 def _variant_of(weights: Array) -> str:
     """The variant whose tile is as large, F(4x4) before others."""
-    return max((v for v in kernels.VARIANTS.values() if v.tile == len(weights)),
+    return max((v for v in VARIANTS.values() if v.tile == len(weights)),
                key=lambda v: v.outputs).name  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import archsim
 from archsim import kernels, native
+from archsim.kernels.winograd_matrices import VARIANTS
 from archsim.methods import get_method
 from archsim.network import Layer
 from archsim.sparsity import Sparsity, winograd_shape
@@ -76,7 +77,7 @@ def _drawn(layer: Layer, sparsity: float, seed: int, tile: int = 0) -> Array:
 def _cases(seed: int) -> Iterator[_Case]:
     for layer in CONVOLUTIONS:
         dense = _drawn(layer, 0.0, seed)
-        for name, variant in kernels.VARIANTS.items():
+        for name, variant in VARIANTS.items():
             if variant.kernel != layer.R:
                 continue
             yield _Case("winograd", name, "spatial", layer, dense)

@@ -67,15 +67,9 @@ from archsim.kernels.shapes import ConvShape
 from archsim.kernels.structured import Structured, WithoutMaps, remove_maps
 from archsim.kernels.structured_kernels import StructuredKernels
 from archsim.kernels.winograd import SparseWinograd, Winograd
-from archsim.kernels.winograd_matrices import (
-    VARIANTS,
-    conv2d_winograd,
-    error_bound,
-    transform_weights,
-)
+from archsim.kernels.winograd_matrices import conv2d_winograd, error_bound, transform_weights
 
 __all__ = [
-    "VARIANTS",
     "ConvShape",
     "DenseDirect",
     "DenseGemm",
