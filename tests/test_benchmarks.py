@@ -343,6 +343,24 @@ def test_connected_layers_are_matrix_products_for_peers() -> None:
     assert sides == [[2, 5], [2, 3]]
 
 
+def test_mkl_multiplies_vectors_in_both_layouts() -> None:
+    mkl = importlib.import_module("benchmarks.mkl_csr")
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((30, 50)).astype(np.float32)
+    weights[rng.random(weights.shape) < 0.8] = 0.0
+    x, out = contest.aligned((4, 50)), contest.aligned((4, 30))
+    x[:] = rng.standard_normal(x.shape)
+    try:
+        several, single = mkl.Csr(weights, 4), mkl.Csr(weights, 1)
+        several.vectors(x, out)[1]()
+    except OSError:
+        pytest.skip("no MKL here")
+    np.testing.assert_allclose(out, x @ weights.T, rtol=1e-4, atol=1e-5)
+    out[:] = 0.0
+    single.vector(x[:1], out[:1])()
+    np.testing.assert_allclose(out[0], weights @ x[0], rtol=1e-4, atol=1e-5)
+
+
 def test_who_computes_something_else_is_left_out() -> None:
     x = contest.aligned((1, TINY.C, TINY.H, TINY.W))
     x[:] = np.random.default_rng(0).standard_normal(x.shape)
