@@ -32,8 +32,9 @@ class Line:
     most: float | None = None
 
     def takes(self, layer: str, pattern: str) -> bool:
-        """Whether this line counts a value."""
-        return (not self.at or pattern in self.at) and (not self.layers or layer in self.layers)
+        """Whether this line counts a value; one without a pattern is of all that are named."""
+        here = not self.layers or layer in self.layers
+        return here and (not self.at or not pattern or pattern in self.at)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _taken(line: Line, values: Values) -> Values:
     return {
         (cell, pattern): value
         for (cell, pattern), value in values.items()
-        if line.takes(cell.partition("/")[2], pattern) or not pattern
+        if line.takes(cell.partition("/")[2], pattern)
     }
 
 

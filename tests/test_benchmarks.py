@@ -321,6 +321,16 @@ def test_a_dense_rival_is_the_same_with_every_pattern() -> None:
     assert row.value == pytest.approx(2.0)
 
 
+def test_dense_rows_know_their_layers() -> None:
+    peer = entry("openvino", "", 4.0, kind="dense")
+    found = figures.rows({"cells": {
+        f"winograd/{layer}": cell("winograd", layer, peer, entry("winograd", "", ms))
+        for layer, ms in (("vgg64", 2.0), ("vgg128", 1.0), ("r64", 4.0))
+    }})  # fmt: skip
+    values = [f.value for f in found if f.row.title == "dense Winograd over the best dense"]
+    assert values == [pytest.approx(math.sqrt(8.0)), pytest.approx(1.0)]
+
+
 def test_every_variant_and_connected_layer_stays_in_its_bound() -> None:
     found = errors.measure(seed=1)
     assert {f.schedule for f in found if f.method == "winograd"} == set(VARIANTS)
