@@ -113,7 +113,7 @@ $(DEEPSPARSE_READY): benchmarks/requirements-deepsparse.txt
 bench-setup: $(READY) $(BENCH_READY) $(DEEPSPARSE_READY)
 
 bench: bench-setup
-	@echo "== measuring: some 10 to 15 minutes; Ctrl-C loses nothing (then: make bench BENCH_ARGS=--resume)"
+	@echo "== measuring: some 15 minutes; Ctrl-C loses nothing (then: make bench BENCH_ARGS=--resume)"
 	$(BENCH) run $(BENCH_ARGS)
 	$(BENCH) summary
 

@@ -71,6 +71,8 @@ def prepare(plan: Plan, weights: FloatArray) -> Any:
         return kernels.DenseGemm(weights, shape, **common)
     if plan.method == "dense_direct":
         return kernels.DenseDirect(weights, shape, isa=plan.target.isa, **common)
+    if plan.method == "structured" and plan.blocking["granularity"] == "kernel":
+        return kernels.StructuredKernels(weights, shape, isa=plan.target.isa, **common)
     if plan.method == "structured":
         return kernels.Structured(weights, shape, **common)
     if plan.method == "lowered_sparse":

@@ -170,10 +170,15 @@ class Layer:
         """Bytes of the dense weights."""
         return FLOAT_BYTES * self.weights
 
-    def sparse_bytes(self, density: float) -> float:
-        """Bytes of the weights as CSR: value and column index per nonzero, row pointers."""
-        nonzeros = density * self.weights
-        return (FLOAT_BYTES + INDEX_BYTES) * nonzeros + INDEX_BYTES * (self.K + 1)
+    def sparse_bytes(self, density: float, positions: int = 0) -> float:
+        """Bytes of the weights as CSR: value and column index per nonzero, row pointers.
+
+        With ``positions`` of the Winograd domain: a matrix of K x C / groups for each.
+        """
+        rows, weights = self.K, self.weights
+        if positions:
+            rows, weights = positions * self.K, positions * self.K * (self.C // self.groups)
+        return (FLOAT_BYTES + INDEX_BYTES) * density * weights + INDEX_BYTES * (rows + 1)
 
 
 def _check_name(where: str, name: object) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from archsim.analytic import ecm, park
 from archsim.errors import InputError, NotApplicableError
 from archsim.machine import Machine
-from archsim.methods import get_method
+from archsim.methods import get_method, structured
 from archsim.network import Layer
 from archsim.plan import Plan
 from archsim.request import Request
@@ -41,8 +41,15 @@ def by_ecm(request: Request) -> Result:
     found = ecm.estimate(plan, request.machine, isa=request.isa, clock=request.clock)
     return request.result(
         schedule=plan.schedule, seconds=found.seconds, actual_flop=plan.actual_flop,
-        bound_by=found.bound_by, bytes=found.bytes, phases=found.phases,
+        bound_by=found.bound_by, bytes=found.bytes, phases=found.phases, notes=plan_notes(plan),
     )  # fmt: skip
+
+
+def plan_notes(plan: Plan) -> tuple[str, ...]:
+    """Say what structured sparsity leaves of the weights' and the lowered matrix."""
+    if plan.method != structured.NAME:
+        return ()
+    return (structured.shapes_left(plan.layer, plan.sparsity, plan.schedule),)
 
 
 def by_simulator(request: Request) -> Result:
@@ -168,7 +175,8 @@ def by_native_interleaved(
         request.result(
             schedule=plan.schedule, seconds=found.seconds, seconds_low=found.seconds_low,
             seconds_high=found.seconds_high, actual_flop=plan.actual_flop, phases=found.phases,
-            isa=found.isa, notes=(f"{found.calls} calls",), max_error=found.max_error,
+            isa=found.isa, max_error=found.max_error,
+            notes=(f"{found.calls} calls", *plan_notes(plan)),
         )
         for (request, plan, _), found in zip(prepared, timed, strict=True)
     ]  # fmt: skip

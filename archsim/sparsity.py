@@ -11,7 +11,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -198,6 +198,15 @@ class Sparsity:
         """Share of zeros."""
         return 1.0 - self.density
 
+    def csr_bytes(self, layer: Layer) -> float:
+        """Bytes of a layer's weights as CSR, in the domain where they are sparse.
+
+        A density of the Winograd domain is one of its usual variant, as :meth:`draw` has it.
+        """
+        shape = weight_shapes(layer, self.domain)[0] if self.weights is None else self.weights.shape
+        in_tiles = shape != layer.weight_shape
+        return layer.sparse_bytes(self.density, shape[0] * shape[1] if in_tiles else 0)
+
     @cached_property
     def pattern_key(self) -> str:
         """Digest of the pattern (and density), for caches."""
@@ -242,13 +251,20 @@ class LayerSparsities:
     def __contains__(self, layer: str) -> bool:
         return layer in self.layers or self.default is not None
 
-    def in_domain(self, domain: Domain | None) -> LayerSparsities:
-        """Return the same shares of zeros, counted in a domain; None: as they are."""
+    def in_domain(self, domain: Domain | None, layers: Iterable[Layer]) -> LayerSparsities:
+        """Return the same shares of zeros, counted in a domain; None: as they are.
+
+        Fully connected layers have the spatial domain alone: theirs stays.
+        """
         if domain is None:
             return self
-        layers = {name: found.in_domain(domain) for name, found in self.layers.items()}
-        default = self.default and self.default.in_domain(domain)
-        return LayerSparsities(layers, default, self.label)
+        moved = {
+            layer.name: self[layer.name].in_domain(domain)
+            for layer in layers
+            if layer.type != "fc" and layer.name in self
+        }
+        label = self.label if domain == "spatial" else f"{self.label} ({domain})"
+        return LayerSparsities({**self.layers, **moved}, self.default, label)
 
 
 def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSparsities:

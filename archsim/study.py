@@ -227,7 +227,7 @@ def run_study(
             )  # fmt: skip
     as_partition(partition)
     picked = [chosen[name] for name in dict.fromkeys(layers)] if layers else list(chosen)
-    sparsities = load_sparsity(sparsity, chosen).in_domain(density_domain)
+    sparsities = load_sparsity(sparsity, chosen).in_domain(density_domain, chosen)
     found = Study(chosen, loaded, tuple(picked), sparsities)
     job = _Job(found, picked, sparsities, names, tuple(models), batch, threads,
                schedule, partition, min_seconds, seed)  # fmt: skip
@@ -360,8 +360,7 @@ def sum_up(
         "weights": {
             "dense_bytes": float(sum(layer.dense_bytes for layer in layers)),
             "sparse_bytes": sum(
-                min(float(y.dense_bytes), y.sparse_bytes(sparsities[y.name].density))
-                for y in layers
+                min(float(y.dense_bytes), sparsities[y.name].csr_bytes(y)) for y in layers
             ),
         },
     }

@@ -13,11 +13,13 @@ import numpy as np
 
 import archsim
 from archsim import kernels
+from archsim.kernels.winograd_matrices import VARIANTS
 from archsim.network import Layer
+from archsim.sparsity import DOMAINS, Domain
 from benchmarks import dense_peers, ours, sparse_peers
 from benchmarks.contest import Array, Contestant, Judge, WrongResultError, aligned, race
 from benchmarks.deepsparse_peer import DeepSparse, WorkerError
-from benchmarks.suites import Cell, NoPatternError, layers, weights_of
+from benchmarks.suites import Cell, NoPatternError, Suite, layers, weights_of
 
 DEEPSPARSE: Final = "deepsparse"
 #: what stands in the way of a contestant, without being a defect of ours
@@ -84,7 +86,7 @@ class _Field:
         label = f"{name}@{pattern}" if pattern else name
         try:
             for contestant in made:
-                contestant.notes["error"] = self.judge.check(contestant)
+                contestant.notes |= self.judge.check(contestant)
                 self.contestants.append(contestant)
         except _OBSTACLES as error:
             self.missing[label] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -104,16 +106,25 @@ def measure(cell: Cell, peers: Peers, *, seconds: float, seed: int) -> dict[str,
     x = aligned((suite.batch, layer.C, layer.H, layer.W))
     x[:] = np.random.default_rng(seed).standard_normal(x.shape)
     field_ = _Field(Judge(layer, x))
-    found_weights = dict(_all_weights(field_, cell, layer, seed))
-    if suite.patterns and not found_weights:
-        return {"failed": "; ".join(sorted(set(field_.missing.values())))}
     _admit_dense(field_, cell, layer, x, peers, seed)
-    for pattern, weights in found_weights.items():
-        field_.judge.expect(weights)
+    nonzeros: dict[str, int] = {}
+    for pattern, domain in _met(suite):
+        try:
+            weights = _weights(layer, pattern, seed, domain)
+        except NoPatternError as error:
+            field_.missing[pattern] = str(error)
+            continue
+        key = pattern if domain == "spatial" else f"{pattern}, {domain}"
+        nonzeros[key] = int(np.count_nonzero(weights))
+        # a density is drawn for F(4x4) or F(4x4, 5x5): the variant of its shape
+        variant = _variant_of(weights) if domain == "winograd" else ""
+        field_.judge.expect(weights, variant)
         for name in suite.contestants_at(pattern):
-            if peers.allowed(name):
+            if peers.allowed(name) and ours.domain_of(name) == domain:
                 made = _sparse(name, layer, weights, x, pattern, cell, peers)
                 field_.admit(name, pattern, made)
+    if suite.patterns and not nonzeros:
+        return {"failed": "; ".join(sorted(set(field_.missing.values())))}
     isa = kernels.active_isa()
     gc.collect()
     found = race(field_.contestants, isa=isa, seconds=seconds, seed=seed)
@@ -127,29 +138,31 @@ def measure(cell: Cell, peers: Peers, *, seconds: float, seed: int) -> dict[str,
         "dense_flop": layer.flop * suite.batch,
         "pixels": layer.P * layer.Q * suite.batch,
         "weights": layer.weights,
-        "nonzeros": {name: int(np.count_nonzero(w)) for name, w in found_weights.items()},
+        "nonzeros": nonzeros,
         "missing": field_.missing,
         **found,
     }
 
 
-def _weights(layer: Layer, pattern: str, seed: int) -> Array:
-    found = weights_of(layer, pattern, seed).weights
+def _weights(layer: Layer, pattern: str, seed: int, domain: Domain = "spatial") -> Array:
+    found = weights_of(layer, pattern, seed, domain).weights
     assert found is not None  # drawn or read
     copy = aligned(found.shape)
     copy[:] = found
     return copy
 
 
-def _all_weights(
-    field_: _Field, cell: Cell, layer: Layer, seed: int
-) -> Iterator[tuple[str, Array]]:
-    """Weights of every pattern that is here; others are missing."""
-    for pattern in cell.suite.patterns:
-        try:
-            yield pattern, _weights(layer, pattern, seed)
-        except NoPatternError as error:
-            field_.missing[pattern] = str(error)
+def _met(suite: Suite) -> Iterator[tuple[str, Domain]]:
+    """Patterns and domains that a suite's contestants meet."""
+    for pattern in suite.patterns:
+        wanted = {ours.domain_of(name) for name in suite.contestants_at(pattern)}
+        yield from ((pattern, domain) for domain in DOMAINS if domain in wanted)
+
+
+def _variant_of(weights: Array) -> str:
+    """The variant whose tile is as large, F(4x4) before others."""
+    return max((v for v in VARIANTS.values() if v.tile == len(weights)),
+               key=lambda v: v.outputs).name  # fmt: skip
 
 
 def _admit_dense(

@@ -45,7 +45,7 @@ def main() -> None:
 @click.argument("cells", nargs=-1)
 @_to
 @click.option("--resume", is_flag=True, help="Keep what the document has; measure the rest.")
-@click.option("--seconds", default=4.0, show_default=True, help="Of rounds in each cell, about.")
+@click.option("--seconds", default=2.0, show_default=True, help="Of rounds in each cell, about.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--without", multiple=True, help="A contestant to leave out, such as deepsparse.")
 def run_command(
@@ -183,6 +183,23 @@ def list_command() -> None:
         named = " (only when named)" if suite.only_when_named else ""
         console.print(f"\n{suite.name}{named}: {suite.about}", highlight=False)
         console.print(f"    {' '.join(suite.layers)}", highlight=False)
+
+
+@main.command("errors")
+@click.option("--isa", help="Instruction set [default: the widest]")
+@click.option("--seed", default=0, show_default=True)
+def errors_command(isa: str | None, seed: int) -> None:
+    """Print the errors of Winograd, connected and structured kernels in units of their bounds."""
+    from benchmarks import errors
+
+    headings = ("method", "schedule", "weights", "layer", "error of the largest", "of the bound")
+    table = Table(*headings)
+    for found in errors.measure(isa, seed):
+        table.add_row(
+            found.method, found.schedule, found.weights, found.layer, f"{found.error:.1e}",
+            f"{found.of_bound:.1e}",
+        )  # fmt: skip
+    _console().print(table)
 
 
 @main.command("roofs")

@@ -53,6 +53,8 @@ class Contestant:
         The output of the last call, (N, K, P, Q) float32.
     phases : callable, optional
         Seconds of the last call by phase.
+    variant : str
+        Of Winograd's, whose rounding errors have a bound of their own; empty: none.
     notes : dict
         For the document.
     """
@@ -64,6 +66,7 @@ class Contestant:
     pattern: str = ""
     threads: int = 1
     phases: Callable[[], dict[str, float]] | None = None
+    variant: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,31 +82,53 @@ class Judge:
 
     def __init__(self, layer: Layer, x: Array) -> None:
         self._layer, self._pictures = layer, sorted({0, len(x) - 1})
-        shape = native.conv_shape(layer)
-        self._lowered = reference.im2col(x[self._pictures].astype(np.float64), shape)
+        self._shape = native.conv_shape(layer)
+        self._x = x[self._pictures]
+        self._lowered = reference.im2col(self._x.astype(np.float64), self._shape)
 
-    def expect(self, weights: Array) -> None:
-        """Take the weights of those that come next."""
+    def expect(self, weights: Array, variant: str = "") -> None:
+        """Take the weights of those that come next; with a ``variant`` of the Winograd domain."""
         layer = self._layer
+        self._weights = weights
+        if variant:
+            self._right = kernels.conv2d_winograd(self._x, weights, self._shape, variant)
+            return
         matrix = weights.astype(np.float64).reshape(layer.groups, layer.K // layer.groups, -1)
         self._right = np.matmul(matrix, self._lowered).reshape(-1, layer.K, layer.P, layer.Q)
 
-    def check(self, contestant: Contestant) -> float:
-        """Let it compute once; return its relative error.
+    def check(self, contestant: Contestant) -> dict[str, float]:
+        """Let it compute once.
+
+        Returns
+        -------
+        dict
+            ``error``, the largest difference over the largest reference value; of our Winograd also
+            ``error_of_bound``, the largest difference in units of its bound there.
 
         Raises
         ------
         WrongResultError
-            The error is above the tolerance.
+            The error is above the tolerance, or above the bound.
         """
         contestant.call()
         found = np.asarray(contestant.result())[self._pictures]
         if found.shape != self._right.shape:
             raise WrongResultError(f"wrong shape: {found.shape}, not {self._right.shape}")
-        error = float(np.abs(found - self._right).max() / (np.abs(self._right).max() or 1.0))
-        if not error < TOLERANCE:  # nor is NaN
-            raise WrongResultError(f"wrong result: off by {error:.1e}")
-        return error
+        off = np.abs(found - self._right)
+        errors = {"error": float(off.max() / (np.abs(self._right).max() or 1.0))}
+        if contestant.variant:
+            errors["error_of_bound"] = float((off / self._bound(contestant.variant)).max())
+            if not errors["error_of_bound"] <= 1.0:
+                raise WrongResultError(f"off by {errors['error_of_bound']:.1e} times its bound")
+        elif not errors["error"] < TOLERANCE:  # nor is NaN
+            raise WrongResultError(f"wrong result: off by {errors['error']:.1e}")
+        return errors
+
+    def _bound(self, variant: str) -> NDArray[np.float64]:
+        weights = self._weights
+        if weights.shape == self._layer.weight_shape:
+            weights = kernels.transform_weights(weights, variant)
+        return kernels.error_bound(self._x, weights, self._shape, variant)
 
 
 @dataclass

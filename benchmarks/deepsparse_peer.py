@@ -15,7 +15,7 @@ import numpy as np
 
 from archsim.network import Layer
 from benchmarks.contest import Array, Contestant
-from benchmarks.onnxfile import convolution
+from benchmarks.onnxfile import one_layer
 
 #: names the Python of DeepSparse's environment
 PYTHON_VARIABLE: Final = "ARCHSIM_DEEPSPARSE_PYTHON"
@@ -63,7 +63,7 @@ class DeepSparse:
         model = self._models
         folder = Path(self._folder.name)
         files = {"model": str(folder / f"{model}.onnx"), "x": str(folder / "x.npy")}
-        Path(files["model"]).write_bytes(convolution(layer, weights, len(x)))
+        Path(files["model"]).write_bytes(one_layer(layer, weights, len(x)))
         np.save(files["x"], x)
         self._ask(do="load", id=model, threads=threads, **files)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from archsim.hostfacts import read_facts
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _PACKAGES: Final = (
     "archsim", "numpy", "scipy", "torch", "onnxruntime", "openvino", "sparse_dot_mkl", "mkl",
     "onnx",

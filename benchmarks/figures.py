@@ -32,8 +32,9 @@ class Line:
     most: float | None = None
 
     def takes(self, layer: str, pattern: str) -> bool:
-        """Whether this line counts a value."""
-        return (not self.at or pattern in self.at) and (not self.layers or layer in self.layers)
+        """Whether this line counts a value; one without a pattern is of all that are named."""
+        here = not self.layers or layer in self.layers
+        return here and (not self.at or not pattern or pattern in self.at)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _taken(line: Line, values: Values) -> Values:
     return {
         (cell, pattern): value
         for (cell, pattern), value in values.items()
-        if line.takes(cell.partition("/")[2], pattern) or not pattern
+        if line.takes(cell.partition("/")[2], pattern)
     }
 
 
@@ -183,13 +184,14 @@ def best_dense(cell: Mapping[str, Any]) -> Entry | None:
 def share_of_roof(cell: Mapping[str, Any], entry: Entry, roof: str = "aligned") -> float | None:
     """Return FLOP on nonzeros over those that the roof allows, in the products phase alone.
 
-    Dense methods are held against multiply-adds in registers. None for peers.
+    Dense methods are held against multiply-adds in registers. FLOP of Winograd are those of its
+    domain. None for peers.
     """
     if entry["kind"] != "ours":
         return None
-    flop = 2.0 * entry["nonzeros"] * cell["pixels"]
+    flop = entry["flop"]
     if not entry["pattern"]:
-        flop, roof = cell["dense_flop"], "registers"
+        roof = "registers"
     seconds = entry["phases_s"]["products"]
     allowed = cell["roofs_flop_per_s"][roof] * entry["threads"]
     return float(flop / seconds / allowed) if seconds > 0 else None
@@ -206,12 +208,13 @@ def _shares(row: Row, document: Mapping[str, Any], roof: str) -> Values:
 
 
 def _ratio(row: Row, document: Mapping[str, Any]) -> Values:
-    """Time of the fastest of ``over`` by the time of ``of``."""
+    """Time of the fastest of ``over``, with the same pattern or dense, by the time of ``of``."""
     found = {}
     for name, cell in _cells(row, document):
         dense = best_dense(cell)
         for pattern, entry in _named(cell, row.of).items():
-            others = [_named(cell, other).get(pattern) for other in row.over]
+            named = (_named(cell, other) for other in row.over)
+            others = [each.get(pattern, each.get("")) for each in named]
             if row.over == (BEST_DENSE,):
                 others = [dense]
             rivals = [other for other in others if other is not None]

@@ -13,8 +13,10 @@ _OPSET = 13
 _IR_VERSION = 8
 
 
-def convolution(layer: Layer, weights: Array, batch: int) -> bytes:
-    """Return the model of one convolution, input ``x`` (N, C, H, W) and output ``y``.
+def one_layer(layer: Layer, weights: Array, batch: int) -> bytes:
+    """Return the model of one layer, input ``x`` (N, C, H, W) and output ``y`` (N, K, P, Q).
+
+    Of a fully connected one they are (N, C) and (N, K).
 
     Raises
     ------
@@ -23,15 +25,22 @@ def convolution(layer: Layer, weights: Array, batch: int) -> bytes:
     """
     onnx: Any = importlib.import_module("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    node = helper.make_node(
-        "Conv", ["x", "w"], ["y"], kernel_shape=[layer.R, layer.S], strides=list(layer.stride),
-        pads=[*layer.pad, *layer.pad], dilations=list(layer.dilation), group=layer.groups,
-    )  # fmt: skip
+    sides: tuple[list[int], list[int]]
+    if layer.type == "fc":
+        sides, weights = ([batch, layer.C], [batch, layer.K]), weights.reshape(layer.K, layer.C)
+        node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
+    else:
+        sides = [batch, layer.C, layer.H, layer.W], [batch, layer.K, layer.P, layer.Q]
+        node = helper.make_node(
+            "Conv", ["x", "w"], ["y"], kernel_shape=[layer.R, layer.S],
+            strides=list(layer.stride), pads=[*layer.pad, *layer.pad],
+            dilations=list(layer.dilation), group=layer.groups,
+        )  # fmt: skip
     graph = helper.make_graph(
         [node],
         layer.name,
-        [helper.make_tensor_value_info("x", kind, [batch, layer.C, layer.H, layer.W])],
-        [helper.make_tensor_value_info("y", kind, [batch, layer.K, layer.P, layer.Q])],
+        [helper.make_tensor_value_info("x", kind, sides[0])],
+        [helper.make_tensor_value_info("y", kind, sides[1])],
         [onnx.numpy_helper.from_array(weights, "w")],
     )
     opset = helper.make_opsetid("", _OPSET)

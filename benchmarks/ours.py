@@ -9,10 +9,8 @@ from archsim import kernels, native
 from archsim.kernels.isa import find_isa
 from archsim.methods import METHODS
 from archsim.network import Layer
+from archsim.sparsity import Domain
 from benchmarks.contest import Array, Contestant, aligned
-
-#: contestants that do not look at zeros
-DENSE = ("dense_direct", "dense_gemm")
 
 
 def is_ours(name: str) -> bool:
@@ -20,10 +18,17 @@ def is_ours(name: str) -> bool:
     return name.partition("=")[0] in METHODS
 
 
+def domain_of(name: str) -> Domain:
+    """Where the zeros of a contestant's weights are counted."""
+    return "winograd" if name.partition("=")[0] == "sparse_winograd" else "spatial"
+
+
 def contestant(
     name: str, layer: Layer, weights: Array, x: Array, *, pattern: str, threads: int
 ) -> Contestant:
     """Pack a layer for one of our methods.
+
+    ``weights`` are of the method's domain.
 
     Raises
     ------
@@ -34,19 +39,23 @@ def contestant(
     _refuse(schedule, layer, len(x))
     plan = archsim.make_plan(
         layer, "host", method=method, schedule=schedule or "auto",
-        pattern=None if method in DENSE else weights,
+        pattern=None if METHODS[method].dense else weights,
         batch=len(x), threads=threads, isa=kernels.active_isa(),
     )  # fmt: skip
     packed: Any = native.prepare(plan, weights)
     out = aligned((len(x), layer.K, layer.P, layer.Q))
-    notes = {"schedule": plan.schedule, "isa": packed.isa, "nonzeros": packed.nnz}
+    notes = {
+        "schedule": plan.schedule, "isa": packed.isa, "nonzeros": packed.nnz,
+        "flop": plan.actual_flop,
+    }  # fmt: skip
 
     def call() -> None:
         packed.run(x, out=out)
 
     return Contestant(
         name=name, kind="ours", call=call, result=lambda: out, pattern=pattern, threads=threads,
-        phases=lambda: packed.phase_seconds, notes=notes,
+        phases=lambda: packed.phase_seconds, variant=str(plan.blocking.get("variant", "")),
+        notes=notes,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from archsim.network import Layer
 from benchmarks.contest import Array, Contestant, aligned
+from benchmarks.mkl_csr import Csr
 
 
 def _is_plain(layer: Layer) -> bool:
@@ -132,7 +133,10 @@ def scipy_peer(
 def mkl_peer(
     layer: Layer, weights: Array, x: Array, pattern: str, threads: int
 ) -> Iterator[Contestant]:
-    """MKL's sparse BLAS through sparse_dot_mkl."""
+    """MKL's sparse BLAS: through sparse_dot_mkl, or prepared for a fully connected layer."""
+    if layer.type == "fc":
+        yield _mkl_fc(layer, weights, x, pattern, threads)
+        return
     found = sorted(glob.glob(f"{sys.prefix}/lib/libmkl_rt.so*"))  # noqa: PTH207 - where pip puts it
     if found:
         os.environ.setdefault("MKL_RT", found[0])
@@ -142,6 +146,19 @@ def mkl_peer(
         for matrix in _matrices(layer, weights)
     ]
     yield _contestant("mkl", layer, x, products, pattern=pattern, threads=threads)
+
+
+def _mkl_fc(layer: Layer, weights: Array, x: Array, pattern: str, threads: int) -> Contestant:
+    matrix = Csr(weights.reshape(layer.K, layer.C), len(x))
+    rows, out = x.reshape(len(x), layer.C), aligned((len(x), layer.K))
+    if len(x) == 1:
+        way, call = "vector", matrix.vector(rows, out)
+    else:
+        way, call = matrix.vectors(rows, out)
+    return Contestant(
+        name="mkl", kind="sparse", call=call, pattern=pattern, threads=threads,
+        result=lambda: out.reshape(len(x), layer.K, 1, 1), notes={"layout": way},
+    )  # fmt: skip
 
 
 def torch_sparse_peer(

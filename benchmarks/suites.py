@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import archsim
 from archsim.network import Layer
-from archsim.sparsity import Sparsity, load_sparsity
+from archsim.sparsity import Domain, Sparsity, load_sparsity
 from archsim.yamlfile import read_yaml
 
 FOLDER: Final = Path(__file__).parent
@@ -84,7 +84,7 @@ def _suite(name: str, given: Mapping[str, Any]) -> Suite:
         for entry in given.get("sparse", ())
     )
     for key in ("layers", "dense", "also"):
-        values[key] = tuple(layers() if given.get(key) == "all" else given.get(key, ()))
+        values[key] = tuple(convolutions() if given.get(key) == "all" else given.get(key, ()))
     missing = [layer for layer in values["layers"] if layer not in layers()]
     if missing:
         raise ValueError(f"suite {name}: no such layer: {', '.join(missing)}")
@@ -103,6 +103,11 @@ def layers() -> dict[str, Layer]:
         network, _, layer = where.partition("/")
         found[name] = archsim.load_network(network)[layer]
     return found
+
+
+def convolutions() -> list[str]:
+    """Names of all layers but the fully connected ones."""
+    return [name for name, layer in layers().items() if layer.type == "conv"]
 
 
 @cache
@@ -133,17 +138,23 @@ def cells(wanted: Iterable[str] = ()) -> list[Cell]:
     return found
 
 
-def weights_of(layer: Layer, pattern: str, seed: int) -> Sparsity:
-    """Return the weights of a layer: a random mask, or a real pattern.
+def weights_of(layer: Layer, pattern: str, seed: int, domain: Domain = "spatial") -> Sparsity:
+    """Return the weights of a layer: a random mask, a structured one, or a real pattern.
 
     Raises
     ------
     NoPatternError
-        The folder of real patterns is not known, or has nothing for this layer.
+        The folder of real patterns is not known, or has nothing for this layer; or the pattern is
+        of another domain.
     """
-    real = read_yaml(FOLDER / "layers.yaml").plain()["patterns"]
+    given = read_yaml(FOLDER / "layers.yaml").plain()
+    real, structured = given["patterns"], given["structured"]
+    if domain != "spatial" and pattern in (real | structured):
+        raise NoPatternError(f"{pattern} is not of the {domain} domain")
+    if pattern in structured:
+        return Sparsity.structured(layer, seed=seed, **structured[pattern])
     if pattern not in real:
-        return Sparsity(1.0 - float(pattern)).draw(layer, seed=seed)
+        return Sparsity(1.0 - float(pattern), domain=domain).draw(layer, seed=seed)
     folder = os.environ.get(DATA_VARIABLE)
     if not folder:
         raise NoPatternError(f"{DATA_VARIABLE} is not set: no real patterns")

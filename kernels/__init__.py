@@ -22,7 +22,8 @@ LanesChain (lanes_chain.py, lanes_link.py, run_lanes_chain.c) runs several layer
 Winograd and SparseWinograd (winograd_layout.py, run_winograd.c, f32_winograd.c) transform tiles and
 then use the register blocks of DenseDirect and DirectSparseLanes, position by position.
 Fully connected layers: FcSparse and FcDense (fc.py, run_fc.c, f32_fc.c). What structured sparsity
-leaves of a dense product: Structured (structured.py, run_structured.c).
+leaves of a dense product: Structured (structured.py, run_structured.c), or, as lists of whole
+kernels, StructuredKernels (structured_kernels.py, run_lowered.c).
 
 `conv2d` is the definition of what they all compute. Nothing here knows of machines or models.
 """
@@ -64,8 +65,9 @@ from archsim.kernels.packed import PackedLayer
 from archsim.kernels.reference import conv2d
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.structured import Structured, WithoutMaps, remove_maps
+from archsim.kernels.structured_kernels import StructuredKernels
 from archsim.kernels.winograd import SparseWinograd, Winograd
-from archsim.kernels.winograd_matrices import conv2d_winograd, transform_weights
+from archsim.kernels.winograd_matrices import conv2d_winograd, error_bound, transform_weights
 
 __all__ = [
     "ConvShape",
@@ -81,12 +83,14 @@ __all__ = [
     "PackedLayer",
     "SparseWinograd",
     "Structured",
+    "StructuredKernels",
     "Winograd",
     "WithoutMaps",
     "active_isa",
     "aligned_empty",
     "conv2d",
     "conv2d_winograd",
+    "error_bound",
     "isa_table",
     "load_roof",
     "multiply_add_roof",

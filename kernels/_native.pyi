@@ -38,6 +38,7 @@ class Streams:
         lists: int,
         last_offset: int,
         ahead: int = 0,
+        each: int = 1,
     ) -> None: ...
 
 class Layer:

@@ -109,6 +109,34 @@ def pack_lowered(
     )
 
 
+def pack_kernels(
+    weights: Weights, shape: ConvShape, *, pitch: int, channel_block: int, ahead: int = 0
+) -> PackedStreams:
+    """Order whole kernels by block of input channels; those of zeros alone are dropped.
+
+    List block * K + k has the kernels of output channel k in a block of *channel_block* input
+    channels of its group. The offset of kernel (k, c) is the first of its R * S rows of the block's
+    part of the lowered matrix, times *pitch*; its R * S values stand together, zeros among them.
+    *ahead* entries of nothing follow the last list.
+    """
+    taps = shape.kernel_h * shape.kernel_w
+    kernels = weights.reshape(shape.out_channels, -1, taps)
+    last = offset_limit((min(channel_block, kernels.shape[1]) * taps - 1) * pitch)
+    k, c = np.nonzero(kernels.any(axis=2))
+    block, in_block = np.divmod(c, channel_block)
+    lists = block * shape.out_channels + k
+    order = np.argsort(lists, kind="stable")
+    off = (in_block * (taps * pitch))[order]
+    return PackedStreams(
+        ptr=list_ptr(lists, -(-kernels.shape[1] // channel_block) * shape.out_channels),
+        off=np.concatenate([off, np.zeros(ahead, np.int64)]).astype(np.int32),
+        val=np.concatenate(
+            [kernels[k[order], c[order]].reshape(-1), np.zeros(ahead * taps, np.float32)]
+        ),
+        last_offset=last - (taps - 1) * pitch,
+    )
+
+
 def list_ptr(lists: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.int64]:
     """Return where each of *count* lists begins, from the list of each nonzero."""
     ptr = np.zeros(count + 1, dtype=np.int64)

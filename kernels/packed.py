@@ -218,14 +218,14 @@ class PackedSparseLayer(PackedLayer):
         self._values = weights.reshape(-1)[self._where]
 
     def _parts(
-        self, packed: PackedStreams, ahead: int = 0
+        self, packed: PackedStreams, ahead: int = 0, each: int = 1
     ) -> tuple[ConvShape, _native.Team, _native.Streams, FloatArray, int]:
         """Return what every sparse kernel's binding takes first."""
         bias = self.bias
         if bias is None:
             bias = np.zeros(self.shape.out_channels, dtype=np.float32)
         streams = _native.Streams(
-            packed.ptr, packed.off, packed.val, packed.lists, packed.last_offset, ahead
+            packed.ptr, packed.off, packed.val, packed.lists, packed.last_offset, ahead, each
         )
         return self.shape, self._team, streams, bias, isa_index(find_isa(self.isa))
 

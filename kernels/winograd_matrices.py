@@ -226,10 +226,11 @@ def conv2d_winograd(
         stride=(m, m), pad=shape.pad, groups=shape.groups,
     )  # fmt: skip
     d = im2col(padded, tiles).reshape(len(image), shape.groups, -1, t, t, down, right)
-    v = np.einsum("ui,ngcijhw,vj->ngcuvhw", b, d, b, optimize=True)
+    v = np.einsum("ui,ngcijhw,vj->uvgcnhw", b, d, b, optimize=True)
     u = array.reshape(t, t, shape.groups, shape.group_out_channels, -1)
-    sums = np.einsum("uvgkc,ngcuvhw->ngkuvhw", u, v, optimize=True)
-    turned = np.einsum("au,ngkuvhw,bv->ngkhawb", a, sums, a, optimize=True)
+    sums = np.matmul(u, v.reshape(*v.shape[:4], -1))  # einsum would not call BLAS
+    sums = sums.reshape(*u.shape[:4], len(image), down, right)
+    turned = np.einsum("au,uvgknhw,bv->ngkhawb", a, sums, a, optimize=True)
     out = turned.reshape(len(image), shape.out_channels, m * down, m * right)
     out = out[:, :, : shape.out_h, : shape.out_w]
     if bias is not None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archsim.kernels.winograd_matrices import VARIANTS
 from archsim.network import Layer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,9 @@ sys.path.append(str(ROOT))  # behind the installed archsim
 cells = importlib.import_module("benchmarks.cells")
 contest = importlib.import_module("benchmarks.contest")
 document = importlib.import_module("benchmarks.document")
+errors = importlib.import_module("benchmarks.errors")
 figures = importlib.import_module("benchmarks.figures")
+onnxfile = importlib.import_module("benchmarks.onnxfile")
 page = importlib.import_module("benchmarks.page")
 session = importlib.import_module("benchmarks.session")
 requirements = importlib.import_module("benchmarks.requirements")
@@ -54,7 +57,7 @@ def test_cells_by_name() -> None:
     ]  # fmt: skip
     assert not any(cell.suite.only_when_named for cell in suites.cells())
     full = suites.suites()["full-b16t2"]
-    assert (full.batch, full.threads, full.layers) == (16, 2, tuple(suites.layers()))
+    assert (full.batch, full.threads, full.layers) == (16, 2, tuple(suites.convolutions()))
     for name in ("nothing", "direct/p64"):
         with pytest.raises(ValueError, match="no cells called"):
             suites.cells([name])
@@ -90,6 +93,7 @@ def test_real_patterns_need_their_folder(monkeypatch: Any, tmp_path: Path) -> No
 def entry(name: str, pattern: str, ms: float, **more: Any) -> dict[str, Any]:
     kind = more.pop("kind", "ours")
     more.setdefault("schedule", name)
+    more.setdefault("flop", 2e5 if pattern else 2e6)
     return {
         "name": name, "kind": kind, "pattern": pattern, "threads": 1, "median_s": ms * 1e-3,
         "best_s": ms * 1e-3, "low_s": ms * 1e-3, "high_s": ms * 1e-3, "nonzeros": 1000,
@@ -252,6 +256,121 @@ def test_a_cell_is_measured(monkeypatch: Any) -> None:
     assert all(value > 0.0 for value in found["roofs_flop_per_s"].values())
 
 
+def test_winograd_cells_have_weights_of_their_domain(monkeypatch: Any) -> None:
+    """Beside spatial ones of the same sparsity; its errors are held against their own bound."""
+    layer = Layer("tiny", C=8, K=12, H=9, W=10, R=3, S=3, pad=(1, 1))
+    monkeypatch.setattr(cells, "layers", lambda: {"tiny": layer})
+    suite = suites.Suite(
+        name="test", about="", layers=("tiny",), dense=("winograd=f4x4_3x3", "winograd=f2x2_3x3"),
+        sparse=((("sparse_winograd", "direct_sparse"), ("0.75",)),),
+    )  # fmt: skip
+    with cells.Peers() as peers:
+        found = cells.measure(suites.Cell(suite, "tiny"), peers, seconds=0.0, seed=3)
+    assert found["missing"] == {}
+    assert found["nonzeros"] == {"0.75": 8 * 12 * 9 // 4, "0.75, winograd": 8 * 12 * 36 // 4}
+    entries = {entry["name"]: entry for entry in found["entries"]}
+    tiles = 3 * 3
+    assert entries["sparse_winograd"]["flop"] == 2.0 * (8 * 12 * 36 // 4) * tiles
+    assert entries["winograd=f4x4_3x3"]["flop"] == 2.0 * 8 * 12 * 36 * tiles
+    assert entries["winograd=f2x2_3x3"]["flop"] == 2.0 * 8 * 12 * 16 * 25
+    assert "error_of_bound" not in entries.pop("direct_sparse")
+    assert all(0.0 < entry["error_of_bound"] < 1.0 for entry in entries.values())
+
+
+def test_winograd_beyond_its_bound_is_left_out() -> None:
+    layer = Layer("tiny", C=8, K=12, H=9, W=10, R=3, S=3, pad=(1, 1))
+    x = contest.aligned((1, layer.C, layer.H, layer.W))
+    x[:] = np.random.default_rng(0).standard_normal(x.shape)
+    weights = suites.weights_of(layer, "0.5", 0, "winograd").weights
+    judge = contest.Judge(layer, x)
+    judge.expect(weights, "f4x4_3x3")
+    right = cells.ours.contestant("sparse_winograd", layer, weights, x, pattern="0.5", threads=1)
+    assert judge.check(right)["error_of_bound"] < 1.0
+    # the largest value alone is far more wrong than rounding can make it
+    wrong = replace(right, result=lambda: np.where(right.result() == right.result().max(), 9, 0))
+    with pytest.raises(contest.WrongResultError, match="times its bound"):
+        judge.check(wrong)
+
+
+def test_connected_and_structured_cells(monkeypatch: Any) -> None:
+    connected = Layer("fc", C=50, K=30, H=1, W=1, type="fc")
+    chosen = {"fc": connected, "tiny": TINY}
+    monkeypatch.setattr(cells, "layers", lambda: chosen)
+    fc = suites.Suite(name="fc", about="", layers=("fc",), batch=3, dense=("fc_dense",),
+                      sparse=((("fc_sparse",), ("0.8",)),))  # fmt: skip
+    structured = suites.Suite(
+        name="structured", about="", layers=("tiny",), dense=("dense_gemm",),
+        sparse=((("structured", "sparse_winograd"), ("strided-2", "kernels-0.7")),),
+    )  # fmt: skip
+    with cells.Peers() as peers:
+        of_fc = cells.measure(suites.Cell(fc, "fc"), peers, seconds=0.0, seed=3)
+        of_structured = cells.measure(suites.Cell(structured, "tiny"), peers, seconds=0.0, seed=3)
+    assert of_fc["missing"] == {}
+    assert {entry["name"] for entry in of_fc["entries"]} == {"fc_dense", "fc_sparse"}
+    schedules = {e["pattern"]: e["schedule"] for e in of_structured["entries"]}
+    assert schedules["strided-2"] == "intra-kernel-strided"
+    assert schedules["kernels-0.7"] == "kernel"
+    assert "winograd domain" in of_structured["missing"]["strided-2"]
+
+
+def test_a_dense_rival_is_the_same_with_every_pattern() -> None:
+    found = figures.rows({"cells": {"structured/conv3": cell(
+        "structured", "conv3", entry("dense_gemm", "", 4.0), entry("structured", "strided-2", 2.0),
+    )}})  # fmt: skip
+    row = of(found, "every second kernel position over the whole lowered product")
+    assert row.value == pytest.approx(2.0)
+
+
+def test_dense_rows_know_their_layers() -> None:
+    peer = entry("openvino", "", 4.0, kind="dense")
+    found = figures.rows({"cells": {
+        f"winograd/{layer}": cell("winograd", layer, peer, entry("winograd", "", ms))
+        for layer, ms in (("vgg64", 2.0), ("vgg128", 1.0), ("r64", 4.0))
+    }})  # fmt: skip
+    values = [f.value for f in found if f.row.title == "dense Winograd over the best dense"]
+    assert values == [pytest.approx(math.sqrt(8.0)), pytest.approx(1.0)]
+
+
+def test_every_variant_and_connected_layer_stays_in_its_bound() -> None:
+    found = errors.measure(seed=1)
+    assert {f.schedule for f in found if f.method == "winograd"} == set(VARIANTS)
+    assert {f.method for f in found} == {
+        "winograd", "sparse_winograd", "structured", "fc_dense", "fc_sparse",
+    }  # fmt: skip
+    for each in found:
+        assert 0.0 < each.of_bound < 1.0, each
+        assert each.error < contest.TOLERANCE
+
+
+def test_connected_layers_are_matrix_products_for_peers() -> None:
+    onnx = pytest.importorskip("onnx")
+    layer = Layer("fc", C=5, K=3, H=1, W=1, type="fc")
+    model = onnx.load_from_string(onnxfile.one_layer(layer, np.ones((3, 5, 1, 1), np.float32), 2))
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node] == ["Gemm"]
+    sides = [[d.dim_value for d in value.type.tensor_type.shape.dim]
+             for value in (model.graph.input[0], model.graph.output[0])]  # fmt: skip
+    assert sides == [[2, 5], [2, 3]]
+
+
+def test_mkl_multiplies_vectors_in_both_layouts() -> None:
+    mkl = importlib.import_module("benchmarks.mkl_csr")
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((30, 50)).astype(np.float32)
+    weights[rng.random(weights.shape) < 0.8] = 0.0
+    x, out = contest.aligned((4, 50)), contest.aligned((4, 30))
+    x[:] = rng.standard_normal(x.shape)
+    try:
+        several, single = mkl.Csr(weights, 4), mkl.Csr(weights, 1)
+        several.vectors(x, out)[1]()
+    except OSError:
+        pytest.skip("no MKL here")
+    np.testing.assert_allclose(out, x @ weights.T, rtol=1e-4, atol=1e-5)
+    out[:] = 0.0
+    single.vector(x[:1], out[:1])()
+    np.testing.assert_allclose(out[0], weights @ x[0], rtol=1e-4, atol=1e-5)
+
+
 def test_who_computes_something_else_is_left_out() -> None:
     x = contest.aligned((1, TINY.C, TINY.H, TINY.W))
     x[:] = np.random.default_rng(0).standard_normal(x.shape)
@@ -260,7 +379,7 @@ def test_who_computes_something_else_is_left_out() -> None:
     judge = contest.Judge(TINY, x)
     judge.expect(weights)
     right = cells.ours.contestant("lowered_sparse", TINY, weights, x, pattern="0.5", threads=1)
-    assert judge.check(right) < contest.TOLERANCE
+    assert judge.check(right)["error"] < contest.TOLERANCE
     wrong = replace(right, result=lambda: right.result() * 1.01)
     with pytest.raises(contest.WrongResultError, match="off by"):
         judge.check(wrong)

@@ -218,7 +218,10 @@ def test_measure_json_and_check(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_study_in_the_winograd_domain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """All methods side by side: the spatial sparse ones and fully connected layers say why not."""
+    """All methods side by side: the spatial sparse ones and strided layers say why not.
+
+    Fully connected layers keep their sparsity in the domain that they have.
+    """
     found = call_json(
         capsys, "study", "vgg16", "conv3_2", "fc8", "-m", "xeon-phi-7250", "--methods", "all",
         "--density-domain", "winograd", "--sparsity", "0.9", "-o", str(tmp_path),
@@ -231,6 +234,16 @@ def test_study_in_the_winograd_domain(capsys: pytest.CaptureFixture[str], tmp_pa
     for name in ("direct_sparse", "lowered_sparse"):
         assert "Winograd" in rows["conv3_2", name]["reason"]
     assert "no tiles" in rows["fc8", "sparse_winograd"]["reason"]
+    connected = rows["fc8", "fc_sparse"]
+    assert (connected["density_domain"], connected["reason"]) == ("spatial", None)
+    assert found["totals"]["sparsity"] == "0.9 (winograd)"
+    strided = call_json(
+        capsys, "predict", "alexnet", "conv1", "-m", "xeon-phi-7250", "--methods", "all",
+        "--density-domain", "winograd", "--sparsity", "0.9",
+    )  # fmt: skip
+    why = {r["method"]: r["reason"] for r in strided["results"]}
+    assert "not 11x11" in why["sparse_winograd"]
+    assert "not 11x11" in why["winograd"]
     curves = {(r["method"], r["density_domain"]) for r in found["curves"]}
     assert curves == {("sparse_winograd", "winograd")}
 

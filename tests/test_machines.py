@@ -275,6 +275,7 @@ def test_entries_merge_by_name_and_keep_their_order(tmp_path: Path) -> None:
 def test_a_new_instruction_set_stands_beside_the_base_s(tmp_path: Path) -> None:
     wide = {**load_machine(XEON).core.isa["avx2"].model_dump(by_alias=True, exclude_none=True)}
     units = {"multiply": "/cycle", "add": "/cycle", "loads": "/cycle", "stores": "/cycle",
+             "gathers": "/cycle",
              "multiply_latency": "cycles", "add_latency": "cycles", "line_crossing": "cycles",
              "page_crossing": "cycles", "vector_clock": "Hz"}  # fmt: skip
     wide |= {key: f"{wide[key]} {unit}" for key, unit in units.items()} | {"lanes": 64}

@@ -20,6 +20,7 @@ from archsim.report.html import render, write_html
 from archsim.report.labels import place_labels
 from archsim.report.numbers import number, percent, ratio, size, time_unit
 from archsim.report.tables import results_table, study_tables
+from archsim.study import run_study
 
 PAGE = all(importlib.util.find_spec(name) for name in ("jinja2", "plotly"))
 needs_page = pytest.mark.skipif(not PAGE, reason="the extra `report` is not installed")
@@ -297,3 +298,19 @@ def test_labels_keep_off_each_other_and_other_points() -> None:
     assert found[-1] == ("long name", "middle left")
     taken = [position for text, position in found[:3] if text]
     assert len(set(taken)) == len(taken)
+
+
+def test_sparsities_of_the_winograd_domain_are_marked(tmp_path: Path) -> None:
+    """Layer by layer, in both tables and on the page; fully connected layers are not."""
+    document = run_study(
+        "alexnet", ["atom-c2750"], layers=["conv3", "fc8"], sparsity=0.9,
+        density_domain="winograd", native=False, curves=False,
+    ).as_document()  # fmt: skip
+    text = "\n".join(shown(table) for table in study_tables(document))
+    assert "sparsity 0.9 (winograd)" in text
+    lines = {line.split()[0]: line for line in text.splitlines() if line.split()}
+    assert "90.0 % W" in lines["conv3"]
+    assert "90.0 %  " in lines["fc8"]
+    assert lines["W:"]
+    page = write_html(document, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "90.0 % (winograd)" in page

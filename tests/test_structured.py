@@ -55,14 +55,88 @@ def test_maps_leave_whole_rows_and_columns() -> None:
         assert pattern.density == 0.25
 
 
-def test_kernels_leave_no_smaller_problem() -> None:
+def test_kernels_leave_lists_of_whole_kernels() -> None:
     pattern = Sparsity.structured(CONV3, "kernel", density=0.3)
     assert pattern.weights is not None
     there = (pattern.weights != 0).any(axis=(2, 3))
     assert there.sum() == round(0.3 * CONV3.K * CONV3.C)
     assert pattern.density == pytest.approx(0.3, abs=1e-4)
-    with pytest.raises(NotApplicableError, match="no smaller dense problem"):
-        make_plan(CONV3, XEON, method="structured", pattern=pattern)
+    plan = make_plan(CONV3, XEON, method="structured", pattern=pattern, threads=1)
+    assert plan.schedule == plan.blocking["granularity"] == "kernel"
+    assert plan.nonzeros == 9 * there.sum()
+    apart = make_plan(CONV3, XEON, method="lowered_sparse", pattern=pattern, threads=1)
+    assert plan.nonzeros == apart.nonzeros
+    products = [(p.phases[1].work.multiply_adds * p.phases[1].tiles.total).sum()
+                for p in (plan, apart)]  # fmt: skip
+    assert products[0] == pytest.approx(products[1])
+    # all weights of a kernel share an index of 4 bytes
+    read = sum(float((s.bytes * plan.phases[1].tiles.total).sum())
+               for s in plan.phases[1].streams if s.array == "weights")  # fmt: skip
+    passes = ceil(ceil(169 / plan.target.lanes) / int(plan.blocking["pixel_vectors"]))
+    assert read == pytest.approx(passes * plan.nonzeros * (4 + 4 / 9))
+
+
+def test_results_say_what_is_left() -> None:
+    """Both lowered matrices, against the published formula."""
+    pattern = Sparsity.structured(CONV3, "intra-kernel-strided", stride=2, seed=3)
+    assert pattern.weights is not None
+    offsets = (pattern.weights[0].reshape(CONV3.C, 9) != 0).argmax(axis=1)
+    left = structured.strided_columns(offsets, 2, 9)
+    found = predict(CONV3, XEON, method="structured", pattern=pattern)
+    assert found.notes == (f"[384 x {left}] . [{left} x 169] of [384 x 2304] . [2304 x 169]",)
+    pattern = Sparsity.structured(CONV3, "kernel", density=0.25)
+    found = predict(CONV3, XEON, method="structured", pattern=pattern)
+    assert found.notes == ("24576 of 98304 kernels of [384 x 2304] . [2304 x 169]",)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.4])
+def test_lists_are_counted(density: float) -> None:
+    """Visits and vectors of sums, against a walk over the pattern."""
+    layer = Layer("walk", C=24, K=10, H=12, W=12, R=3, S=3, pad=(1, 1), groups=2)
+    pattern = Sparsity.structured(layer, "kernel", density=density, seed=2)
+    plan = make_plan(layer, XEON, method="structured", pattern=pattern, schedule="kernel",
+                     threads=1)  # fmt: skip
+    assert pattern.weights is not None
+    there: Any = pattern.weights.any(axis=(2, 3))
+    block, lanes = int(plan.blocking["channel_block"]), plan.target.lanes
+    lists = -(-12 // block)
+    visits = sum(
+        b in (0, lists - 1) or bool(np.any(there[k, b * block : (b + 1) * block]))
+        for k in range(10)
+        for b in range(lists)
+    )
+    work, total = plan.phases[1].work, plan.phases[1].tiles.total
+    vectors = -(-144 // lanes)
+    assert (work.stores * total).sum() == visits * vectors
+    assert (work.multiply_adds * total).sum() == there.sum() * 9 * vectors
+    loads = there.sum() * 9 * vectors + (visits - 10) * vectors
+    assert (work.loads_aligned * total).sum() == loads
+
+
+def test_zeros_inside_of_kernels_count_as_weights() -> None:
+    layer = Layer("few", C=8, K=6, H=7, W=7, R=3, S=3, pad=(1, 1))
+    weights = np.zeros(layer.weight_shape, dtype=np.float32)
+    weights[0, 3, 1, 1] = weights[5, 0, 0, 2] = weights[5, 7, 2, 0] = 1.0
+    weights[5, 1] = 1.0
+    plan = make_plan(layer, XEON, method="structured", pattern=weights, schedule="kernel",
+                     threads=1)  # fmt: skip
+    assert plan.nonzeros == 4 * 9
+    tiles = plan.phases[1].tiles.total * plan.phases[1].work.multiply_adds
+    vectors = -(-49 // plan.target.lanes)
+    assert tiles.sum() == 4 * 9 * vectors
+
+
+def test_auto_takes_lists_where_they_leave_less_than_half() -> None:
+    """Of the smaller dense product, which removed maps make smaller for both."""
+    for density, schedule in ((0.45, "kernel"), (0.55, "feature-map")):
+        pattern = Sparsity.structured(CONV3, "kernel", density=density)
+        assert make_plan(CONV3, XEON, method="structured", pattern=pattern).schedule == schedule
+    pattern = Sparsity.structured(CONV3, "kernel", density=0.45)
+    assert pattern.weights is not None
+    fewer = pattern.weights * (np.arange(CONV3.K) % 2)[:, None, None, None]
+    assert make_plan(CONV3, XEON, method="structured", pattern=fewer).schedule == "kernel"
+    half = np.ones(CONV3.weight_shape, np.float32) * (np.arange(CONV3.K) % 2)[:, None, None, None]
+    assert make_plan(CONV3, XEON, method="structured", pattern=half).schedule == "feature-map"
 
 
 def test_reasons() -> None:
@@ -132,15 +206,16 @@ def test_plans_predict_and_run(layer: Layer, structure: Any) -> None:
     pattern = Sparsity.structured(layer, structure, density=0.4, stride=stride, seed=5)
     for batch, threads in ((1, 1), (1, 2), (3, 2)):
         if structured.reason(layer, pattern) is not None:
-            assert structure == "kernel" or stride == 1
+            assert layer.R * layer.S == 1
             continue
+        schedule = structure if structure == "kernel" else "auto"
         plan = make_plan(layer, XEON, method="structured", pattern=pattern, batch=batch,
-                         threads=threads)  # fmt: skip
+                         threads=threads, schedule=schedule)  # fmt: skip
         assert np.isfinite(ecm.estimate(plan, XEON).seconds)
         if threads > HOST.total_threads:
             continue
         plan = make_plan(layer, HOST, method="structured", pattern=pattern, batch=batch,
-                         threads=threads)  # fmt: skip
+                         threads=threads, schedule=schedule)  # fmt: skip
         found = native.run(plan, np.asarray(pattern.weights), min_seconds=0.0, check=True)
         assert found.max_error is not None
         assert found.max_error < 1e-5

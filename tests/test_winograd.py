@@ -21,6 +21,7 @@ from archsim.methods.winograd_blocking import VARIANTS
 from archsim.network import Layer, load_network
 from archsim.plan import Plan
 from archsim.sparsity import WINOGRAD_TILES, Sparsity, load_sparsity, weight_shapes
+from archsim.study import sum_up
 
 HOST = load_machine("host")
 MACHINES = {
@@ -256,6 +257,28 @@ def test_weights_of_the_winograd_domain(tmp_path: Any) -> None:
     assert drawn.weights is not None
     assert drawn.weights.shape == weights.shape
     assert np.count_nonzero(drawn.weights) == round(0.25 * weights.size)
+
+
+def test_a_network_s_layers_that_have_no_domain_stay_spatial() -> None:
+    """Connected layers: their sparsity is that of the weights, and their bytes count as such."""
+    network = load_network("vgg16")
+    found = load_sparsity(0.9, network).in_domain("winograd", network)
+    assert found.label == "0.9 (winograd)"
+    domains = {layer.type: found[layer.name].domain for layer in network}
+    assert domains == {"conv": "winograd", "fc": "spatial"}
+    layer = network["conv3_2"]
+    nonzeros = 0.1 * 36 * 256 * 256
+    assert found["conv3_2"].csr_bytes(layer) == pytest.approx(8 * nonzeros + 4 * (36 * 256 + 1))
+    drawn = found["conv3_2"].draw(layer, shape=(4, 4, 256, 256))
+    assert drawn.csr_bytes(layer) == pytest.approx(8 * 0.1 * 16 * 65536 + 4 * (16 * 256 + 1), 1e-5)
+    for name in ("fc6", "fc8"):
+        assert found[name].csr_bytes(network[name]) == network[name].sparse_bytes(
+            found[name].density
+        )
+    totals = sum_up("vgg16", list(network), found, [])["weights"]
+    least = [min(float(y.dense_bytes), found[y.name].csr_bytes(y)) for y in network]
+    assert totals["sparse_bytes"] == sum(least)
+    assert load_sparsity(0.9, network).in_domain(None, network)["conv3_2"].domain == "spatial"
 
 
 def test_the_published_model_does_not_know_it() -> None:

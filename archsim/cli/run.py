@@ -164,7 +164,7 @@ def _each(
     from archsim.study import sum_up
 
     network: Network = load_network(network_name)
-    sparsities: LayerSparsities = load_sparsity(sparsity, network).in_domain(domain)
+    sparsities: LayerSparsities = load_sparsity(sparsity, network).in_domain(domain, network)
     layers = [network[name] for name in names] if names else list(network)
     machines = load_machines(machine_names)
     chosen = method_list(methods)

@@ -177,16 +177,8 @@ def _panels(walk: _Walk) -> Phase:
     """
     layer, sharers = walk.layer, walk.sharers
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
-    vectors, blocks = float(walk.vectors), float(walk.blocks)
     channels = walk.channels / sharers  # of one thread
-    neighbours = layer.stride == (1, 1) and layer.Q == layer.W
-    work = Work.of(
-        loads_unaligned=vectors if neighbours else 0.0,
-        scalar_loads=vectors + (0.0 if neighbours else pixels),
-        stores=vectors,
-        scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
-        branches=2.0 * blocks + vectors,
-    )
+    work = panel_work(layer, walk.vectors, walk.blocks, channels)
     cuts = tuple(taps * each for each in even_parts(layer.C, sharers))
     parts = part_counts(cuts, np.zeros(layer.C * taps, dtype=np.int64))
     first = FLOAT_BYTES * float(layer.H * layer.W) / taps
@@ -205,6 +197,21 @@ def _panels(walk: _Walk) -> Phase:
                    walk.panel_bytes / sharers + walk.weights_bytes),
         ),
     )  # fmt: skip
+
+
+def panel_work(layer: Layer, vectors: float, blocks: float, channels: float) -> Work:
+    """Operations that fill one row of the panels: ``blocks`` of them, ``vectors`` in all.
+
+    ``channels`` are lowered together, with the same masks.
+    """
+    neighbours = layer.stride == (1, 1) and layer.Q == layer.W
+    return Work.of(
+        loads_unaligned=vectors if neighbours else 0.0,
+        scalar_loads=vectors + (0.0 if neighbours else float(layer.P * layer.Q)),
+        stores=float(vectors),
+        scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
+        branches=2.0 * blocks + vectors,
+    )
 
 
 def _channels(layer: Layer, sparsity: Sparsity) -> tuple[Counts, NDArray[np.int64]]:

@@ -24,9 +24,10 @@ SCHEDULES: Final = winograd_blocking.SCHEDULES
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
     """Return why the method does not apply, or None."""
-    if sparsity.domain != "winograd":
-        return "density is of the spatial domain; a filter pruned there is not sparse in Winograd's"
-    return winograd_blocking.reason(layer)
+    why = winograd_blocking.reason(layer)
+    if why is None and sparsity.domain != "winograd":
+        why = "density is of the spatial domain; a filter pruned there is not sparse in Winograd's"
+    return why
 
 
 def plan(

@@ -6,6 +6,10 @@ strided sparsity (Anwar, Hwang, Sung, "Structured Pruning of Deep Convolutional 
 ACM JETC 13(3), 2017) keeps in all kernels of an input map the positions offset, offset + stride,
 ...: both matrices lose the others, K' = sum over the input maps of ceil((k k - offset) / stride)
 columns and rows are left.  BLAS multiplies what is left (:mod:`archsim.methods.dense_gemm`).
+
+Removed single kernels leave neither matrix smaller, but each output map a smaller product: of its
+own kernels, R S columns each, with their rows: lists of whole kernels
+(:mod:`archsim.methods.structured_kernels`).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.methods import structured_kernels
 from archsim.methods.dense_gemm import gemm_of, gemm_streams, gemm_work
 from archsim.methods.sharing import Partition, balanced_parts, part_counts, share
 from archsim.methods.streams import im2col_phase, stream
@@ -26,7 +31,12 @@ from archsim.plan import Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
 
 NAME: Final = "structured"
-SCHEDULES: Final = ("auto", "feature-map", "intra-kernel-strided")
+SCHEDULES: Final = ("auto", "feature-map", "intra-kernel-strided", "kernel")
+
+#: ``auto`` takes lists of kernels where they leave less than this share of the smaller dense
+#: product: a list loads a vector for each multiply-add, BLAS few (assumed; docs/structured.md has
+#: measured points)
+_LISTS_PAY: Final = 0.5
 
 Mask = NDArray[np.bool_]
 
@@ -41,10 +51,13 @@ class Kept:
         Output maps with any weight.
     positions : ndarray of shape (groups, C / groups, R * S), bool
         Rows of the lowered matrix that any weight of the group meets.
+    kernels : ndarray of shape (K, C / groups), bool
+        Kernels with any weight.
     """
 
     channels: Mask
     positions: Mask
+    kernels: Mask
 
     def rows(self, schedule: str) -> Mask:
         """Rows of the lowered matrix that are made, shape (groups, C / groups, R * S)."""
@@ -65,7 +78,21 @@ def find(layer: Layer, sparsity: Sparsity) -> Kept:
     """Return what the pattern leaves; a density alone leaves everything."""
     weights = np.ones(layer.weight_shape) if sparsity.weights is None else sparsity.weights
     there = (weights != 0).reshape(layer.groups, layer.K // layer.groups, -1, layer.R * layer.S)
-    return Kept(there.any(axis=(2, 3)).reshape(-1), there.any(axis=1))
+    kernels = there.any(axis=3).reshape(layer.K, -1)
+    return Kept(kernels.any(axis=1), there.any(axis=1), kernels)
+
+
+def shapes_left(layer: Layer, sparsity: Sparsity, schedule: str) -> str:
+    """Return what is left of both lowered matrices, in words, all groups together.
+
+    ``[384 x 1154] . [1154 x 169] of [384 x 2304] . [2304 x 169]``
+    """
+    kept, depth, pixels = find(layer, sparsity), layer.C * layer.R * layer.S, layer.P * layer.Q
+    whole = f"of [{layer.K} x {depth}] . [{depth} x {pixels}]"
+    if schedule == "kernel":
+        return f"{int(kept.kernels.sum())} of {kept.kernels.size} kernels {whole}"
+    (rows, left), _ = kept.shapes(layer, schedule)
+    return f"[{rows} x {left}] . [{left} x {pixels}] {whole}"
 
 
 def strided_columns(offsets: NDArray[np.int64], stride: int, kernel: int) -> int:
@@ -94,9 +121,14 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
     if sparsity.weights is None:
         return "a density does not say which maps or kernel positions are gone: a pattern is needed"
     kept = find(layer, sparsity)
-    if kept.channels.all() and kept.positions.all():
-        return "no map and no kernel position is zero throughout: no smaller dense problem is left"
+    if kept.channels.all() and kept.positions.all() and not _lists(layer, kept):
+        return "no map, kernel or kernel position is zero throughout: no smaller problem is left"
     return None
+
+
+def _lists(layer: Layer, kept: Kept) -> bool:
+    """Whether there are kernels to leave out; single weights are no structure."""
+    return layer.R * layer.S > 1 and not bool(kept.kernels.all())
 
 
 def plan(
@@ -110,11 +142,15 @@ def plan(
     partition: Partition,
 ) -> Plan:
     """Plan the smaller product; see :func:`archsim.api.make_plan` for the arguments."""
-    del partition  # BLAS makes whole matrices: each thread one part, cut by kept channels
     kept = find(layer, sparsity)
-    if schedule == "auto":  # the coarser one where the finer one leaves as much
-        finer = kept.rows(SCHEDULES[2]).sum() < kept.rows(SCHEDULES[1]).sum()
-        schedule = SCHEDULES[2 if finer else 1]
+    if schedule == "auto":
+        schedule = _cheapest(layer, kept)
+    if schedule == "kernel":
+        return structured_kernels.plan(
+            NAME, schedule, layer, sparsity, kept.kernels,
+            batch=batch, threads=threads, target=target, partition=partition,
+        )  # fmt: skip
+    # BLAS makes whole matrices: whatever the partition, each thread has one part of kept channels
     made = kept.rows(schedule)
     rows, channels = int(made.sum()), int(kept.channels.sum())
     sharers = min(threads, max(1, threads // batch))
@@ -158,6 +194,16 @@ def plan(
         phases=phases,
         nonzeros=_products(layer, kept, made),
     )
+
+
+def _cheapest(layer: Layer, kept: Kept) -> str:
+    """The schedule of ``auto``: of the dense ones the coarser where the finer leaves as much."""
+    finer = kept.rows(SCHEDULES[2]).sum() < kept.rows(SCHEDULES[1]).sum()
+    dense = SCHEDULES[2 if finer else 1]
+    listed = float(kept.kernels.sum()) * layer.R * layer.S
+    if _lists(layer, kept) and listed < _LISTS_PAY * _products(layer, kept, kept.rows(dense)):
+        return "kernel"
+    return dense
 
 
 def _products(layer: Layer, kept: Kept, made: Mask) -> float:

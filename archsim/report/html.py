@@ -13,7 +13,7 @@ from archsim.errors import ArchsimError, input_error
 from archsim.report.bars import time_figure
 from archsim.report.contents import MachineFacts, Row, StudyContents, Totals, read_study, reasons
 from archsim.report.curves import speedup_figure
-from archsim.report.numbers import number, percent, ratio, size, time_unit
+from archsim.report.numbers import number, percent, ratio, size, sparsity_text, time_unit
 from archsim.report.roofline import roofline_figure
 
 #: what the models are, in a few words
@@ -82,7 +82,9 @@ def render(document: Mapping[str, Any]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.filters.update(number=number, percent=percent, ratio=ratio, size=size)
+    environment.filters.update(
+        number=number, percent=percent, ratio=ratio, size=size, sparsity_text=sparsity_text
+    )
     figures = {
         "curves": speedup_figure(study),
         "times": time_figure(study),

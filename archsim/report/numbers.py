@@ -59,6 +59,12 @@ def percent(share: float | None) -> str:
     return NONE if share is None else f"{100.0 * share:.1f} %"
 
 
+def sparsity_text(share: float | None, domain: str) -> str:
+    """Return a share of zeros as ``88.5 %``, marked where it is not of spatial weights."""
+    marked = share is not None and domain != "spatial"
+    return f"{percent(share)} ({domain})" if marked else percent(share)
+
+
 def size(count: float | None) -> str:
     """Return bytes as ``243 MB`` (powers of ten)."""
     if count is None:

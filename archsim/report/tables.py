@@ -22,13 +22,15 @@ from archsim.report.contents import (
     read_study,
     reasons,
 )
-from archsim.report.numbers import NONE, TimeUnit, number, percent, ratio, time_unit
+from archsim.report.numbers import NONE, TimeUnit, number, percent, ratio, sparsity_text, time_unit
 from archsim.result import Result
 
 _MEASURED: Final = "native"
 #: how a model is called in a narrow column
 MODEL_NAMES: Final[Mapping[str, str]] = {_MEASURED: "measured"}
 _DIM: Final = Style(dim=True)
+#: behind a sparsity in a narrow column
+_WINOGRAD: Final = " W"
 
 
 def study_tables(document: Mapping[str, Any]) -> list[Table]:
@@ -78,7 +80,8 @@ def _machine_table(study: StudyContents, machine: MachineFacts, model: str) -> T
         published = best((r for r in park if r.layer == layer), dense=False)
         density = layer_density(rows, layer)
         measured = [r for r in native if r.layer == layer]
-        head = [layer, percent(None if density is None else 1.0 - density)]
+        share = percent(None if density is None else 1.0 - density)
+        head = [layer, share + (_WINOGRAD if _in_winograd(here) else "")]
         _add(table, layout, [*head, *_layer_cells(here, layout, published)], _name(model))
         if measured:
             cells = [*_layer_cells(measured, layout, None), _agreement(here, measured)]
@@ -170,10 +173,19 @@ def _add_totals(
     _add(table, layout, ["images/s", "", *rates], "", dim=dim)
 
 
+def _in_winograd(rows: Sequence[Row]) -> bool:
+    """Whether a sparse method's density is of the Winograd domain."""
+    return any(r.density_domain == "winograd" for r in rows if not r.dense)
+
+
 def _caption(rows: Sequence[Row], layout: _Layout) -> Text:
     lines = [f"times in {layout.unit.name} per batch; speedup: best method over best dense method"]
     if layout.published:
         lines[0] += "; park speedup: best sparse method in the published model"
+    if _in_winograd(rows):
+        lines.append(
+            f"{_WINOGRAD.strip()}: sparsity of the Winograd domain, not of spatial weights"
+        )
     lines += [
         f"{', '.join(_short(m) for m in methods)}: not for {', '.join(layers)}: {reason}"
         for methods, layers, reason in reasons(rows)
@@ -240,7 +252,7 @@ def _result_columns(unit: TimeUnit) -> list[_Column]:
         _Column("model", lambda r: _name(r.model), right=False, title="{}"),
         _Column("batch", lambda r: str(r.batch), title="batch {}"),
         _Column("threads", lambda r: str(r.threads), title="{} threads"),
-        _Column("sparsity", lambda r: percent(r.sparsity)),
+        _Column("sparsity", lambda r: sparsity_text(r.sparsity, r.density_domain)),
         _Column(unit.name, lambda r: unit.text(r.seconds)),
         _Column("low..high", interval),
         _Column("GFLOP/s\neffective", lambda r: number(r.effective_gflops)),

@@ -14,12 +14,15 @@ cdef extern from "archsim_native.h" nogil:
         as_team team
         const as_isa *isa
         int64_t pixel_vectors
+        int64_t taps
+        int64_t channel_block
         int relu
         const int64_t *ptr
         const int32_t *off
         const float *val
         const float *bias
         float **lowered
+        float **sums
 
     int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,
                        as_seconds *seconds)
@@ -29,7 +32,7 @@ cdef class Lowered(SparseLayer):
     """A packed layer for im2col and sparse x dense; layouts as archsim_native.h says."""
 
     cdef as_lowered layer
-    cdef Buffers lowered
+    cdef Buffers lowered, sums
 
     def __cinit__(
         self,
@@ -45,10 +48,23 @@ cdef class Lowered(SparseLayer):
         d.shape, d.team, d.isa, d.relu = self.shape, team.team, self.set, relu
         if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LOWERED_AHEAD:
             raise ValueError("off: too few entries behind the last list")
-        d.pixel_vectors = blocking["pixel_vectors"]
+        d.pixel_vectors, d.taps = blocking["pixel_vectors"], streams.each
+        kernels = "channel_block" in blocking
+        if d.taps != (d.shape.kernel_h * d.shape.kernel_w if kernels else 1):
+            raise ValueError(f"val: got {d.taps} values an entry; must be 1 or those of a kernel")
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
         d.bias = &self.bias[0]
-        self.lowered = team.buffer_of_each_group(blocking["lowered_size"])
+        if kernels:
+            d.channel_block = blocking["channel_block"]
+            if d.channel_block < 1:
+                raise ValueError(f"channel_block: got {d.channel_block}; must be at least 1")
+            blocks = -(-(d.shape.channels // d.shape.groups) // d.channel_block)
+            check_length("ptr", streams.ptr.shape[0], blocks * d.shape.out_channels + 1)
+            self.lowered = team.buffer_of_each_thread(blocking["lowered_size"])
+            self.sums = team.buffer_of_each_thread(blocking["sums_size"])
+            d.sums = self.sums.items
+        else:
+            self.lowered = team.buffer_of_each_group(blocking["lowered_size"])
         d.lowered = self.lowered.items
 
     cdef int call(

@@ -112,8 +112,9 @@ cdef class Team:
 
 
 cdef class Streams:
-    """Nonzeros in lists: list l is off, val [ptr[l], ptr[l + 1])."""
+    """Nonzeros in lists: list l is off, val [ptr[l], ptr[l + 1]), `each` values an offset."""
 
+    cdef int64_t each
     cdef const int64_t[::1] ptr
     cdef const int32_t[::1] off
     cdef const float[::1] val
@@ -122,19 +123,20 @@ cdef class Streams:
         self,
         const int64_t[::1] ptr,  # IN, lists + 1
         const int32_t[::1] off,  # IN, nonzeros and `ahead` more
-        const float[::1] val,    # IN, as many
+        const float[::1] val,    # IN, as many, or `each` times as many
         int64_t lists,
         int64_t last_offset,
         int64_t ahead=0,         # entries behind the last list, which nothing uses
+        int64_t each=1,
     ):
         cdef Py_ssize_t i
         check_ptr("ptr", ptr, lists + 1, off.shape[0] - ahead)
-        if val.shape[0] != off.shape[0]:
+        if each < 1 or val.shape[0] % each or val.shape[0] // each != off.shape[0]:
             raise ValueError(f"val: got {val.shape[0]} values for {off.shape[0]} offsets")
         for i in range(off.shape[0]):
             if not 0 <= off[i] <= last_offset:
                 raise ValueError(f"off[{i}]: got {off[i]}; must be 0 to {last_offset}")
-        self.ptr, self.off, self.val = ptr, off, val
+        self.ptr, self.off, self.val, self.each = ptr, off, val, each
 
     cdef const int32_t *offsets(self):
         return &self.off[0] if self.off.shape[0] else &NO_OFFSET

@@ -290,8 +290,14 @@ void as_im2col_some(const as_shape *shape, const float *image, const int64_t *ro
  * A panel is what a block of pixel_vectors vectors of output pixels needs of the lowered matrix of
  * one group; row i stands at i * pitch, pitch = pixel_vectors * lanes. Threads that share an image
  * make the panels of all groups together, one behind the other, and have two such sets in turn:
- * `lowered` has room for that. The nonzeros of output channel k are [ptr[k], ptr[k + 1]); an
+ * `lowered` has room for that. The entries of output channel k are [ptr[k], ptr[k + 1]); an
  * offset is (row in the group) * pitch. AS_LOWERED_AHEAD more entries of off follow the last list.
+ *
+ * Column blocks: `sums` is not NULL. Then an entry is a kernel, taps = kernel_h * kernel_w values
+ * that meet as many rows from its offset on; list block * out_channels + k has those of output
+ * channel k in a block of channel_block input channels of the group, and offsets count from the
+ * block's first row. Every thread lowers such a block for itself, multiplies it, and leaves the
+ * sums of output channel k at k * pitch of its `sums` for the next one.
  * Unit of part_ptr: an output channel.
  */
 typedef struct {
@@ -299,12 +305,15 @@ typedef struct {
     as_team team;
     const as_isa *isa;
     int64_t pixel_vectors;
+    int64_t taps; /* 1, or values of an entry */
+    int64_t channel_block;
     int relu;
     const int64_t *ptr;
     const int32_t *off;
-    const float *val;
+    const float *val; /* taps of each entry */
     const float *bias;
-    float *const *lowered; /* one of each group of threads */
+    float *const *lowered; /* one of each group of threads; column blocks: of each thread */
+    float *const *sums;    /* one of each thread, or NULL */
 } as_lowered;
 
 int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,

@@ -10,22 +10,34 @@ AS_INLINE void run_tile(const as_lowered_tile *t, int vectors)
 {
     assert(1 <= t->last_lanes && t->last_lanes <= AS_LANES);
     as_vec acc[AS_MAX_ACCUMULATORS];
-    const int64_t n = t->n;
+    const int64_t n = t->n, taps = t->taps;
     const int32_t *off = t->off;
     const float *val = t->val, *in = t->in;
     /* read early, as in f32_direct_lanes.c: an address known late costs load slots */
     int64_t first = off[0], second = off[1], third = off[2], fourth = off[3];
 
     AS_UNROLL for (int i = 0; i < vectors; ++i)
-        acc[i] = as_splat(t->start);
-    for (int64_t j = 0; j < n; ++j) {
-        AS_LOOP_BEGIN("lowered", 1, vectors);
-        const float *at = in + first;
-        first = second, second = third, third = fourth, fourth = off[j + AS_LOWERED_AHEAD];
-        const as_vec weight = as_splat(val[j]);
-        AS_UNROLL for (int i = 0; i < vectors; ++i)
-            acc[i] += weight * as_load_aligned(at + i * AS_LANES);
-        AS_LOOP_END(first);
+        acc[i] = t->from ? as_load_aligned(t->from + i * AS_LANES) : as_splat(t->start);
+    if (taps == 1) {
+        for (int64_t j = 0; j < n; ++j) {
+            AS_LOOP_BEGIN("lowered", 1, vectors);
+            const float *at = in + first;
+            first = second, second = third, third = fourth, fourth = off[j + AS_LOWERED_AHEAD];
+            const as_vec weight = as_splat(val[j]);
+            AS_UNROLL for (int i = 0; i < vectors; ++i)
+                acc[i] += weight * as_load_aligned(at + i * AS_LANES);
+            AS_LOOP_END(first);
+        }
+    } else {
+        for (int64_t j = 0; j < n; ++j) {
+            int64_t row = first;
+            first = second, second = third, third = fourth, fourth = off[j + AS_LOWERED_AHEAD];
+            for (const float *end = val + taps; val != end; ++val, row += t->pitch) {
+                const as_vec weight = as_splat(*val);
+                AS_UNROLL for (int i = 0; i < vectors; ++i)
+                    acc[i] += weight * as_load_aligned(in + row + i * AS_LANES);
+            }
+        }
     }
     if (t->relu) {
         AS_UNROLL for (int i = 0; i < vectors; ++i)

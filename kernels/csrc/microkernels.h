@@ -107,21 +107,24 @@ enum { AS_LOWERED_AHEAD = 4 };
 
 /* One register block of one row of sparse matrix x lowered matrix: neighbouring pixels.
  *
- *     acc[v] = start + sum over the nonzeros j of val[j] * in[off[j] + v * lanes .. + lanes)
+ *     acc[v] = (from ? from[v] : start) + sum over the entries j and i < taps of
+ *              val[j * taps + i] * in[off[j] + i * pitch + v * lanes .. + lanes)
  *     to[v] = relu ? max(acc, 0) : acc
  *
- * Alignment in + off[j] must be aligned to the vector for every j; `to` need not be.
+ * taps      1: an entry is a nonzero. Above: a run of rows `pitch` apart, as a whole kernel has.
+ * Alignment in + off[j], pitch and from must be aligned to the vector; `to` need not be.
  * Edges     last_lanes (1 .. lanes) lanes of the last vector are written.
  * Over-read all vectors of `in` are read in full: rows must be padded to whole vectors. Of off,
  *           AS_LOWERED_AHEAD entries behind the list must be readable; they reach nothing.
  * NaN       propagates, through relu too; what the padding holds reaches nothing.
- * n = 0 is allowed. `to` overlaps nothing.
+ * n = 0 is allowed. `to` overlaps nothing, but may be `from`.
  */
 typedef struct {
     const float *in;
     const int32_t *off;
     const float *val;
-    int64_t n;
+    int64_t n, taps, pitch;
+    const float *from; /* sums so far; NULL: start */
     float start;
     int relu;
     float *to;

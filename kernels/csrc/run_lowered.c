@@ -72,6 +72,7 @@ static void multiply(const as_lowered *d, const pixel_block *block, const float 
                                       .off = d->off + d->ptr[k],
                                       .val = d->val + d->ptr[k],
                                       .n = d->ptr[k + 1] - d->ptr[k],
+                                      .taps = 1,
                                       .start = d->bias[k],
                                       .relu = d->relu,
                                       .to = out + k * pixels + block->first,
@@ -170,9 +171,82 @@ static void products(void *layer, const as_turn *turn)
     (turn->ranks == 1 ? alone : together)(d, turn, image, out);
 }
 
+/* Output channels [first, last) of a group, with one of its blocks of input channels. */
+typedef struct {
+    int64_t first, last, block, blocks;
+    const float *panel;
+    float *sums;
+} block_part;
+
+static void multiply_block(const as_lowered *d, const pixel_block *block, const block_part *part,
+                           float *out)
+{
+    const as_shape *s = &d->shape;
+    const int64_t pixels = s->out_height * s->out_width;
+    const int64_t pitch = d->pixel_vectors * d->isa->lanes;
+    const as_lowered_tile_fn run = d->isa->lowered->tile[block->vectors];
+    const int is_first = part->block == 0, is_last = part->block == part->blocks - 1;
+    const int64_t rest = block->count - (block->vectors - 1) * d->isa->lanes;
+    for (int64_t k = part->first; k < part->last; ++k) {
+        const int64_t *list = d->ptr + part->block * s->out_channels + k;
+        float *sums = part->sums + k * pitch;
+        if (list[0] == list[1] && !is_first && !is_last)
+            continue;
+        const as_lowered_tile tile = {.in = part->panel,
+                                      .off = d->off + list[0],
+                                      .val = d->val + list[0] * d->taps,
+                                      .n = list[1] - list[0],
+                                      .taps = d->taps,
+                                      .pitch = pitch,
+                                      .from = is_first ? NULL : sums,
+                                      .start = d->bias[k],
+                                      .relu = d->relu && is_last,
+                                      .to = is_last ? out + k * pixels + block->first : sums,
+                                      .last_lanes = (int)(is_last ? rest : d->isa->lanes)};
+        run(&tile);
+    }
+}
+
+/* Each thread for itself: its output channels, block of pixels by block of pixels, and in these
+ * block by block of input channels, which is lowered into the first level right before its use. */
+static void column_blocks(void *layer, const as_turn *turn)
+{
+    const as_lowered *d = layer;
+    const as_shape *s = &d->shape;
+    const int64_t channels = s->channels / s->groups, out_channels = s->out_channels / s->groups;
+    const int64_t plane = s->height * s->width, pixels = s->out_height * s->out_width;
+    const float *image = turn->x + turn->image * s->channels * plane;
+    float *out = turn->out + turn->image * s->out_channels * pixels;
+    float *panel = d->lowered[turn->thread];
+    block_part part = {.blocks = as_div_up(channels, d->channel_block),
+                       .panel = panel,
+                       .sums = d->sums[turn->thread]};
+    pixel_block block;
+    for (int64_t g = 0; g < s->groups; ++g) {
+        part.first = larger(turn->first_unit, g * out_channels);
+        part.last = as_min(turn->last_unit, (g + 1) * out_channels);
+        if (part.first >= part.last)
+            continue;
+        for (int64_t first = 0; first < pixels; first += d->pixel_vectors * d->isa->lanes) {
+            begin_block(d, first, &block);
+            for (part.block = 0; part.block < part.blocks; ++part.block) {
+                const int64_t from = part.block * d->channel_block;
+                const double start = as_now();
+                lower(d, &block, image + (g * channels + from) * plane, 0,
+                      as_min(d->channel_block, channels - from), panel);
+                *turn->input_seconds += as_now() - start;
+                multiply_block(d, &block, &part, out);
+            }
+        }
+    }
+}
+
 int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,
                    as_seconds *seconds)
 {
+    const as_method blocks = {.products = column_blocks};
+    if (layer->sums)
+        return as_team_run(&layer->team, &blocks, layer, x, out, images, seconds);
     const as_method method = {.products = products, .takes_parts = 1};
     return as_team_run(&layer->team, &method, layer, x, out, images, seconds);
 }

@@ -19,6 +19,7 @@ from archsim.kernels import (
     IsaInfo,
     LoweredSparse,
     PackedLayer,
+    StructuredKernels,
     active_isa,
     conv2d,
     isa_table,
@@ -72,6 +73,7 @@ EDGE_SHAPES = {
 METHODS: dict[str, type[PackedLayer]] = {
     "direct": DirectSparseRow,
     "lowered": LoweredSparse,
+    "kernels": StructuredKernels,
     "dense": DenseGemm,
     "dense_direct": DenseDirect,
     "flat": DirectSparseLanes,
@@ -141,8 +143,13 @@ class Kit:
             return {**Kit._lanes(shape, info, method), **changes}
         if method == "dense_direct":
             return {**Kit._dense_direct(shape, info.lanes, changes), **changes}
-        if method == "lowered":
+        if method in ("lowered", "kernels"):
             return {
+                **(
+                    {"granularity": "kernel", "channel_block": min(2, shape.group_channels)}
+                    if method == "kernels"
+                    else {}
+                ),
                 "lanes": info.lanes,
                 "pixel_vectors": 5,
                 "threads_per_image": 1,

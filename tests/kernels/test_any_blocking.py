@@ -61,6 +61,11 @@ def lowered_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
     return {"pixel_vectors": draw(st.integers(1, info.accumulators))}
 
 
+def kernels_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
+    block = draw(st.integers(1, shape.group_channels + 2))
+    return {"channel_block": block, **lowered_blocking(draw, shape, info)}
+
+
 def dense_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
     return {}
 
@@ -175,6 +180,7 @@ def shifts_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
 BLOCKINGS = {
     "direct": row_blocking,
     "lowered": lowered_blocking,
+    "kernels": kernels_blocking,
     "dense": dense_blocking,
     "dense_direct": dense_direct_blocking,
     "flat": flat_blocking,

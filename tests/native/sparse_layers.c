@@ -81,26 +81,75 @@ static layer_place lowered_place(const layer *made, int64_t k, int64_t c, int64_
     return (layer_place){k, row * panel_pitch(&made->of.lowered)};
 }
 
+/* Kernels (k, c) that have a nonzero, all of their weights, by block of input channels. */
+static void pack_kernels(const layer *made, as_lowered *d)
+{
+    const as_shape *s = &made->spec.shape;
+    const int64_t taps = s->kernel_h * s->kernel_w, inputs = group_in(s);
+    const int64_t most = s->out_channels * inputs + AS_LOWERED_AHEAD;
+    const int64_t lists = div_up(inputs, d->channel_block) * s->out_channels;
+    int64_t *ptr = check_zeros((lists + 1) * (int64_t)sizeof(int64_t), 0), n = 0;
+    int32_t *all_off = check_zeros(most * (int64_t)sizeof(int32_t), 0);
+    float *all_val = check_floats(most * taps, 0);
+    for (int64_t l = 0; l < lists; ++l) {
+        const int64_t first = l / s->out_channels * d->channel_block, k = l % s->out_channels;
+        for (int64_t c = first; c < smaller(inputs, first + d->channel_block); ++c) {
+            const float *from = made->spec.weights + (k * inputs + c) * taps;
+            int any = 0;
+            for (int64_t i = 0; i < taps; ++i) {
+                all_val[n * taps + i] = from[i];
+                any |= from[i] != 0.0f;
+            }
+            all_off[n] = (int32_t)((c - first) * taps * panel_pitch(d));
+            n += any;
+        }
+        ptr[l + 1] = n;
+    }
+    /* exactly as large as they may be read */
+    int32_t *off = check_zeros((n + AS_LOWERED_AHEAD) * (int64_t)sizeof(int32_t), 0);
+    float *val = check_floats(n * taps, 0);
+    for (int64_t j = 0; j < n; ++j) off[j] = all_off[j];
+    for (int64_t j = 0; j < n * taps; ++j) val[j] = all_val[j];
+    d->taps = taps, d->ptr = ptr, d->off = off, d->val = val;
+}
+
 static int run_lowered(layer *made, const float *x, float *out, int64_t images,
                        as_seconds *seconds)
 {
     return as_lowered_run(&made->of.lowered, x, out, images, seconds);
 }
 
-static void make_lowered(layer *made)
+static void make_entries(layer *made, int kernels)
 {
     const layer_spec *spec = &made->spec;
     const as_shape *s = &spec->shape;
     as_lowered *d = &made->of.lowered;
     *d = (as_lowered){.shape = *s, .isa = spec->isa, .relu = spec->relu, .bias = spec->bias,
                       .team = layer_team(made, s->out_channels, 1),
-                      .pixel_vectors = check_from(1, spec->isa->registers - 2)};
+                      .pixel_vectors = check_from(1, spec->isa->registers - 2), .taps = 1};
+    made->run = run_lowered;
+    if (kernels) {
+        d->channel_block = check_from(1, group_in(s));
+        pack_kernels(made, d);
+        d->lowered = layer_buffers(spec->threads, d->channel_block * d->taps * panel_pitch(d), 1);
+        d->sums = layer_buffers(spec->threads, s->out_channels * panel_pitch(d), 1);
+        return;
+    }
     layer_pack(made, s->out_channels, AS_LOWERED_AHEAD, lowered_place, &d->ptr, &d->off, &d->val);
     /* one panel, or two sets of those of all groups */
     const int64_t channels = spec->per_image > 1 ? 2 * s->channels : group_in(s);
     d->lowered = layer_buffers(groups_of_threads(spec),
                                channels * s->kernel_h * s->kernel_w * panel_pitch(d), 1);
-    made->run = run_lowered;
+}
+
+static void make_lowered(layer *made)
+{
+    make_entries(made, 0);
+}
+
+static void make_lowered_kernels(layer *made)
+{
+    make_entries(made, 1);
 }
 
 const layer_method sparse_methods[] = {{"row, spilled to scratch", has_no_stride, make_row_scratch},
@@ -108,4 +157,5 @@ const layer_method sparse_methods[] = {{"row, spilled to scratch", has_no_stride
                                         make_row_output},
                                        {"row, pixel by pixel", NULL, make_row_pixels},
                                        {"lowered", NULL, make_lowered},
+                                       {"lowered kernels", NULL, make_lowered_kernels},
                                        {NULL, NULL, NULL}};

@@ -130,28 +130,33 @@ static void run_pixel(const as_isa *isa, int64_t channels, int64_t parts)
 
 /* ---- lowered ---- */
 
-static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int64_t n)
+/* `n` entries of `taps` rows each. */
+static void run_lowered_tile(const as_isa *isa, int vectors, int last_lanes, int64_t n,
+                             int64_t taps)
 {
     const int64_t width = vectors * isa->lanes, columns = width - isa->lanes + last_lanes;
-    nonzeros z = make_nonzeros(n, width, AS_LOWERED_AHEAD);
-    float *in = check_floats(n * width, 1);
-    for (int64_t i = 0; i < n * width; ++i)
+    nonzeros z = make_nonzeros(n, taps * width, AS_LOWERED_AHEAD);
+    const float *val = taps == 1 ? z.val : check_floats(n * taps, 0);
+    float *in = check_floats(n * taps * width, 1);
+    for (int64_t i = 0; i < n * taps * width; ++i)
         if (i % width >= columns)
             in[i] = NAN;
-    const as_lowered_tile t = {.in = in, .off = z.off, .val = z.val, .n = n,
-                               .start = check_value(), .relu = (int)check_below(2),
+    const as_lowered_tile t = {.in = in, .off = z.off, .val = val, .n = n, .taps = taps,
+                               .pitch = width, .start = check_value(),
+                               .from = check_below(2) ? check_floats(width, 1) : NULL,
+                               .relu = (int)check_below(2),
                                .to = check_floats(columns, 0), .last_lanes = last_lanes};
-    check_case("%s lowered tile of %d vectors, %d lanes, %d nonzeros", isa->name, vectors,
-               last_lanes, (int)n);
+    check_case("%s lowered tile of %d vectors, %d lanes, %d entries of %d", isa->name, vectors,
+               last_lanes, (int)n, (int)taps);
     isa->lowered->tile[vectors](&t);
     int right = 1;
     for (int64_t i = 0; i < columns; ++i) {
-        double sum = t.start, magnitude = fabs(sum);
-        for (int64_t j = 0; j < n; ++j) {
-            const double x = z.val[j] * (double)in[z.off[j] + i];
+        double sum = t.from ? t.from[i] : t.start, magnitude = fabs(sum);
+        for (int64_t j = 0; j < n * taps; ++j) {
+            const double x = val[j] * (double)in[z.off[j / taps] + j % taps * width + i];
             sum += x, magnitude += fabs(x);
         }
-        right &= check_is_near(t.to[i], t.relu && sum < 0.0 ? 0.0 : sum, magnitude, n);
+        right &= check_is_near(t.to[i], t.relu && sum < 0.0 ? 0.0 : sum, magnitude, n * taps);
     }
     check_that(right, "sums");
     check_release();
@@ -165,7 +170,10 @@ static void check_lowered_tiles(const as_isa *isa)
             continue;
         ++count;
         for (int lanes = 1; lanes <= isa->lanes; ++lanes)
-            for (int64_t n = 0; n < 4; ++n) run_lowered_tile(isa, vectors, lanes, n);
+            for (int64_t n = 0; n < 4; ++n) {
+                run_lowered_tile(isa, vectors, lanes, n, 1);
+                run_lowered_tile(isa, vectors, lanes, n, check_from(2, 5));
+            }
     }
     check_case("%s lowered tiles", isa->name);
     check_that(count == isa->registers - 2, "not each that fits the registers exists");
