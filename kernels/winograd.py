@@ -9,11 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from archsim.kernels import _native
-from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes, check_values
+from archsim.kernels.checks import FloatArray, check_lanes, check_values
 from archsim.kernels.isa import IsaInfo, find_isa, isa_index
 from archsim.kernels.packed import PackedDenseLayer, PackedLayer, PackedSparseLayer
 from archsim.kernels.winograd_layout import (
-    AHEAD,
     pack_dense,
     pack_sparse,
     tile_grid,
@@ -112,6 +111,8 @@ class SparseWinograd(_WinogradLayer, PackedSparseLayer):
         "images": 1,
         "chunk_vectors": 1,
         "reg_vectors": 1,
+        "reg_lists": 1,
+        "in_block": 1,
         "out_block": 1,
         "threads_per_image": 1,
     }
@@ -125,12 +126,22 @@ class SparseWinograd(_WinogradLayer, PackedSparseLayer):
         return dense
 
     def _check_register_block(self, info: IsaInfo) -> None:
-        check_accumulators(self._number["reg_vectors"], "blocking['reg_vectors']", info)
+        number = self._number
+        _at_most("in_block", number, self.shape.group_channels, "the input channels of a group")
+        if not _native.winograd_lists_exist(
+            isa_index(info), number["reg_lists"], number["reg_vectors"]
+        ):
+            raise ValueError(
+                f"blocking: {info.name} has no register block of {number['reg_lists']} lists "
+                f"(blocking['reg_lists']) x {number['reg_vectors']} vectors "
+                "(blocking['reg_vectors'])"
+            )
 
     def _pack(self, weights: FloatArray) -> _native.SparseWinograd:
         packed = pack_sparse(weights, self.shape, self._number)
         return _native.SparseWinograd(
-            *self._parts(packed, ahead=AHEAD),
+            *self._parts(packed.streams),
+            packed.row,
             winograd_layout(self.shape, self._number, self.variant),
             dict(self._number),
             self.relu,
@@ -162,7 +173,15 @@ class Winograd(_WinogradLayer, PackedDenseLayer):
         For any argument that is not as said here.
     """
 
-    _LEAST: ClassVar = {**SparseWinograd._LEAST, "reg_count": 1}
+    _LEAST: ClassVar = {
+        "lanes": 1,
+        "images": 1,
+        "chunk_vectors": 1,
+        "reg_vectors": 1,
+        "reg_count": 1,
+        "out_block": 1,
+        "threads_per_image": 1,
+    }
 
     def _check_register_block(self, info: IsaInfo) -> None:
         _at_most("reg_vectors", self._number, _MOST_VECTORS, "what there are registers for")

@@ -122,6 +122,8 @@ class Blocking:
     chunk: int  # vectors
     reg_vectors: int
     reg_count: int  # 0: sparse
+    reg_lists: int
+    in_block: int
     out_block: int
     turns: int
     sharers: int
@@ -143,7 +145,9 @@ class Blocking:
             "out_block": self.out_block,
             "threads_per_image": self.sharers,
         }
-        return found | ({"reg_count": self.reg_count} if self.reg_count else {})
+        if self.reg_count:
+            return found | {"reg_count": self.reg_count}
+        return found | {"reg_lists": self.reg_lists, "in_block": self.in_block}
 
 
 @lru_cache(maxsize=4096)
@@ -215,8 +219,10 @@ def _blockings(
                 images=images,
                 vectors=vectors,
                 chunk=chunk,
-                reg_vectors=min(chunk, _DENSE_VECTORS) if density is None else chunk,
+                reg_vectors=min(chunk, _DENSE_VECTORS) if density is None else min(14,chunk),
                 reg_count=count if density is None else 0,
+                reg_lists=1,
+                in_block=layer.C//layer.groups,
                 out_block=block,
                 turns=turns,
                 sharers=sharers,
