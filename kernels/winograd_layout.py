@@ -16,6 +16,7 @@ PLACE = np.dtype([("place", np.int64), ("rows", np.int32), ("columns", np.int32)
 PIECE = np.dtype(
     [("first", np.int64), ("second", np.int64), ("first_bits", "u4"), ("second_bits", "u4")]
 )
+_PIECES = 16  # AS_WINOGRAD_PIECES
 _OVER_READ = 3  # floats that a transposition reads behind a tile's row
 _LINE_FLOATS = 16
 
@@ -27,7 +28,7 @@ class Pieces:
     """Which tiles of a vector are neighbours: as_winograd_piece in winograd.h."""
 
     piece: npt.NDArray[np.void]  # (vectors, m)
-    kind: npt.NDArray[np.int64]  # (vectors,): 0 apart, 1 cut, 2 whole
+    kind: npt.NDArray[np.int64]  # (vectors,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,7 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
     m, t = chosen.outputs, chosen.tile
     down, across = tile_grid(shape, variant)
     pitch = m * across + t - m + _OVER_READ
+    pitch = -(-pitch // _LINE_FLOATS) * _LINE_FLOATS
     plane = (m * down + t - m) * pitch
     vectors = -(-images * down * across // lanes)
     chunk, step = number["chunk_vectors"], number["reg_vectors"]
@@ -160,12 +162,12 @@ def _pieces(
     for name, lane in (("first_bits", in_first), ("second_bits", rest)):
         piece[name] = (bit * (inside & lane[:, :, None])).sum(axis=(1, 2))
     per_vector = piece.reshape(-1, lanes // tiles)
-    full = (per_vector["first_bits"] == (1 << tiles * m) - 1).all(axis=1)
+    cut = per_vector["first_bits"] != (1 << tiles * m) - 1
     good = good.reshape(per_vector.shape).all(axis=1)
     if apart is not None:
         good &= ~apart.reshape(-1, lanes).any(axis=1)
-    kind = np.where(good, np.where(full, 2, 1), 0).astype(np.int64)
-    return Pieces(per_vector, kind)
+    kind = np.where(good, _PIECES + (cut << np.arange(cut.shape[1])).sum(axis=1), 0)
+    return Pieces(per_vector, kind.astype(np.int64))
 
 
 def list_groups(shape: ConvShape, number: Mapping[str, int]) -> npt.NDArray[np.int64]:
@@ -181,8 +183,8 @@ def list_groups(shape: ConvShape, number: Mapping[str, int]) -> npt.NDArray[np.i
 def pack_sparse(weights: Weights, shape: ConvShape, number: Mapping[str, int]) -> WinogradLists:
     """Put the nonzeros into groups of equally long lists; see archsim_native.h.
 
-    The lists of a panel (position, block of output and of input channels) are sorted by length: then
-    few zeros fill them up, and loops end where a branch predictor expects it.
+    The lists of a panel (position, block of output and of input channels) are sorted by length:
+    then few zeros fill them up, and loops end where a branch predictor expects it.
     """
     beside, in_group, block = number["reg_lists"], shape.group_out_channels, number["out_block"]
     panels = len(weights) ** 2 * -(-shape.group_channels // number["in_block"])

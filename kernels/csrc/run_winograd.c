@@ -163,7 +163,8 @@ static void transform_out(const part *p, int64_t tiles)
         .piece = d->out_piece + p->first_vector * d->tile_outputs,
         .kind = d->out_kind + p->first_vector,
         .out = p->turn->out + (p->turn->image * d->images * s->out_channels + first) * plane,
-        .row_step = s->out_width};
+        .row_step = s->out_width,
+        .next_step = plane};
     for (int64_t k = 0; k < p->channels; ++k) {
         out.bias = d->bias[first + k];
         d->isa->winograd->out[d->variant](&out);

@@ -22,13 +22,14 @@ enum { AS_WINOGRAD_VARIANTS(AS_WINOGRAD_INDEX) AS_WINOGRAD_COUNT };
 /* How lanes lie in memory, if they are neighbours there. A vector is m pieces of lanes / m tiles; row
  * i of piece p is what follows `first`, or from some tile on `second`: float f of the piece is at
  * first + f where bit f of first_bits is set, at second + f where that of second_bits is, and nowhere
- * if neither is. In AS_WINOGRAD_WHOLE vectors first_bits are all set. */
+ * if neither is. A vector's kind is AS_WINOGRAD_PIECES plus bit i for each piece i whose first_bits are
+ * not all set; or AS_WINOGRAD_APART if its lanes are no such neighbours. */
 typedef struct {
     int64_t first, second;
     uint32_t first_bits, second_bits;
 } as_winograd_piece;
 
-enum { AS_WINOGRAD_APART, AS_WINOGRAD_CUT, AS_WINOGRAD_WHOLE };
+enum { AS_WINOGRAD_APART, AS_WINOGRAD_PIECES = 16 };
 
 /* Tiles of one channel into the Winograd domain, for v < vectors and each lane l:
  *
@@ -81,6 +82,7 @@ typedef struct {
     const int64_t *kind;
     float *out;
     int64_t row_step;
+    int64_t next_step; /* to the next output channel, whose lines are prefetched */
 } as_winograd_out;
 
 /* Sparse products of one position: groups of lists, one after the other; of each the sums of

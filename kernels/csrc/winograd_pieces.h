@@ -19,20 +19,20 @@ AS_INLINE uintptr_t as_row_at(const float *row, int64_t floats)
     return (uintptr_t)row + (uintptr_t)floats * sizeof(float);
 }
 
-AS_INLINE as_vec as_load_piece(const float *row, const as_winograd_piece *p, int whole)
+AS_INLINE as_vec as_load_piece(const float *row, const as_winograd_piece *p, int cut)
 {
     const float *first = (const float *)as_row_at(row, p->first);
-    if (whole)
+    if (!cut)
         return as_load(first);
     const __m512 v = _mm512_maskz_loadu_ps((__mmask16)p->first_bits, first);
     return (as_vec)_mm512_mask_loadu_ps(v, (__mmask16)p->second_bits,
                                         (const float *)as_row_at(row, p->second));
 }
 
-AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int whole, as_vec v)
+AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int cut, as_vec v)
 {
     float *first = (float *)as_row_at(row, p->first);
-    if (whole) {
+    if (!cut) {
         as_store(first, v);
         return;
     }
@@ -60,17 +60,17 @@ AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int whole,
     AS_SHUFFLE(a, b, t, t + 8, t + 16, t + 24, t + 1, t + 9, t + 17, t + 25, t + 2, t + 10, \
                t + 18, t + 26, t + 3, t + 11, t + 19, t + 27)
 
-/* The m columns of all lanes' tiles. */
-AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int m, int whole,
+/* The m columns of all lanes' tiles; bit i of `cut`: piece i is not whole. */
+AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int m, int cut,
                               as_vec *column)
 {
-    const as_vec a = as_load_piece(row, p, whole), b = as_load_piece(row, p + 1, whole);
+    const as_vec a = as_load_piece(row, p, cut & 1), b = as_load_piece(row, p + 1, cut & 2);
     if (m == 2) {
         column[0] = AS_ONE_OF_TWO(a, b, 0);
         column[1] = AS_ONE_OF_TWO(a, b, 1);
         return;
     }
-    const as_vec c = as_load_piece(row, p + 2, whole), d = as_load_piece(row, p + 3, whole);
+    const as_vec c = as_load_piece(row, p + 2, cut & 4), d = as_load_piece(row, p + 3, cut & 8);
     const as_vec left = AS_TWO_OF_FOUR(a, b, 0), more_left = AS_TWO_OF_FOUR(c, d, 0);
     const as_vec right = AS_TWO_OF_FOUR(a, b, 2), more_right = AS_TWO_OF_FOUR(c, d, 2);
     column[0] = AS_LOWER(left, more_left);
@@ -79,33 +79,33 @@ AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int 
     column[3] = AS_UPPER(right, more_right);
 }
 
-AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int whole,
+AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int cut,
                                const as_vec *column)
 {
     if (m == 2) {
-        as_store_piece(row, p, whole, AS_ZIP_LOW(column[0], column[1]));
-        as_store_piece(row, p + 1, whole, AS_ZIP_HIGH(column[0], column[1]));
+        as_store_piece(row, p, cut & 1, AS_ZIP_LOW(column[0], column[1]));
+        as_store_piece(row, p + 1, cut & 2, AS_ZIP_HIGH(column[0], column[1]));
         return;
     }
     const as_vec left = AS_LOWER(column[0], column[1]), right = AS_LOWER(column[2], column[3]);
     const as_vec more_left = AS_UPPER(column[0], column[1]);
     const as_vec more_right = AS_UPPER(column[2], column[3]);
-    as_store_piece(row, p, whole, AS_FOUR_TILES(left, right, 0));
-    as_store_piece(row, p + 1, whole, AS_FOUR_TILES(left, right, 4));
-    as_store_piece(row, p + 2, whole, AS_FOUR_TILES(more_left, more_right, 0));
-    as_store_piece(row, p + 3, whole, AS_FOUR_TILES(more_left, more_right, 4));
+    as_store_piece(row, p, cut & 1, AS_FOUR_TILES(left, right, 0));
+    as_store_piece(row, p + 1, cut & 2, AS_FOUR_TILES(left, right, 4));
+    as_store_piece(row, p + 2, cut & 4, AS_FOUR_TILES(more_left, more_right, 0));
+    as_store_piece(row, p + 3, cut & 8, AS_FOUR_TILES(more_left, more_right, 4));
 }
 #else
-AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int m, int whole,
+AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int m, int cut,
                               as_vec *column)
 {
-    (void)row, (void)p, (void)m, (void)whole, (void)column;
+    (void)row, (void)p, (void)m, (void)cut, (void)column;
 }
 
-AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int whole,
+AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int cut,
                                const as_vec *column)
 {
-    (void)row, (void)p, (void)m, (void)whole, (void)column;
+    (void)row, (void)p, (void)m, (void)cut, (void)column;
 }
 #endif
 
