@@ -337,7 +337,7 @@ def _cycles(
     moved = variant.positions * chunk
     first, last = moves_in(variant, target.lanes), moves_out(variant, target.lanes)
     into = variant.tile * (2.0 * variant.ops_in + first.moves + first.shuffles)
-    out = (variant.tile + variant.outputs) * variant.ops_out
+    out = float((variant.tile + variant.outputs) * variant.ops_out)
     out += variant.outputs * (last.moves + last.shuffles)
     cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)

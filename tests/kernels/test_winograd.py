@@ -386,7 +386,10 @@ def test_bad_blockings(kind: str, changes: dict[str, Any], message: str) -> None
 
 def test_register_blocks_beyond_the_registers() -> None:
     shape = ConvShape(3, 40, 40, 50, 3, 3, pad=(1, 1))
-    for changed in ({"reg_lists": 8, "reg_vectors": 4}, {"reg_lists": 3}, {"reg_vectors": 15}):
+    bad: list[dict[str, Any]] = [
+        {"reg_lists": 8, "reg_vectors": 4}, {"reg_lists": 3}, {"reg_vectors": 15},
+    ]  # fmt: skip
+    for changed in bad:
         with pytest.raises(ValueError, match="has no register block of"):
             Case("sparse", "f4x4_3x3", shape).pack(chunk_vectors=31, **changed)
     with pytest.raises(ValueError, match="must be at most the input channels of a group"):
