@@ -92,7 +92,9 @@ class SparseWinograd(_WinogradLayer, PackedSparseLayer):
         variant : "f2x2_3x3", "f4x4_3x3" or "f4x4_5x5"
         images : pictures of a turn, whose tiles fill vectors together
         chunk_vectors : vectors of tiles that a thread takes through all phases
-        reg_vectors : register block; less at the end of a chunk
+        reg_lists, reg_vectors : register block, lists (output channels) side by side x vectors;
+            fewer vectors at the end of a chunk
+        in_block : input channels (of one group) that a list passes over at once
         out_block : output channels (of one group) whose sums wait for their transformation
         threads_per_image : threads that share a turn
     part_ptr : sequence of int
@@ -162,8 +164,8 @@ class Winograd(_WinogradLayer, PackedDenseLayer):
     shape : ConvShape
         Stride 1, dilation 1, and the kernel of the variant.
     blocking : mapping
-        As of `SparseWinograd`, and: reg_count : output channels of a register block, at most
-        (registers - 3) // 2; reg_vectors is at most 2.
+        As of `SparseWinograd` without reg_lists and in_block, and: reg_count : output channels of
+        a register block, at most (registers - 3) // 2; reg_vectors is at most 2.
     part_ptr, threads, isa, bias, relu
         As in `SparseWinograd`.
 
