@@ -134,6 +134,8 @@ class DenseDirect(Layer):
         relu: bool,
     ) -> None: ...
 
+def winograd_lists_exist(isa_index: int, lists: int, vectors: int) -> bool: ...
+
 class SparseWinograd(Layer):
     def __init__(
         self,
@@ -142,6 +144,7 @@ class SparseWinograd(Layer):
         streams: Streams,
         bias: npt.NDArray[np.float32],
         isa_index: int,
+        row: npt.NDArray[np.int32],
         layout: WinogradLayout,
         blocking: Mapping[str, int],
         relu: bool,

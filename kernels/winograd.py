@@ -9,11 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from archsim.kernels import _native
-from archsim.kernels.checks import FloatArray, check_accumulators, check_lanes, check_values
+from archsim.kernels.checks import FloatArray, check_lanes, check_values
 from archsim.kernels.isa import IsaInfo, find_isa, isa_index
 from archsim.kernels.packed import PackedDenseLayer, PackedLayer, PackedSparseLayer
 from archsim.kernels.winograd_layout import (
-    AHEAD,
     pack_dense,
     pack_sparse,
     tile_grid,
@@ -93,7 +92,9 @@ class SparseWinograd(_WinogradLayer, PackedSparseLayer):
         variant : "f2x2_3x3", "f4x4_3x3" or "f4x4_5x5"
         images : pictures of a turn, whose tiles fill vectors together
         chunk_vectors : vectors of tiles that a thread takes through all phases
-        reg_vectors : register block; less at the end of a chunk
+        reg_lists, reg_vectors : register block, lists (output channels) side by side x vectors;
+            fewer vectors at the end of a chunk
+        in_block : input channels (of one group) that a list passes over at once
         out_block : output channels (of one group) whose sums wait for their transformation
         threads_per_image : threads that share a turn
     part_ptr : sequence of int
@@ -112,6 +113,8 @@ class SparseWinograd(_WinogradLayer, PackedSparseLayer):
         "images": 1,
         "chunk_vectors": 1,
         "reg_vectors": 1,
+        "reg_lists": 1,
+        "in_block": 1,
         "out_block": 1,
         "threads_per_image": 1,
     }
@@ -125,12 +128,22 @@ class SparseWinograd(_WinogradLayer, PackedSparseLayer):
         return dense
 
     def _check_register_block(self, info: IsaInfo) -> None:
-        check_accumulators(self._number["reg_vectors"], "blocking['reg_vectors']", info)
+        number = self._number
+        _at_most("in_block", number, self.shape.group_channels, "the input channels of a group")
+        if not _native.winograd_lists_exist(
+            isa_index(info), number["reg_lists"], number["reg_vectors"]
+        ):
+            raise ValueError(
+                f"blocking: {info.name} has no register block of {number['reg_lists']} lists "
+                f"(blocking['reg_lists']) x {number['reg_vectors']} vectors "
+                "(blocking['reg_vectors'])"
+            )
 
     def _pack(self, weights: FloatArray) -> _native.SparseWinograd:
         packed = pack_sparse(weights, self.shape, self._number)
         return _native.SparseWinograd(
-            *self._parts(packed, ahead=AHEAD),
+            *self._parts(packed.streams),
+            packed.row,
             winograd_layout(self.shape, self._number, self.variant),
             dict(self._number),
             self.relu,
@@ -151,8 +164,8 @@ class Winograd(_WinogradLayer, PackedDenseLayer):
     shape : ConvShape
         Stride 1, dilation 1, and the kernel of the variant.
     blocking : mapping
-        As of `SparseWinograd`, and: reg_count : output channels of a register block, at most
-        (registers - 3) // 2; reg_vectors is at most 2.
+        As of `SparseWinograd` without reg_lists and in_block, and: reg_count : output channels of
+        a register block, at most (registers - 3) // 2; reg_vectors is at most 2.
     part_ptr, threads, isa, bias, relu
         As in `SparseWinograd`.
 
@@ -162,7 +175,15 @@ class Winograd(_WinogradLayer, PackedDenseLayer):
         For any argument that is not as said here.
     """
 
-    _LEAST: ClassVar = {**SparseWinograd._LEAST, "reg_count": 1}
+    _LEAST: ClassVar = {
+        "lanes": 1,
+        "images": 1,
+        "chunk_vectors": 1,
+        "reg_vectors": 1,
+        "reg_count": 1,
+        "out_block": 1,
+        "threads_per_image": 1,
+    }
 
     def _check_register_block(self, info: IsaInfo) -> None:
         _at_most("reg_vectors", self._number, _MOST_VECTORS, "what there are registers for")

@@ -8,16 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from archsim.kernels.pack import PackedStreams, list_ptr, offset_limit
+from archsim.kernels.pack import PackedStreams, offset_limit
 from archsim.kernels.shapes import ConvShape
 from archsim.kernels.winograd_matrices import VARIANTS, find_variant
 
-AHEAD = 4  # entries that the kernels read behind the last list: AS_LANES_AHEAD in lanes.h
 PLACE = np.dtype([("place", np.int64), ("rows", np.int32), ("columns", np.int32)])
+PIECE = np.dtype(
+    [("first", np.int64), ("second", np.int64), ("first_bits", "u4"), ("second_bits", "u4")]
+)
+_PIECES = 16  # AS_WINOGRAD_PIECES
 _OVER_READ = 3  # floats that a transposition reads behind a tile's row
 _LINE_FLOATS = 16
 
 Weights = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Which tiles of a vector are neighbours: as_winograd_piece in winograd.h."""
+
+    piece: npt.NDArray[np.void]  # (vectors, m)
+    kind: npt.NDArray[np.int64]  # (vectors,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +44,22 @@ class WinogradLayout:
     plane_pitch: int
     plane_size: int
     transformed_pitch: int
+    step_size: int
     sums_pitch: int
     start: npt.NDArray[np.int64]
     place: npt.NDArray[np.void]
     whole: npt.NDArray[np.int64]
+    into: Pieces
+    out_of: Pieces
+    groups: int  # of lists; 0: dense
+
+
+@dataclass(frozen=True, eq=False)
+class WinogradLists:
+    """Nonzeros in groups of lists, and the output channel (in its block) of each list."""
+
+    streams: PackedStreams
+    row: npt.NDArray[np.int32]
 
 
 def tile_grid(shape: ConvShape, variant: str) -> tuple[int, int]:
@@ -60,9 +83,17 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
     m, t = chosen.outputs, chosen.tile
     down, across = tile_grid(shape, variant)
     pitch = m * across + t - m + _OVER_READ
+    pitch = -(-pitch // _LINE_FLOATS) * _LINE_FLOATS
     plane = (m * down + t - m) * pitch
     vectors = -(-images * down * across // lanes)
-    chunk = number["chunk_vectors"]
+    chunk, step = number["chunk_vectors"], number["reg_vectors"]
+    slots = shape.group_channels
+    rows, groups = min(number["out_block"], shape.group_out_channels), 0
+    if number.get("reg_lists"):
+        slots += -(-shape.group_channels // number["in_block"])
+        rows += 1  # of lists that only fill a group
+        groups = int(chosen.tile**2 * shape.groups * list_groups(shape, number).sum())
+        groups *= -(-shape.group_channels // number["in_block"])
 
     tile = np.arange(vectors * lanes)
     image, in_image = np.divmod(np.minimum(tile, images * down * across - 1), down * across)
@@ -73,6 +104,7 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
     there = tile < images * down * across
     place["rows"] = np.where(there, np.minimum(m, shape.out_h - m * row), 0)
     place["columns"] = np.where(there, np.minimum(m, shape.out_w - m * column), 0)
+    start = image * plane + m * (row * pitch + column)
     whole = (place["rows"] == m) & (place["columns"] == m)
     return WinogradLayout(
         variant=list(VARIANTS).index(variant),
@@ -83,35 +115,125 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
         images=images,
         plane_pitch=pitch,
         plane_size=plane,
-        transformed_pitch=odd_lines(shape.group_channels * chunk * lanes),
-        sums_pitch=odd_lines(min(number["out_block"], shape.group_out_channels) * chunk * lanes),
-        start=(image * plane + m * (row * pitch + column)).astype(np.int64).reshape(-1, lanes),
+        transformed_pitch=odd_lines(-(-chunk // step) * slots * step * lanes),
+        step_size=slots * step * lanes,
+        sums_pitch=odd_lines(rows * chunk * lanes),
+        into=_pieces(start, np.where(there, m, 0), m, lanes),
+        out_of=_pieces(
+            place["place"], place["columns"], m, lanes, apart=there & (place["rows"] < m)
+        ),
+        groups=groups,
+        start=start.astype(np.int64).reshape(-1, lanes),
         place=place.reshape(-1, lanes),
         whole=whole.reshape(-1, lanes).all(axis=1).astype(np.int64),
     )
 
 
-def pack_sparse(weights: Weights, shape: ConvShape, number: Mapping[str, int]) -> PackedStreams:
-    """Order the nonzeros: channel block, position, output channel; see archsim_native.h.
+def _pieces(
+    start: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int32],
+    m: int,
+    lanes: int,
+    apart: npt.NDArray[np.bool_] | None = None,
+) -> Pieces:
+    """Cut vectors of tiles into m pieces of neighbours.
 
-    AHEAD entries of nothing follow the last list.
+    Parameters
+    ----------
+    start, columns : where a lane's tile begins, and its columns that count (0: no tile)
+    apart : lanes whose vector cannot be moved by pieces
     """
-    tile = len(weights)
-    positions, in_group, block = tile * tile, shape.group_out_channels, number["out_block"]
+    tiles = max(1, lanes // m)
+    begin, count = (a.reshape(-1, tiles).astype(np.int64) for a in (start, columns))
+    there = count > 0
+    side_by_side = begin - m * np.arange(tiles)  # the same for neighbours
+    first = side_by_side[:, :1]
+    in_first = there & (side_by_side == first)
+    rest = there & ~in_first
+    at = rest.argmax(axis=1)
+    second = np.where(rest.any(axis=1), side_by_side[np.arange(len(at)), at], first[:, 0])
+    good = (in_first | ~there | (side_by_side == second[:, None])).all(axis=1)
+
+    column = np.arange(m)
+    bit = np.uint32(1) << (m * np.arange(tiles)[:, None] + column).astype(np.uint32)
+    inside = column < count[:, :, None]
+    piece = np.zeros(len(begin), PIECE)
+    piece["first"], piece["second"] = first[:, 0], second
+    for name, lane in (("first_bits", in_first), ("second_bits", rest)):
+        piece[name] = (bit * (inside & lane[:, :, None])).sum(axis=(1, 2))
+    per_vector = piece.reshape(-1, lanes // tiles)
+    cut = per_vector["first_bits"] != (1 << tiles * m) - 1
+    good = good.reshape(per_vector.shape).all(axis=1)
+    if apart is not None:
+        good &= ~apart.reshape(-1, lanes).any(axis=1)
+    kind = np.where(good, _PIECES + (cut << np.arange(cut.shape[1])).sum(axis=1), 0)
+    return Pieces(per_vector, kind.astype(np.int64))
+
+
+def list_groups(shape: ConvShape, number: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """Return how many groups of lists each block of a group's output channels has.
+
+    At one position, for one block of input channels.
+    """
+    first = np.arange(0, shape.group_out_channels, number["out_block"])
+    channels = np.minimum(number["out_block"], shape.group_out_channels - first)
+    return -(-channels // number["reg_lists"])
+
+
+def pack_sparse(weights: Weights, shape: ConvShape, number: Mapping[str, int]) -> WinogradLists:
+    """Put the nonzeros into groups of equally long lists; see archsim_native.h.
+
+    The lists of a panel (position, block of output and of input channels) are sorted by length:
+    then few zeros fill them up, and loops end where a branch predictor expects it.
+    """
+    beside, in_group, block = number["reg_lists"], shape.group_out_channels, number["out_block"]
+    panels = len(weights) ** 2 * -(-shape.group_channels // number["in_block"])
+    of_block = list_groups(shape, number) * beside
+    begin = np.concatenate([[0], np.cumsum(of_block)]) * panels  # lists before a block
+
+    # each panel's lists, those that fill the last group included
+    sizes = np.tile(np.repeat(of_block, panels), shape.groups)
+    panel = np.repeat(np.arange(len(sizes)), sizes)
+    row = np.arange(len(panel)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    there = np.minimum(block, in_group - block * np.arange(len(of_block)))
+    row = np.minimum(row, np.tile(np.repeat(there, panels), shape.groups)[panel])
+
     u, v, k, c = np.nonzero(weights)
-    group, k_in_group = np.divmod(k, in_group)
-    first = k_in_group // block * block
-    size = np.minimum(block, in_group - first)
-    lists = (group * in_group + first) * positions + (u * tile + v) * size + k_in_group - first
-    order = np.argsort(lists, kind="stable")
-    step = 4 * number["chunk_vectors"] * number["lanes"]
-    last = offset_limit((shape.group_channels - 1) * step, "bytes")
-    nothing = np.zeros(AHEAD)
-    return PackedStreams(
-        ptr=list_ptr(lists, positions * shape.out_channels),
-        off=np.concatenate([(c * step)[order], nothing]).astype(np.int32),
-        val=np.concatenate([weights[u, v, k, c][order], nothing]).astype(np.float32),
-        last_offset=last,
+    group, k = np.divmod(k, in_group)
+    k_block, k = np.divmod(k, block)
+    c_block, c = np.divmod(c, number["in_block"])
+    at = (u * len(weights) + v) * (panels // len(weights) ** 2) + c_block
+    lists = group * begin[-1] + begin[k_block] + at * of_block[k_block] + k
+    length = np.bincount(lists, minlength=len(panel))
+
+    order = np.lexsort((length, panel))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    rounds = length[order].reshape(-1, beside).max(axis=1, initial=0)
+    ptr = np.concatenate([[0], np.cumsum(rounds * beside)])
+
+    # a list that is shorter meets the slot behind its block of channels, which stays 0
+    last = -(-shape.group_channels // number["in_block"]) - 1
+    blocks = np.arange(len(sizes)) % (last + 1)
+    behind = np.minimum(number["in_block"], shape.group_channels - blocks * number["in_block"])
+    off = np.repeat(behind[panel[order[::beside]]], rounds * beside)
+    val = np.zeros(len(off), np.float32)
+    by_list = np.argsort(lists, kind="stable")
+    of = lists[by_list]
+    turn = np.arange(len(of)) - (np.cumsum(length) - length)[of]
+    entry = ptr[place[of] // beside] + turn * beside + place[of] % beside
+    off[entry] = c[by_list]
+    val[entry] = weights[np.nonzero(weights)][by_list]
+
+    step = 4 * number["reg_vectors"] * number["lanes"]
+    return WinogradLists(
+        streams=PackedStreams(
+            ptr=ptr.astype(np.int64),
+            off=(off * step).astype(np.int32),
+            val=val,
+            last_offset=offset_limit(min(number["in_block"], shape.group_channels) * step, "bytes"),
+        ),
+        row=row[order].astype(np.int32),
     )
 
 

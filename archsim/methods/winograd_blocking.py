@@ -22,6 +22,7 @@ from archsim.methods.lanes_cost import (
     LOAD_FAR,
     LOAD_L2,
     SCALARS,
+    SPILL,
     WINDOW_SHARE,
     load_cycles,
 )
@@ -34,6 +35,13 @@ _IMAGES: Final = (1, 2, 4, 8, 16, 32)
 _MORE_CHUNKS: Final = 12
 #: Vectors of a dense register block (see kernels/csrc/microkernels.h).
 _DENSE_VECTORS: Final = 2
+#: Sparse: vectors of a register block at most, and the lists that may be side by side.
+_MOST_VECTORS: Final = 14
+_LISTS: Final = (8, 4, 2, 1)
+#: Sums that hide the latency of a multiply-add: 4 cycles, two a cycle.
+_SUMS: Final = 8
+#: Blocks of input channels that are tried.
+_IN_BLOCKS: Final = (1, 2, 3, 4, 6, 8)
 #: Output channels of a block, at least (assumed): fewer would not hide what a phase costs to enter.
 _LEAST_BLOCK: Final = 28
 #: Dense: vectors of a chunk (assumed) that share one reading of a position's weights from afar.
@@ -78,6 +86,36 @@ VARIANTS: Final = {
     )
 }
 SCHEDULES: Final = ("auto", *VARIANTS)
+_PIECES_LANES: Final = 16  # whole vectors of neighbouring tiles: kernels/csrc/winograd_pieces.h
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """How a row of one vector of tiles comes into lanes, or leaves them."""
+
+    moves: float  # loads or stores
+    floats: int  # of each
+    shuffles: float  # and what takes a vector apart or puts it together
+
+
+def moves_in(variant: Variant, lanes: int) -> Moves:
+    """Return the loads of a row of tiles; counted in winograd_pieces.h and transpose.h.
+
+    Pieces count as whole: those that a row of tiles ends in are loaded twice.
+    """
+    fours = ceil(variant.tile / 4)
+    if lanes < _PIECES_LANES:
+        return Moves(lanes * fours, 4, 8.0 * fours)
+    columns = ceil(variant.tile / variant.outputs)
+    return Moves(variant.outputs * columns, lanes, {4: 4.0, 6: 12.0, 8: 16.0}[variant.tile])
+
+
+def moves_out(variant: Variant, lanes: int) -> Moves:
+    """Return the stores of one row of outputs, as above."""
+    m = variant.outputs
+    if lanes < _PIECES_LANES:
+        return Moves(lanes, min(4, m), (8.0 + lanes) * m / 4)
+    return Moves(m, lanes, 8.0 if m == 4 else 2.0)
 
 
 def reason(layer: Layer) -> str | None:
@@ -122,6 +160,8 @@ class Blocking:
     chunk: int  # vectors
     reg_vectors: int
     reg_count: int  # 0: sparse
+    reg_lists: int  # 0: dense
+    in_block: int  # 0: dense
     out_block: int
     turns: int
     sharers: int
@@ -143,7 +183,9 @@ class Blocking:
             "out_block": self.out_block,
             "threads_per_image": self.sharers,
         }
-        return found | ({"reg_count": self.reg_count} if self.reg_count else {})
+        if self.reg_count:
+            return found | {"reg_count": self.reg_count}
+        return found | {"reg_lists": self.reg_lists, "in_block": self.in_block}
 
 
 @lru_cache(maxsize=4096)
@@ -191,7 +233,7 @@ def _blockings(
     layer: Layer, variant: Variant, density: float | None, batch: int, threads: int, target: Target
 ) -> Iterator[Blocking]:
     down, across = variant.grid(layer)
-    most = 2 * _DENSE_CHUNK if density is None else target.registers - 2
+    most = 2 * _DENSE_CHUNK
     for images in (n for n in _IMAGES if n <= ceil(batch / threads)):
         vectors, turns = ceil(images * down * across / target.lanes), ceil(batch / images)
         sharers = min(vectors, max(1, threads // turns))
@@ -201,27 +243,61 @@ def _blockings(
             if chunk * layer.C // layer.groups * target.lanes * FLOAT_BYTES > _OFFSET_LIMIT:
                 continue
             block = _out_block(layer, variant, chunk, target)
-            count = min(layer.K // layer.groups, max(1, (target.registers - 3) // 2))
-            found = ceil(vectors / chunk)
-            cycles = _cycles(layer, variant, chunk, block, density, target)
-            cycles *= ceil(found / sharers)
-            rest = vectors % chunk
-            if sharers == 1 and rest:  # the last chunk is smaller
-                cycles *= (found - 1) / found
-                cycles += _cycles(layer, variant, rest, block, density, target)
-            yield Blocking(
-                variant=variant,
-                lanes=target.lanes,
-                images=images,
-                vectors=vectors,
-                chunk=chunk,
-                reg_vectors=min(chunk, _DENSE_VECTORS) if density is None else chunk,
-                reg_count=count if density is None else 0,
-                out_block=block,
-                turns=turns,
-                sharers=sharers,
-                cycles=cycles * ceil(turns * sharers / threads),
-            )
+            found, rest = ceil(vectors / chunk), vectors % chunk
+            for reg in _registers(layer, chunk, density, target):
+                cycles = _cycles(layer, variant, chunk, block, density, reg, target)
+                cycles *= ceil(found / sharers)
+                if sharers == 1 and rest:  # the last chunk is smaller
+                    cycles *= (found - 1) / found
+                    cycles += _cycles(layer, variant, rest, block, density, reg, target)
+                yield Blocking(
+                    variant=variant,
+                    lanes=target.lanes,
+                    images=images,
+                    vectors=vectors,
+                    chunk=chunk,
+                    reg_vectors=reg.vectors,
+                    reg_count=reg.count,
+                    reg_lists=reg.lists,
+                    in_block=reg.in_block,
+                    out_block=block,
+                    turns=turns,
+                    sharers=sharers,
+                    cycles=cycles * ceil(turns * sharers / threads),
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class _Registers:
+    """A register block, and for sparse products the input channels that it passes over."""
+
+    vectors: int
+    count: int = 0
+    lists: int = 0
+    in_block: int = 0
+
+
+def _registers(
+    layer: Layer, chunk: int, density: float | None, target: Target
+) -> Iterator[_Registers]:
+    """Yield the register blocks that are worth trying."""
+    if density is None:
+        count = min(layer.K // layer.groups, max(1, (target.registers - 3) // 2))
+        yield _Registers(min(chunk, _DENSE_VECTORS), count)
+        return
+    channels = layer.C // layer.groups
+    sizes = {ceil(chunk / steps) for steps in range(1, chunk + 1)}
+    for vectors in sorted(size for size in sizes if size <= _MOST_VECTORS):
+        lists = _lists(vectors, layer.K // layer.groups, target.registers)
+        for in_block in sorted({ceil(channels / n) for n in _IN_BLOCKS}):
+            yield _Registers(vectors, 0, lists, in_block)
+
+
+def _lists(vectors: int, outputs: int, registers: int) -> int:
+    """Return the fewest lists side by side, but two, whose sums hide latencies; or all that fit."""
+    fitting = [n for n in _LISTS if n * vectors <= registers - 2 and n < 2 * outputs]
+    enough = [n for n in fitting if n > 1 and n * vectors >= _SUMS]
+    return min(enough) if enough else max(fitting)
 
 
 def chunk_bytes(layer: Layer, variant: Variant, chunk: int, lanes: int) -> tuple[float, float]:
@@ -245,17 +321,24 @@ def _out_block(layer: Layer, variant: Variant, chunk: int, target: Target) -> in
 
 
 def _cycles(
-    layer: Layer, variant: Variant, chunk: int, block: int, density: float | None, target: Target
+    layer: Layer,
+    variant: Variant,
+    chunk: int,
+    block: int,
+    density: float | None,
+    reg: _Registers,
+    target: Target,
 ) -> float:
     """Return the cycles of a whole chunk; loads and chains as in `lanes_cost`.
 
-    A transformation's vector operations and shuffles take two a cycle, its quarter loads and
-    stores as well.
+    A transformation's vector operations, shuffles, loads and stores take two a cycle.
     """
     vector = FLOAT_BYTES * target.lanes
     moved = variant.positions * chunk
-    into = 2.0 * variant.tile * variant.ops_in + 16.0 * variant.tile * ceil(variant.tile / 4)
-    out = (variant.tile + variant.outputs) * variant.ops_out + 10.0 * variant.outputs**2
+    first, last = moves_in(variant, target.lanes), moves_out(variant, target.lanes)
+    into = variant.tile * (2.0 * variant.ops_in + first.moves + first.shuffles)
+    out = float((variant.tile + variant.outputs) * variant.ops_out)
+    out += variant.outputs * (last.moves + last.shuffles)
     cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
     share = WINDOW_SHARE * target.l2_bytes / target.l2_sharers
@@ -263,18 +346,22 @@ def _cycles(
     lines = max(1.0, vector / target.line_bytes)
     missed = max(0.0, 1.0 - share / (transformed + sums))
     cycles += LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
-    lists = variant.positions * layer.K
+    lists = float(variant.positions * layer.K)
     products = lists * (layer.C // layer.groups)
     if density is None:
         weights = FLOAT_BYTES * products
         visits = lists / max(1, (target.registers - 3) // 2) * ceil(chunk / _DENSE_VECTORS)
         fetched = (LOAD_FAR if weights > share else LOAD_L2) * weights / target.line_bytes
         return cycles + fetched + products * LOAD * chunk + visits * LIST
-    window = float(layer.C // layer.groups * chunk * vector)
-    beside = chunk * vector + 2 * FLOAT_BYTES * products * density / lists
-    load = load_cycles(window, density, beside, target, 1)
     nonzeros = products * density
-    far = 2 * FLOAT_BYTES * nonzeros > share
-    cycles += far * LOAD_FAR * 2 * FLOAT_BYTES * nonzeros / target.line_bytes
-    each = max(CHAIN, LOAD * SCALARS + load * chunk)
-    return cycles + nonzeros * each + lists * LIST
+    in_blocks = ceil(layer.C // layer.groups / reg.in_block)
+    steps = ceil(chunk / reg.vectors)
+    window = float(reg.in_block * min(reg.vectors, chunk) * vector)
+    beside = vector * reg.vectors + 2 * FLOAT_BYTES * products * density / (lists * in_blocks)
+    load = load_cycles(window, density, beside, target, 1)
+    # values and offsets are one stream, fetched ahead
+    streamed = LOAD_L2 * 2 * FLOAT_BYTES * nonzeros * steps / target.line_bytes
+    each = max(CHAIN / reg.lists, LOAD * SCALARS + load * chunk / steps) * steps
+    ends = lists * in_blocks * (steps * 2.0 * LIST / reg.lists + SPILL * chunk)
+    again = lists * (in_blocks - 1) * LOAD_L2 * chunk
+    return cycles + streamed + nonzeros * each + ends + again

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, stream
-from archsim.methods.winograd_blocking import Blocking
+from archsim.methods.winograd_blocking import Blocking, moves_in, moves_out
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Phase, Plan, Stream, Target, Tiles, Work
 from archsim.sparsity import Sparsity
@@ -73,6 +73,18 @@ class _Chunks:
     def blocks(self) -> int:
         """Blocks of output channels of a group."""
         return ceil(self.layer.K // self.layer.groups / self.cut.out_block)
+
+    @property
+    def in_blocks(self) -> int:
+        """Blocks of input channels of a group."""
+        return ceil(self.layer.C // self.layer.groups / self.cut.in_block)
+
+    @property
+    def list_groups(self) -> int:
+        """Groups of lists at one position, for one block of input channels."""
+        cut, lists = self.cut, self.cut.reg_lists
+        whole, rest = divmod(self.layer.K // self.layer.groups, cut.out_block)
+        return self.layer.groups * (whole * ceil(cut.out_block / lists) + ceil(rest / lists))
 
     @property
     def again(self) -> Counts:
@@ -135,10 +147,9 @@ def make_plan(
     )
 
 
-def _quarters(chunks: _Chunks, target: Target) -> float:
-    """Share of the moves of four floats that cross a line, if they begin anywhere."""
-    del chunks
-    return (4.0 - 1.0) / (target.line_bytes // FLOAT_BYTES)
+def _crossing(floats: int, target: Target) -> float:
+    """Share of the moves of so many floats that cross a line, if they begin anywhere."""
+    return min(1.0, (floats - 1.0) / (target.line_bytes // FLOAT_BYTES))
 
 
 def _input_phase(chunks: _Chunks, target: Target) -> Phase:
@@ -152,18 +163,18 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         layer.C * (chunks.share * cut.images * down * v.outputs + v.tile),
     )
     copied = rows * ceil(layer.W / cut.lanes)
-    fours = tiles * v.tile * ceil(v.tile / 4)
-    quarters = cut.lanes * fours
+    moves = moves_in(v, cut.lanes)
+    loads = moves.moves * v.tile * tiles
     waits = v.positions * tiles  # numbers that wait between the two dimensions
     work = Work.of(
         kinds=chunks.kinds,
         multiply_adds=2 * v.tile * v.ops_in * tiles,
         loads_aligned=waits,
-        loads_unaligned=quarters + copied,
-        loads_line_crossing=_quarters(chunks, target) * quarters,
+        loads_unaligned=loads + copied,
+        loads_line_crossing=_crossing(moves.floats, target) * loads,
         stores=copied + 2.0 * waits,
-        scalar_loads=quarters,  # where a lane's tile begins
-        scalar_ops=8.0 * fours + 3.0 * rows,  # shuffles; a row's step
+        scalar_loads=loads,  # where a tile begins, or a piece
+        scalar_ops=moves.shuffles * v.tile * tiles + 3.0 * rows,  # shuffles; a row's step
         branches=rows + 2.0 * v.tile * tiles,
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
@@ -183,23 +194,27 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
 
 
 def _sparse_work(chunks: _Chunks) -> Work:
+    """Count lists in groups of reg_lists; zeros that fill up shorter lists do not count."""
     cut, vectors = chunks.cut, chunks.vectors
     passes = np.ceil(vectors / cut.reg_vectors)
     loads, iterations = chunks.nonzeros * vectors, chunks.nonzeros * passes
-    rounds = float(chunks.positions * chunks.layer.K) * passes
+    rounds = iterations / cut.reg_lists
+    groups = float(chunks.positions * chunks.list_groups * chunks.in_blocks)
+    sums = groups * cut.reg_lists * vectors
+    ends = groups * passes
     return Work.of(
         kinds=chunks.kinds,
         multiply_adds=loads,
-        loads_aligned=loads,
+        loads_aligned=loads + sums * (chunks.in_blocks - 1) / chunks.in_blocks,
         loads_folded=loads,
-        stores=chunks.positions * chunks.layer.K * vectors,
-        broadcasts=iterations + rounds,
-        scalar_loads=iterations + 4.0 * rounds,  # as in the lanes schedules
-        # address, count, compare and three offsets that move up
-        scalar_ops=6.0 * iterations + 12.0 * rounds,
-        branches=iterations + rounds,
-        mispredicts=rounds,
-        chain_multiply_adds=iterations,
+        stores=sums,
+        broadcasts=iterations,
+        scalar_loads=iterations + (2.0 + 2.0 * cut.reg_lists) * ends,  # offsets; where sums stand
+        # an address of each; both streams move up
+        scalar_ops=iterations + 2.0 * rounds + (4.0 + 3.0 * cut.reg_lists) * ends,
+        branches=rounds + ends,
+        mispredicts=ends,
+        chain_multiply_adds=rounds,
     )
 
 
@@ -238,7 +253,10 @@ def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
     """
     layer, cut, kinds = chunks.layer, chunks.cut, chunks.kinds
     transformed = layer.groups * chunks.transformed
+    # what one pass of a register block looks at
     window = chunks.transformed / chunks.positions
+    if not cut.reg_count:
+        window = window / chunks.in_blocks * np.minimum(1.0, cut.reg_vectors / chunks.vectors)
     block_weights = chunks.weight_bytes / (chunks.positions * layer.groups * chunks.blocks)
     shared: dict[str, Any] = {"kinds": kinds, "shared": "part"}
     streams = [
@@ -248,8 +266,8 @@ def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
     ]  # fmt: skip
     passes = np.ceil(chunks.vectors / cut.reg_vectors)
     streams.append(
-        stream("weights", "read", chunks.weight_bytes * (passes - 1), block_weights + window,
-               **shared)
+        stream("weights", "read", chunks.weight_bytes * (passes - 1),
+               block_weights / (1 if cut.reg_count else chunks.in_blocks) + window, **shared)
     )  # fmt: skip
     density = chunks.nonzeros / (chunks.positions * layer.weights / (layer.R * layer.S))
     p = min(1.0, density)
@@ -266,6 +284,12 @@ def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
             stream("transformed input", "read", again * transformed, panel + weights, kinds=kinds)
         )
         return tuple(streams)
+    block_weights /= chunks.in_blocks
+    summed_again = (chunks.in_blocks - 1) * layer.groups * chunks.blocks * chunks.sums
+    streams.append(
+        stream("sums", "update", summed_again,
+               chunks.sums / chunks.positions + window + block_weights, kinds=kinds)
+    )  # fmt: skip
     gap = np.arange(1.0, _GAPS)[:, None]
     pairs = np.maximum(cut.out_block - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
     beside = (block_weights + chunks.sums / chunks.positions) / cut.out_block
@@ -281,17 +305,17 @@ def _output_phase(chunks: _Chunks, target: Target) -> Phase:
     layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
     tiles = layer.K * chunks.vectors
     waits = v.outputs * v.tile * tiles
-    fours = v.outputs**2 / 4 * tiles
-    pieces = cut.lanes * fours * (1 if v.outputs == 4 else 2)
+    moves = moves_out(v, cut.lanes)
+    pieces = moves.moves * v.outputs * tiles
     del target
     work = Work.of(
         kinds=chunks.kinds,
         multiply_adds=((v.tile + v.outputs) * v.ops_out + v.outputs**2) * tiles,
         loads_aligned=v.positions * tiles + waits,
         stores=waits + pieces,
-        scalar_loads=cut.lanes * fours,  # where a lane's tile goes
-        scalar_ops=(8.0 + cut.lanes) * fours,  # shuffles, quarters taken out, addresses
-        branches=v.tile * tiles + fours,
+        scalar_loads=pieces,  # where a tile or a piece goes
+        scalar_ops=moves.shuffles * v.outputs * tiles,
+        branches=(v.tile + v.outputs) * tiles,
     )
     sums = layer.groups * chunks.blocks * chunks.sums
     output = FLOAT_BYTES * layer.K * layer.P * layer.Q * cut.images * chunks.share

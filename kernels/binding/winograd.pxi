@@ -8,8 +8,13 @@ from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 cdef extern from "archsim_native.h" nogil:
     enum:
         AS_WINOGRAD_COUNT
+        AS_WINOGRAD_LISTS
+        AS_WINOGRAD_VECTORS
 
     ctypedef struct as_winograd_place:
+        pass
+
+    ctypedef struct as_winograd_piece:
         pass
 
     ctypedef struct as_winograd:
@@ -18,15 +23,20 @@ cdef extern from "archsim_native.h" nogil:
         const as_isa *isa
         int variant, relu
         int64_t tile_outputs, tile, tile_rows, tile_columns, images
-        int64_t chunk_vectors, reg_vectors, reg_count, out_block
-        int64_t plane_pitch, plane_size, transformed_pitch, sums_pitch
+        int64_t chunk_vectors, reg_vectors, reg_lists, reg_count, in_block, out_block
+        int64_t plane_pitch, plane_size, transformed_pitch, step_size, sums_pitch
         const int64_t *start
         const as_winograd_place *place
         const int64_t *whole
+        const as_winograd_piece *in_piece
+        const as_winograd_piece *out_piece
+        const int64_t *in_kind
+        const int64_t *out_kind
         const float *nothing
         const int64_t *ptr
         const int32_t *off
         const float *val
+        const int32_t *row
         const float *weights
         const float *bias
         float **planes
@@ -38,12 +48,38 @@ cdef extern from "archsim_native.h" nogil:
                         as_seconds *seconds)
 
 
+cdef extern from *:
+    """
+    static int has_lists(const as_isa *isa, int lists, int vectors)
+    {
+        return isa->winograd_lists->run[lists][vectors] != NULL;
+    }
+    """
+    int has_lists(const as_isa *isa, int lists, int vectors)
+
+
+def winograd_lists_exist(int isa_index, int lists, int vectors):
+    """Whether a set has a register block of so many lists side by side x vectors of tiles."""
+    cdef const as_isa *isa = runnable(isa_index)
+    return (1 <= lists <= AS_WINOGRAD_LISTS and 1 <= vectors <= AS_WINOGRAD_VECTORS
+            and bool(has_lists(isa, lists, vectors)))
+
+
+cdef checked_pieces(pieces, vectors, tile_outputs):
+    rows = pieces.piece.view("i8").reshape(pieces.piece.shape + (-1,))
+    check_length("piece", rows.shape[0] * rows.shape[1], vectors * tile_outputs)
+    check_length("piece", rows.shape[2] * 8, sizeof(as_winograd_piece))
+    check_length("kind", pieces.kind.shape[0], vectors)
+    return rows, pieces.kind
+
+
 cdef class TilesOfWinograd:
     """Tables and buffers of both kinds of layers; `layout` is a WinogradLayout."""
 
     cdef const int64_t[:, ::1] start
     cdef const int64_t[:, :, ::1] place
-    cdef const int64_t[::1] whole
+    cdef const int64_t[::1] whole, in_kind, out_kind
+    cdef const int64_t[:, :, ::1] in_piece, out_piece
     cdef Buffers planes, transformed, sums, scratch, nothing
 
     cdef int take(self, as_winograd *d, Team team, layout, dict blocking) except -1:
@@ -54,6 +90,11 @@ cdef class TilesOfWinograd:
         check_length("place", self.place.shape[0] * self.place.shape[1], vectors * lanes)
         check_length("place", self.place.shape[2] * 8, sizeof(as_winograd_place))
         check_length("whole", self.whole.shape[0], vectors)
+        self.in_piece, self.in_kind = checked_pieces(layout.into, vectors, layout.tile_outputs)
+        self.out_piece, self.out_kind = checked_pieces(layout.out_of, vectors, layout.tile_outputs)
+        d.in_piece = <const as_winograd_piece *> &self.in_piece[0, 0, 0]
+        d.out_piece = <const as_winograd_piece *> &self.out_piece[0, 0, 0]
+        d.in_kind, d.out_kind = &self.in_kind[0], &self.out_kind[0]
         if not 0 <= layout.variant < AS_WINOGRAD_COUNT:
             raise ValueError(f"variant: got {layout.variant}")
         d.variant, d.tile_outputs, d.tile = layout.variant, layout.tile_outputs, layout.tile
@@ -63,6 +104,8 @@ cdef class TilesOfWinograd:
         d.transformed_pitch, d.sums_pitch = layout.transformed_pitch, layout.sums_pitch
         d.chunk_vectors, d.reg_vectors = blocking["chunk_vectors"], blocking["reg_vectors"]
         d.reg_count, d.out_block = blocking.get("reg_count", 0), blocking["out_block"]
+        d.reg_lists, d.in_block = blocking.get("reg_lists", 0), blocking.get("in_block", 0)
+        d.step_size = layout.step_size
         positions = layout.tile * layout.tile
         self.planes = team.buffer_of_each_thread(layout.images * layout.plane_size)
         self.transformed = team.buffer_of_each_thread(positions * layout.transformed_pitch)
@@ -82,6 +125,7 @@ cdef class SparseWinograd(SparseLayer):
 
     cdef as_winograd layer
     cdef TilesOfWinograd tiles
+    cdef const int32_t[::1] row
 
     def __cinit__(
         self,
@@ -90,6 +134,7 @@ cdef class SparseWinograd(SparseLayer):
         Streams streams,
         const float[::1] bias,
         int isa_index,
+        const int32_t[::1] row,  # IN, reg_lists of each group
         layout,
         dict blocking,
         bint relu,
@@ -98,10 +143,17 @@ cdef class SparseWinograd(SparseLayer):
         d.shape, d.team, d.isa, d.relu = self.shape, team.team, self.set, relu
         self.tiles = TilesOfWinograd()
         self.tiles.take(d, team, layout, blocking)
-        if streams.off.shape[0] - streams.ptr[streams.ptr.shape[0] - 1] < AS_LANES_AHEAD:
-            raise ValueError("off: too few entries behind the last list")
-        check_length("ptr", streams.ptr.shape[0] - 1, d.tile * d.tile * d.shape.out_channels)
+        self.row = row
+        check_length("row", row.shape[0], d.reg_lists * (streams.ptr.shape[0] - 1))
+        check_length("ptr", streams.ptr.shape[0] - 1, layout.groups)
+        for i in range(row.shape[0]):
+            if not 0 <= row[i] <= d.out_block:
+                raise ValueError(f"row[{i}]: got {row[i]}; must be 0 to {d.out_block}")
+        for i in range(streams.ptr.shape[0]):
+            if streams.ptr[i] % d.reg_lists:
+                raise ValueError(f"ptr[{i}]: got {streams.ptr[i]}; groups are whole rounds")
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
+        d.row = &row[0]
         d.bias = &self.bias[0]
 
     cdef int call(

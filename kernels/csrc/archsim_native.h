@@ -29,6 +29,7 @@ typedef struct {
     const as_direct_shifts_kernels *direct_shifts;
     const as_fc_kernels *fc;
     const as_winograd_kernels *winograd;
+    const as_winograd_lists_kernels *winograd_lists;
 } as_isa;
 
 int as_isa_count(void);
@@ -463,17 +464,22 @@ int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen);
  * picture, rows plane_pitch apart, padding 0 from as_alloc on), and place[v * lanes + l] says where
  * its outputs go, counted from the turn's first picture; lanes without a tile go nowhere.
  *
- * A thread takes chunks of chunk_vectors vectors through all phases. Of a group, element
- * (position q, input channel c, vector v) of the transformed input is the vector
- *     transformed + q * transformed_pitch + (c * chunk_vectors + v) * lanes
+ * A thread takes chunks of chunk_vectors vectors through all phases, in steps of reg_vectors. Of a
+ * group, element (position q, input channel c, vector v) of the transformed input is the vector
+ *     transformed + q * transformed_pitch + v / reg_vectors * step_size
+ *                 + (slot of c * reg_vectors + v % reg_vectors) * lanes
  * and (q, output channel k of a block of out_block, v) of the sums
  *     sums + q * sums_pitch + (k * chunk_vectors + v) * lanes.
+ * Channels have their own numbers as slots where they are dense (in_block 0); else blocks of in_block
+ * channels begin anew in each group, and behind each block is a slot that stays 0 from as_alloc on.
  *
- * Weights of position q, output channel k: sparse, list l = first * positions + q * block + (k -
- * first), first being the first channel of k's block of `block` (<= out_block) channels, blocks
- * beginning anew in each group; off counts bytes from the first vector of q's transformed input;
- * AS_LANES_AHEAD more entries follow the last list. Dense (`weights` is not NULL), one channel block
- * after the other, [position][register block of up to reg_count channels][input channel][channel].
+ * Weights, sparse: lists of one position, output channel and block of input channels, in groups of
+ * reg_lists. Group by group of the convolution, block by block of output channels: [position][block
+ * of input channels][group of lists]; group i is the entries [ptr[i], ptr[i + 1]), round by round the
+ * reg_lists entries of a round, row[i * reg_lists + l] the output channel in its block, or the
+ * block's size for a list that is there to fill the group. off counts bytes from the block's first
+ * vector of a step. Dense (`weights` is not NULL), one block of output channels after the other,
+ * [position][register block of up to reg_count channels][input channel][channel].
  * Unit of part_ptr: a chunk of a turn.
  */
 typedef struct {
@@ -482,15 +488,18 @@ typedef struct {
     const as_isa *isa;
     int variant, relu;
     int64_t tile_outputs, tile, tile_rows, tile_columns, images;
-    int64_t chunk_vectors, reg_vectors, reg_count, out_block;
-    int64_t plane_pitch, plane_size, transformed_pitch, sums_pitch;
+    int64_t chunk_vectors, reg_vectors, reg_lists, reg_count, in_block, out_block;
+    int64_t plane_pitch, plane_size, transformed_pitch, step_size, sums_pitch;
     const int64_t *start;
     const as_winograd_place *place;
     const int64_t *whole; /* one of each vector */
+    const as_winograd_piece *in_piece, *out_piece; /* tile_outputs of each vector */
+    const int64_t *in_kind, *out_kind;             /* one of each vector */
     const float *nothing; /* out_block zeros, where sums begin */
     const int64_t *ptr;
     const int32_t *off;
     const float *val;
+    const int32_t *row;
     const float *weights;
     const float *bias;
     float *const *planes; /* these are one of each thread */

@@ -6,8 +6,12 @@
 
 #include "simd.h"
 #include "transpose.h"
+#include "winograd_pieces.h"
 
-enum { MOST_TILE = 8 }; /* t of the largest variant */
+enum {
+    MOST_TILE = 8, /* t of the largest variant */
+    AHEAD = 14     /* vectors from a store to its prefetch: a few channels */
+};
 
 /* ---- one dimension: v = B^T d, and y = A^T s; even and odd terms apart where they recur ---- */
 
@@ -75,32 +79,65 @@ AS_INLINE void out_of_f4x4_5x5(const as_vec *s, as_vec *y)
     y[3] = less1 + 8.0f * less2 + less3 + s[7];
 }
 
+/* Brings what will be written soon into the first level: each vector goes to t * t places. The address
+ * may lie outside of the array, where pointers must not be made. */
+AS_INLINE void prefetch(const float *base, int64_t floats)
+{
+    __builtin_prefetch((const void *)((uintptr_t)base + (uintptr_t)floats * sizeof(float)));
+}
+
 typedef void (*one_dimension)(const as_vec *from, as_vec *to);
 
 /* ---- input ---- */
 
+/* Row i of a vector of tiles: its t columns. */
+AS_INLINE void load_columns(const as_winograd_in *w, int64_t n, int i, int m, int t, int kind,
+                            as_vec *d)
+{
+    const float *row = w->from + i * w->pitch;
+    if (AS_HAVE_PIECES && kind != AS_WINOGRAD_APART) {
+        AS_UNROLL for (int j = 0; j < t; j += m)
+            as_load_pieces(row + j, w->piece + n * m, m, kind, d + j);
+        return;
+    }
+    AS_UNROLL for (int j = 0; j < t; j += 4)
+        as_load_fours_at(row + j, w->start + n * AS_LANES, d + j);
+    AS_UNROLL for (int j = 0; j < t; j += 4)
+        as_transpose_fours(d + j);
+}
+
 /* Rows, then columns; between them the numbers wait in scratch, for registers hold half of them. */
-AS_INLINE void transform_in(const as_winograd_in *w, int t, one_dimension into)
+AS_INLINE void transform_vector(const as_winograd_in *w, int64_t n, int m, int t, int kind,
+                                one_dimension into)
 {
     as_vec d[MOST_TILE], v[MOST_TILE];
+    for (int i = 0; i < t; ++i) {
+        load_columns(w, n, i, m, t, kind, d);
+        into(d, v);
+        AS_UNROLL for (int j = 0; j < t; ++j)
+            as_store_aligned(w->scratch + (j * t + i) * AS_LANES, v[j]);
+    }
+    for (int j = 0; j < t; ++j) {
+        float *to = w->to + n * AS_LANES + j * w->position_step;
+        AS_UNROLL for (int i = 0; i < t; ++i)
+            d[i] = as_load_aligned(w->scratch + (j * t + i) * AS_LANES);
+        into(d, v);
+        AS_UNROLL for (int i = 0; i < t; ++i) {
+            prefetch(to + i * t * w->position_step, AHEAD * AS_LANES);
+            as_store_aligned(to + i * t * w->position_step, v[i]);
+        }
+    }
+}
+
+AS_INLINE void transform_in(const as_winograd_in *w, int m, int t, one_dimension into)
+{
     for (int64_t n = 0; n < w->vectors; ++n) {
-        for (int i = 0; i < t; ++i) {
-            AS_UNROLL for (int j = 0; j < t; j += 4)
-                as_load_fours_at(w->from + i * w->pitch + j, w->start + n * AS_LANES, d + j);
-            AS_UNROLL for (int j = 0; j < t; j += 4)
-                as_transpose_fours(d + j);
-            into(d, v);
-            AS_UNROLL for (int j = 0; j < t; ++j)
-                as_store_aligned(w->scratch + (j * t + i) * AS_LANES, v[j]);
-        }
-        for (int j = 0; j < t; ++j) {
-            float *to = w->to + n * AS_LANES + j * w->position_step;
-            AS_UNROLL for (int i = 0; i < t; ++i)
-                d[i] = as_load_aligned(w->scratch + (j * t + i) * AS_LANES);
-            into(d, v);
-            AS_UNROLL for (int i = 0; i < t; ++i)
-                as_store_aligned(to + i * t * w->position_step, v[i]);
-        }
+        if (AS_HAVE_PIECES && w->kind[n] == AS_WINOGRAD_PIECES)
+            transform_vector(w, n, m, t, AS_WINOGRAD_PIECES, into);
+        else if (AS_HAVE_PIECES && w->kind[n] != AS_WINOGRAD_APART)
+            transform_vector(w, n, m, t, (int)w->kind[n], into);
+        else
+            transform_vector(w, n, m, t, AS_WINOGRAD_APART, into);
     }
 }
 
@@ -151,8 +188,17 @@ AS_INLINE void store_rows(const as_winograd_out *w, int64_t n, int a, int m, as_
 {
     const as_winograd_place *place = w->place + n * AS_LANES;
     float *out = w->out + a * w->row_step;
-    as_transpose_fours(four);
     const int64_t tiles = w->tiles - n * AS_LANES;
+    if (AS_HAVE_PIECES && w->kind[n] != AS_WINOGRAD_APART && tiles >= AS_LANES) {
+        AS_UNROLL for (int i = 0; i < 4 / m; ++i) {
+            float *row = out + i * w->row_step;
+            AS_UNROLL for (int j = 0; j < m; ++j)
+                prefetch(row, w->piece[n * m + j].first + w->next_step);
+            as_store_pieces(row, w->piece + n * m, m, (int)w->kind[n], four + i * m);
+        }
+        return;
+    }
+    as_transpose_fours(four);
     if (w->whole[n] && tiles >= AS_LANES) {
         AS_UNROLL for (int k = 0; k < AS_LANES / 4; ++k) {
             AS_UNROLL for (int i = 0; i < 4; ++i)
@@ -219,7 +265,7 @@ static void copy(const float *from, int64_t from_pitch, int64_t rows, int64_t co
 #define AS_DEFINE(name, m, t)                        \
     static void in_##name(const as_winograd_in *w)   \
     {                                                \
-        transform_in(w, t, into_##name);             \
+        transform_in(w, m, t, into_##name);             \
     }                                                \
     static void out_##name(const as_winograd_out *w) \
     {                                                \

@@ -46,6 +46,12 @@ static void fill_planes(const part *p, const float *channel, int64_t first, int6
     }
 }
 
+/* Where channel c of the group begins in a step, in vectors of one channel. */
+static int64_t slot(const as_winograd *d, int64_t c)
+{
+    return d->in_block ? c + c / d->in_block : c;
+}
+
 static void transform_in(const part *p, int64_t tiles)
 {
     const as_winograd *d = p->d;
@@ -55,16 +61,20 @@ static void transform_in(const part *p, int64_t tiles)
     const float *x = p->turn->x + (p->turn->image * d->images * s->channels) * plane;
     as_winograd_in in = {.from = p->planes,
                          .pitch = d->plane_pitch,
-                         .start = d->start + p->first_vector * lanes,
-                         .vectors = p->vectors,
                          .position_step = d->transformed_pitch,
                          .scratch = p->scratch};
     const int64_t first = p->first_vector * lanes;
     const int64_t last = as_min(first + p->vectors * lanes, tiles);
     for (int64_t c = 0; c < in_group; ++c) {
         fill_planes(p, x + (p->group * in_group + c) * plane, first, last);
-        in.to = p->transformed + c * d->chunk_vectors * lanes;
-        d->isa->winograd->in[d->variant](&in);
+        in.to = p->transformed + slot(d, c) * d->reg_vectors * lanes;
+        for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, in.to += d->step_size) {
+            in.start = d->start + (p->first_vector + v) * lanes;
+            in.piece = d->in_piece + (p->first_vector + v) * d->tile_outputs;
+            in.kind = d->in_kind + p->first_vector + v;
+            in.vectors = as_min(d->reg_vectors, p->vectors - v);
+            d->isa->winograd->in[d->variant](&in);
+        }
     }
 }
 
@@ -73,25 +83,32 @@ static void transform_in(const part *p, int64_t tiles)
 static void sparse_products(const part *p)
 {
     const as_winograd *d = p->d;
-    const int64_t lanes = d->isa->lanes;
-    const int64_t in_group = d->shape.out_channels / d->shape.groups;
-    const int64_t *list = d->ptr + positions(d) * (p->group * in_group + p->first);
-    as_lanes_tile tile = {.lists = p->channels,
-                          .off = d->off,
-                          .val = d->val,
-                          .start = d->nothing,
-                          .to_step = d->chunk_vectors * lanes};
-    for (int64_t q = 0; q < positions(d); ++q, list += p->channels) {
-        const float *in = p->transformed + q * d->transformed_pitch;
-        float *to = p->sums + q * d->sums_pitch;
-        tile.ptr = list;
-        for (int64_t v = 0, count; v < p->vectors; v += count) {
-            count = as_min(d->reg_vectors, p->vectors - v);
-            tile.in = in + v * lanes;
-            tile.to = to + v * lanes;
-            d->isa->direct_lanes->tile[1][count](&tile);
+    const int64_t lanes = d->isa->lanes, in_group = d->shape.channels / d->shape.groups;
+    const int64_t out_group = d->shape.out_channels / d->shape.groups;
+    const int64_t in_blocks = as_div_up(in_group, d->in_block), of_position = in_blocks * positions(d);
+    const int64_t whole = p->first / d->out_block * as_div_up(d->out_block, d->reg_lists);
+    const int64_t of_group = out_group / d->out_block * as_div_up(d->out_block, d->reg_lists) +
+                             as_div_up(out_group % d->out_block, d->reg_lists);
+    const int64_t groups = as_div_up(p->channels, d->reg_lists);
+    int64_t list = (p->group * of_group + whole) * of_position;
+    as_winograd_lists lists = {.groups = groups,
+                               .off = d->off,
+                               .val = d->val,
+                               .to_step = d->chunk_vectors * lanes};
+    for (int64_t q = 0; q < positions(d); ++q)
+        for (int64_t b = 0; b < in_blocks; ++b, list += groups) {
+            const float *in = p->transformed + q * d->transformed_pitch +
+                              b * (d->in_block + 1) * d->reg_vectors * lanes;
+            lists.ptr = d->ptr + list;
+            lists.row = d->row + list * d->reg_lists;
+            lists.add = b > 0;
+            for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, in += d->step_size) {
+                lists.in = in;
+                lists.to = p->sums + q * d->sums_pitch + v * lanes;
+                d->isa->winograd_lists
+                    ->run[d->reg_lists][as_min(d->reg_vectors, p->vectors - v)](&lists);
+            }
         }
-    }
 }
 
 static void dense_products(const part *p)
@@ -102,7 +119,7 @@ static void dense_products(const part *p)
     const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
     const int64_t first = p->group * (s->out_channels / s->groups) + p->first;
     const float *weights = d->weights + first * positions(d) * in_group;
-    as_dense_tile tile = {.channel_step = d->chunk_vectors * lanes,
+    as_dense_tile tile = {.channel_step = d->reg_vectors * lanes,
                           .tap = &here,
                           .taps = 1,
                           .channels = in_group,
@@ -115,11 +132,10 @@ static void dense_products(const part *p)
             count = as_min(d->reg_count, p->channels - k);
             tile.weights = weights;
             tile.weight_channel = count;
-            for (int64_t v = 0, vectors; v < p->vectors; v += vectors) {
-                vectors = as_min(d->reg_vectors, p->vectors - v);
-                tile.in = p->transformed + q * d->transformed_pitch + v * lanes;
+            tile.in = p->transformed + q * d->transformed_pitch;
+            for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, tile.in += d->step_size) {
                 tile.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
-                d->isa->dense_direct->pixels[vectors][count](&tile);
+                d->isa->dense_direct->pixels[as_min(d->reg_vectors, p->vectors - v)][count](&tile);
             }
         }
     }
@@ -137,13 +153,18 @@ static void transform_out(const part *p, int64_t tiles)
         .from = p->sums,
         .position_step = d->sums_pitch,
         .vectors = p->vectors,
-        .tiles = tiles - p->first_vector * lanes,
+        .tiles = p->turn->images - p->turn->image * d->images < d->images
+                     ? tiles - p->first_vector * lanes
+                     : p->vectors * lanes, /* places know which are there */
         .relu = d->relu,
         .scratch = p->scratch,
         .place = d->place + p->first_vector * lanes,
         .whole = d->whole + p->first_vector,
+        .piece = d->out_piece + p->first_vector * d->tile_outputs,
+        .kind = d->out_kind + p->first_vector,
         .out = p->turn->out + (p->turn->image * d->images * s->out_channels + first) * plane,
-        .row_step = s->out_width};
+        .row_step = s->out_width,
+        .next_step = plane};
     for (int64_t k = 0; k < p->channels; ++k) {
         out.bias = d->bias[first + k];
         d->isa->winograd->out[d->variant](&out);

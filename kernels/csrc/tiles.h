@@ -59,4 +59,21 @@
 #define AS_DENSE_COUNTS(X) AS_COUNTS_OF_14(X)
 #endif
 
+/* Winograd: lists side by side x vectors of tiles, as many as sums at most as there are registers
+ * beside a splatted number or two. */
+#define AS_LISTS_OF_14(X)                                                                  \
+    X(1, 1)                                                                                \
+    X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(1, 7) X(1, 8) X(1, 9) X(1, 10) X(1, 11) X(1, 12) \
+        X(1, 13) X(1, 14) X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) X(2, 7) X(4, 1)  \
+            X(4, 2) X(4, 3) X(8, 1)
+#if AS_REGISTERS == 16
+#define AS_LISTS(X) AS_LISTS_OF_14(X)
+#else
+#define AS_LISTS(X)                                                                       \
+    AS_LISTS_OF_14(X)                                                                     \
+    X(2, 8)                                                                               \
+    X(2, 9) X(2, 10) X(2, 11) X(2, 12) X(2, 13) X(2, 14) X(4, 4) X(4, 5) X(4, 6) X(4, 7) \
+        X(8, 2) X(8, 3)
+#endif
+
 #endif

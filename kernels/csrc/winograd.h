@@ -19,11 +19,25 @@
 enum { AS_WINOGRAD_VARIANTS(AS_WINOGRAD_INDEX) AS_WINOGRAD_COUNT };
 #undef AS_WINOGRAD_INDEX
 
+/* How lanes lie in memory, if they are neighbours there. A vector is m pieces of lanes / m tiles; row
+ * i of piece p is what follows `first`, or from some tile on `second`: float f of the piece is at
+ * first + f where bit f of first_bits is set, at second + f where that of second_bits is, and nowhere
+ * if neither is. A vector's kind is AS_WINOGRAD_PIECES plus bit i for each piece i whose first_bits are
+ * not all set; or AS_WINOGRAD_APART if its lanes are no such neighbours. */
+typedef struct {
+    int64_t first, second;
+    uint32_t first_bits, second_bits;
+} as_winograd_piece;
+
+enum { AS_WINOGRAD_APART, AS_WINOGRAD_PIECES = 16 };
+
 /* Tiles of one channel into the Winograd domain, for v < vectors and each lane l:
  *
  *     to[p * position_step + v * lanes + l] = (B^T d B)[p], d[i][j] = from[start[v * lanes + l]
  *                                                                         + i * pitch + j]
  *
+ * Lanes that no bit of a piece names are 0 instead, in vectors that are not APART (kind[v]); only the
+ * sets that can use pieces do.
  * Over-read floats of a tile's rows up to the next multiple of 4. `to`, position_step and scratch
  * (t * t vectors) are aligned to the vector. NaN spreads inside its tile.
  */
@@ -31,6 +45,8 @@ typedef struct {
     const float *from;
     int64_t pitch;
     const int64_t *start;
+    const as_winograd_piece *piece; /* m of each vector */
+    const int64_t *kind;
     int64_t vectors;
     float *to;
     int64_t position_step;
@@ -48,9 +64,10 @@ typedef struct {
  *     y = relu?(A^T s A + bias), s[p] = from[p * position_step + v * lanes + l]
  *     out[place[v * lanes + l].place + a * row_step + b] = y[a][b] for a < rows, b < columns
  *
- * for the first `tiles` lanes of all vectors. whole[v]: all lanes of v have m x m outputs. Nothing
- * else is written. `from`, position_step and scratch (t * m vectors) are aligned to the vector. NaN passes
- * relu.
+ * for the first `tiles` lanes of all vectors. whole[v]: all lanes of v have m x m outputs. Where
+ * kind[v] is not APART all lanes that have a column have m rows, and pieces say the same as places.
+ * Nothing else is written. `from`, position_step and scratch (t * m vectors) are aligned to the
+ * vector. NaN passes relu.
  */
 typedef struct {
     const float *from;
@@ -61,9 +78,45 @@ typedef struct {
     float *scratch;
     const as_winograd_place *place;
     const int64_t *whole;
+    const as_winograd_piece *piece; /* m of each vector */
+    const int64_t *kind;
     float *out;
     int64_t row_step;
+    int64_t next_step; /* to the next output channel, whose lines are prefetched */
 } as_winograd_out;
+
+/* Sparse products of one position: groups of lists, one after the other; of each the sums of
+ * `lists` output channels, side by side, over `vectors` vectors of tiles.
+ *
+ *     for each group g, list l of it:
+ *         sum[v] = add ? to[row[g * lists + l] * to_step + v * lanes ..] : 0
+ *         for each round j = 0, 1 .. of ptr[g] + j * lists < ptr[g + 1], e = ptr[g] + j * lists + l:
+ *             sum[v] += val[e] * in[off[e] + v * lanes .. + lanes)
+ *         to[row[g * lists + l] * to_step + v * lanes ..] = sum[v]
+ *
+ * Layout    off counts bytes; lists of a group are equally long: shorter ones are filled up with
+ *           zeros that meet a vector of zeros. The rows of a group differ.
+ * Alignment in + off, to and to_step to whole vectors. No over-read; `to` overlaps nothing.
+ * NaN       propagates from in and, with `add`, from to. Lists may be empty.
+ */
+typedef struct {
+    const float *in;
+    const int64_t *ptr; /* groups + 1 */
+    int64_t groups;
+    const int32_t *off;
+    const float *val;
+    const int32_t *row;
+    int add;
+    float *to;
+    int64_t to_step;
+} as_winograd_lists;
+
+enum { AS_WINOGRAD_LISTS = 8, AS_WINOGRAD_VECTORS = 14 };
+
+typedef struct {
+    /* [lists][vectors]; NULL: does not fit */
+    void (*run[AS_WINOGRAD_LISTS + 1][AS_WINOGRAD_VECTORS + 1])(const as_winograd_lists *lists);
+} as_winograd_lists_kernels;
 
 /* Rows of `count` floats: to[r * to_pitch + i] = from[r * from_pitch + i]. */
 typedef void (*as_winograd_copy_fn)(const float *from, int64_t from_pitch, int64_t rows,

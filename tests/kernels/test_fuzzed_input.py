@@ -237,6 +237,8 @@ def _winograd(
                 "reg_vectors": 2, "out_block": 2, "threads_per_image": 1}  # fmt: skip
     if cls is Winograd:
         blocking["reg_count"] = 3
+    else:
+        blocking |= {"reg_lists": 2, "in_block": 1}
     return cls, case, blocking, _up(_up(2 * 9, lanes), 2)
 
 

@@ -17,6 +17,7 @@ from archsim.kernels import (
     PackedLayer,
     SparseWinograd,
     Winograd,
+    _native,
     active_isa,
     conv2d,
     conv2d_winograd,
@@ -85,6 +86,8 @@ class Case:
         }  # fmt: skip
         if self.kind == "dense":
             blocking["reg_count"] = 3
+        else:
+            blocking |= {"reg_lists": 4, "in_block": min(2, self.shape.group_channels)}
         blocking |= changes
         down, across = tile_grid(self.shape, self.variant)
         vectors = -(-blocking["images"] * down * across // info.lanes)
@@ -236,13 +239,50 @@ def test_blockings(kind: str, variant: str, changes: dict[str, Any]) -> None:
     case.assert_right(case.pack(bias=True, relu=True, **changes).run(case.x), bias=True, relu=True)
 
 
+@pytest.mark.parametrize("in_block", [1, 4, 8, 9])
+@pytest.mark.parametrize("lists", [1, 2, 4, 8])
+def test_lists_side_by_side(variant: str, lists: int, in_block: int) -> None:
+    """Groups that are not full, blocks of channels that are not, a step that is not."""
+    r = find_variant(variant).kernel
+    case = Case("sparse", variant, ConvShape(9, 22, 23, 11, r, r, pad=(1, 1)), density=0.3)
+    case.weights[:, :, 3] = 0.0
+    layer = case.pack(reg_lists=lists, in_block=in_block, out_block=5, reg_vectors=1)
+    case.assert_right(layer.run(case.x))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_zeros_that_fill_lists_meet_no_input(variant: str, number: float) -> None:
+    """An output channel without weights of a channel does not see what that one holds."""
+    r = find_variant(variant).kernel
+    case = Case("sparse", variant, ConvShape(6, 12, 12, 8, r, r, pad=(1, 1)), density=1.0)
+    case.weights[:, :, :, 0] = 0.0
+    case.weights[:, :, 1:5, 1:5] = 0.0
+    case.x[:, 0] = number
+    out = case.pack(in_block=6, reg_lists=8, reg_vectors=1).run(case.x)
+    case.x[:, 0] = 0.0
+    case.assert_right(out)
+
+
+@pytest.mark.parametrize("width", range(1, 40))
+def test_rows_of_tiles_of_every_length(kind: str, width: int, isa: str) -> None:
+    """Vectors that lie in one row of tiles, in two, and in more."""
+    for variant, chosen in VARIANTS.items():
+        r = chosen.kernel
+        case = Case(kind, variant, ConvShape(1, 13, width + r - 1, 2, r, r))
+        case.assert_right(case.pack(isa=isa).run(case.x))
+
+
 def test_every_register_block(variant: str, isa: str) -> None:
     info = next(i for i in isa_table() if i.name == isa)
     r = find_variant(variant).kernel
     shape = ConvShape(3, 30, 31, 15, r, r)
-    for vectors in range(1, info.accumulators + 1):
+    there = _native.winograd_lists_exist
+    index = [i.name for i in isa_table()].index(isa)
+    found = [(n, v) for n in range(10) for v in range(16) if there(index, n, v)]
+    assert max(n * v for n, v in found) <= info.accumulators
+    for lists, vectors in found:
         case = Case("sparse", variant, shape)
-        layer = case.pack(isa=isa, reg_vectors=vectors, chunk_vectors=vectors + 1)
+        layer = case.pack(isa=isa, reg_lists=lists, reg_vectors=vectors, chunk_vectors=vectors + 1)
         case.assert_right(layer.run(case.x))
     for count in range(1, (info.registers - 3) // 2 + 1):
         for vectors in (1, 2):
@@ -346,8 +386,14 @@ def test_bad_blockings(kind: str, changes: dict[str, Any], message: str) -> None
 
 def test_register_blocks_beyond_the_registers() -> None:
     shape = ConvShape(3, 40, 40, 50, 3, 3, pad=(1, 1))
-    with pytest.raises(ValueError, match="has registers for"):
-        Case("sparse", "f4x4_3x3", shape).pack(chunk_vectors=31, reg_vectors=31)
+    bad: list[dict[str, Any]] = [
+        {"reg_lists": 8, "reg_vectors": 4}, {"reg_lists": 3}, {"reg_vectors": 15},
+    ]  # fmt: skip
+    for changed in bad:
+        with pytest.raises(ValueError, match="has no register block of"):
+            Case("sparse", "f4x4_3x3", shape).pack(chunk_vectors=31, **changed)
+    with pytest.raises(ValueError, match="must be at most the input channels of a group"):
+        Case("sparse", "f4x4_3x3", shape).pack(in_block=4)
     with pytest.raises(ValueError, match="must be at most what there are registers for"):
         Case("dense", "f4x4_3x3", shape).pack(reg_vectors=3)
     with pytest.raises(ValueError, match="has registers for"):

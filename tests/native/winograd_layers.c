@@ -5,6 +5,35 @@
 
 /* ---- layout ---- */
 
+enum { MOST_LANES = 16 };
+
+/* Pieces of neighbours where all lanes of a vector are such; else the vector is apart. */
+static void place_pieces(as_winograd *d, int64_t vectors)
+{
+    const int64_t lanes = d->isa->lanes, m = d->tile_outputs, count = vectors * m;
+    as_winograd_piece *in = check_zeros(count * (int64_t)sizeof *in, 0);
+    as_winograd_piece *out = check_zeros(count * (int64_t)sizeof *out, 0);
+    int64_t *kind = check_zeros(vectors * (int64_t)sizeof *kind, 0);
+    d->in_piece = in, d->out_piece = out, d->in_kind = kind, d->out_kind = kind;
+    for (int64_t v = 0; lanes >= m && v < vectors; ++v) {
+        int whole = d->whole[v] != 0;
+        kind[v] = AS_WINOGRAD_PIECES;
+        for (int64_t i = 0; i < m; ++i) {
+            const int64_t tiles = lanes / m, first = v * lanes + i * tiles;
+            int64_t at[MOST_LANES];
+            for (int64_t j = 0; j < tiles; ++j) at[j] = d->place[first + j].place;
+            whole &= winograd_piece(at, tiles, m, &out[v * m + i]);
+            whole &= winograd_piece(d->start + first, tiles, m, &in[v * m + i]);
+            /* one kind serves both here, so both must be cut at the same tile */
+            whole &= in[v * m + i].first_bits == out[v * m + i].first_bits;
+            if (in[v * m + i].second_bits)
+                kind[v] += (int64_t)1 << i;
+        }
+        if (!whole)
+            kind[v] = AS_WINOGRAD_APART;
+    }
+}
+
 static void place_tiles(as_winograd *d)
 {
     const as_shape *s = &d->shape;
@@ -26,23 +55,34 @@ static void place_tiles(as_winograd *d)
         whole[i / lanes] &= place[i].rows == m && place[i].columns == m;
     }
     d->start = start, d->place = place, d->whole = whole;
+    place_pieces(d, vectors);
 }
 
 static void choose(as_winograd *d, int sparse)
 {
     enum { OVER_READ = 3 };
     const as_shape *s = &d->shape;
-    const int64_t lanes = d->isa->lanes, registers = d->isa->registers, m = d->tile_outputs;
+    const int64_t lanes = d->isa->lanes, m = d->tile_outputs;
     d->tile_rows = div_up(s->out_height, m), d->tile_columns = div_up(s->out_width, m);
     d->images = check_from(1, 3);
     d->chunk_vectors = check_from(1, div_up(d->images * d->tile_rows * d->tile_columns, lanes));
-    d->reg_vectors = check_from(1, sparse ? registers - 2 : AS_DENSE_VECTORS);
-    d->reg_count = check_from(1, AS_DENSE_MOST(registers));
+    d->reg_vectors = check_from(1, AS_DENSE_VECTORS);
+    if (sparse) {
+        do
+            d->reg_lists = check_from(1, AS_WINOGRAD_LISTS),
+            d->reg_vectors = check_from(1, AS_WINOGRAD_VECTORS);
+        while (d->isa->winograd_lists->run[d->reg_lists][d->reg_vectors] == NULL);
+        d->in_block = check_from(1, group_in(s));
+    }
+    d->reg_count = check_from(1, AS_DENSE_MOST(d->isa->registers));
     d->out_block = check_from(1, group_out(s));
     d->plane_pitch = m * d->tile_columns + d->tile - m + OVER_READ + check_below(3);
     d->plane_size = (m * d->tile_rows + d->tile - m) * d->plane_pitch;
-    d->transformed_pitch = (group_in(s) * d->chunk_vectors + check_below(3)) * lanes;
-    d->sums_pitch = (d->out_block * d->chunk_vectors + check_below(3)) * lanes;
+    const int64_t slots = group_in(s) + (sparse ? div_up(group_in(s), d->in_block) : 0);
+    d->step_size = slots * d->reg_vectors * lanes;
+    d->transformed_pitch =
+        div_up(d->chunk_vectors, d->reg_vectors) * d->step_size + check_below(3) * lanes;
+    d->sums_pitch = ((d->out_block + sparse) * d->chunk_vectors + check_below(3)) * lanes;
 }
 
 /* ---- weights ---- */
@@ -65,38 +105,62 @@ static void draw_weights(layer *made, int sparse)
     made->transformed = weights;
 }
 
-/* The list's nonzeros, input channel by input channel. */
-static int64_t pack_list(const layer *made, int64_t q, int64_t k, int64_t n, int32_t *off,
-                         float *val)
+/* Where the streams of a sparse layer are written. */
+typedef struct {
+    int64_t *ptr;
+    int32_t *off, *row;
+    float *val;
+    int64_t groups, entries;
+} streams;
+
+/* One group of lists: output channels k .. of position q, input channels c .. before c_end. */
+static void pack_group(const layer *made, streams *to, int64_t q, int64_t first, int64_t k,
+                       int64_t size, int64_t c, int64_t c_end)
 {
     const as_winograd *d = &made->of.winograd;
-    const int64_t step = d->chunk_vectors * d->isa->lanes * (int64_t)sizeof(float);
-    for (int64_t c = 0; c < group_in(&d->shape); ++c) {
-        const float weight = weight_at(made, q, k, c);
-        if (weight != 0.0f)
-            off[n] = (int32_t)(c * step), val[n++] = weight;
+    const int64_t beside = d->reg_lists, step = d->reg_vectors * d->isa->lanes * 4;
+    int64_t rounds = 0;
+    for (int64_t l = 0; l < beside; ++l) {
+        int64_t n = 0;
+        for (int64_t i = c; k + l < size && i < c_end; ++i)
+            n += weight_at(made, q, first + k + l, i) != 0.0f;
+        rounds = larger(rounds, n);
     }
-    return n;
+    for (int64_t l = 0; l < beside; ++l) {
+        int64_t e = to->entries + l;
+        for (int64_t i = c; k + l < size && i < c_end; ++i) {
+            const float weight = weight_at(made, q, first + k + l, i);
+            if (weight != 0.0f)
+                to->off[e] = (int32_t)((i - c) * step), to->val[e] = weight, e += beside;
+        }
+        for (; e < to->entries + rounds * beside; e += beside)
+            to->off[e] = (int32_t)((c_end - c) * step), to->val[e] = 0.0f;
+        to->row[to->groups * beside + l] = (int32_t)smaller(k + l, size);
+    }
+    to->entries += rounds * beside;
+    to->ptr[++to->groups] = to->entries;
 }
 
 static void pack_sparse(layer *made)
 {
     as_winograd *d = &made->of.winograd;
     const as_shape *s = &d->shape;
-    const int64_t positions = d->tile * d->tile, lists = positions * s->out_channels;
-    int64_t nonzeros = 0, n = 0, list = 0;
-    for (int64_t i = 0; i < lists * group_in(s); ++i) nonzeros += made->transformed[i] != 0.0f;
-    int64_t *ptr = check_zeros((lists + 1) * (int64_t)sizeof(int64_t), 0);
-    int32_t *off = check_zeros((nonzeros + AS_LANES_AHEAD) * (int64_t)sizeof(int32_t), 0);
-    float *val = check_zeros((nonzeros + AS_LANES_AHEAD) * (int64_t)sizeof(float), 0);
+    const int64_t positions = d->tile * d->tile, depth = group_in(s);
+    const int64_t most = positions * s->out_channels * depth; /* groups of one list */
+    streams to = {.ptr = check_zeros((most + 1) * (int64_t)sizeof(int64_t), 0),
+                  .off = check_zeros(most * d->reg_lists * (int64_t)sizeof(int32_t), 0),
+                  .row = check_zeros(most * d->reg_lists * (int64_t)sizeof(int32_t), 0),
+                  .val = check_zeros(most * d->reg_lists * (int64_t)sizeof(float), 0)};
     for (int64_t g = 0; g < s->out_channels; g += group_out(s))
         for (int64_t first = g; first < g + group_out(s); first += d->out_block) {
-            const int64_t last = smaller(first + d->out_block, g + group_out(s));
+            const int64_t size = smaller(d->out_block, g + group_out(s) - first);
             for (int64_t q = 0; q < positions; ++q)
-                for (int64_t k = first; k < last; ++k)
-                    ptr[++list] = n = pack_list(made, q, k, n, off, val);
+                for (int64_t c = 0; c < depth; c += d->in_block)
+                    for (int64_t k = 0; k < size; k += d->reg_lists)
+                        pack_group(made, &to, q, first, k, size, c,
+                                   smaller(c + d->in_block, depth));
         }
-    d->ptr = ptr, d->off = off, d->val = val;
+    d->ptr = to.ptr, d->off = to.off, d->val = to.val, d->row = to.row;
 }
 
 static void pack_dense(layer *made)

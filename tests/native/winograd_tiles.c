@@ -96,16 +96,56 @@ void winograd_out_of(int variant, winograd_tile *tile)
     transform(variants[variant].m, variants[variant].t, variants[variant].out, tile);
 }
 
+int winograd_piece(const int64_t *at, int64_t tiles, int64_t m, as_winograd_piece *piece)
+{
+    int64_t cut = 1;
+    while (cut < tiles && at[cut] == at[0] + cut * m) ++cut;
+    const uint32_t all = (uint32_t)(((uint64_t)1 << tiles * m) - 1);
+    const uint32_t first = (uint32_t)(((uint64_t)1 << cut * m) - 1);
+    *piece = (as_winograd_piece){.first = at[0], .first_bits = first, .second_bits = all & ~first,
+                                 .second = cut < tiles ? at[cut] - cut * m : at[0]};
+    int good = 1;
+    for (int64_t i = cut; i < tiles; ++i) good &= at[i] == piece->second + i * m;
+    return good;
+}
+
+/* Pieces and kinds of tiles that begin at at[0 ..]; a vector that does not fit is apart. */
+static void make_pieces(const as_isa *isa, int64_t m, int64_t vectors, const int64_t *at,
+                        const int64_t *fits, const as_winograd_piece **piece, const int64_t **kind)
+{
+    const int64_t tiles = isa->lanes / m;
+    as_winograd_piece *pieces = check_zeros(vectors * m * (int64_t)sizeof *pieces, 0);
+    int64_t *kinds = check_zeros(vectors * (int64_t)sizeof *kinds, 0);
+    *piece = pieces, *kind = kinds;
+    for (int64_t v = 0; tiles > 0 && v < vectors; ++v) {
+        int good = fits == NULL || fits[v];
+        kinds[v] = AS_WINOGRAD_PIECES;
+        for (int64_t i = 0; i < m; ++i) {
+            as_winograd_piece *p = &pieces[v * m + i];
+            good &= winograd_piece(at + v * isa->lanes + i * tiles, tiles, m, p);
+            if (p->second_bits)
+                kinds[v] += (int64_t)1 << i;
+        }
+        if (!good)
+            kinds[v] = AS_WINOGRAD_APART;
+    }
+}
+
 /* ---- microkernels ---- */
 
-static void run_in(const as_isa *isa, int variant, int64_t vectors)
+static void run_in(const as_isa *isa, int variant, int64_t vectors, int neighbours)
 {
     const int64_t t = winograd_side(variant), lanes = isa->lanes, width = vectors * lanes;
     const int64_t row = div_up(t, 4) * 4; /* what is read of one */
     as_winograd_in w = {.pitch = row + check_below(9), .vectors = vectors,
                         .position_step = width + check_below(3) * lanes};
     int64_t *start = check_zeros(width * (int64_t)sizeof(int64_t), 0), end = 0;
-    for (int64_t i = 0; i < width; ++i) start[i] = check_below(99), end = larger(end, start[i]);
+    const int64_t m = winograd_outputs(variant);
+    for (int64_t i = 0; i < width; ++i) {
+        start[i] = neighbours ? end + (i ? m : 0) + (check_below(6) ? 0 : 99) : check_below(99);
+        end = larger(end, start[i]);
+    }
+    make_pieces(isa, m, vectors, start, NULL, &w.piece, &w.kind);
     const float *from = check_floats(end + (t - 1) * w.pitch + row, 0);
     w.from = from, w.start = start, w.scratch = check_floats(t * t * lanes, 1);
     w.to = check_floats((t * t - 1) * w.position_step + width, 1);
@@ -131,17 +171,20 @@ static void run_in(const as_isa *isa, int variant, int64_t vectors)
 static int64_t place_in_row(const as_isa *isa, as_winograd_out *w, int64_t m)
 {
     const int64_t width = w->vectors * isa->lanes;
+    int64_t *at = check_zeros(width * (int64_t)sizeof *at, 0);
+    for (int64_t i = 1; i < width; ++i) at[i] = at[i - 1] + m + (check_below(6) ? 0 : 3);
     as_winograd_place *place = check_zeros(width * (int64_t)sizeof *place, 1);
     int64_t *whole = check_zeros(w->vectors * (int64_t)sizeof *whole, 0);
     for (int64_t v = 0; v < w->vectors; ++v) {
         whole[v] = check_below(2);
         for (int64_t i = v * isa->lanes; i < (v + 1) * isa->lanes; ++i)
-            place[i] = (as_winograd_place){.place = i * m,
+            place[i] = (as_winograd_place){.place = at[i],
                                            .rows = (int32_t)(whole[v] ? m : check_from(0, m)),
                                            .columns = (int32_t)(whole[v] ? m : check_from(0, m))};
     }
     w->place = place, w->whole = whole;
-    return width * m;
+    make_pieces(isa, m, w->vectors, at, whole, &w->piece, &w->kind);
+    return at[width - 1] + m;
 }
 
 /* Whether output (a, b) of all tiles is what it must be: of the sums, or as before. */
@@ -179,15 +222,54 @@ static void run_out(const as_isa *isa, int variant, int64_t vectors)
                          .relu = (int)check_below(2),
                          .position_step = width + check_below(3) * lanes,
                          .scratch = check_floats(t * t * lanes, 1)};
-    w.row_step = place_in_row(isa, &w, m) + check_below(3);
+    const int64_t row = place_in_row(isa, &w, m);
+    w.row_step = row + check_below(3);
     w.from = check_floats((t * t - 1) * w.position_step + width, 1);
-    const int64_t size = (m - 1) * w.row_step + width * m;
+    const int64_t size = (m - 1) * w.row_step + row;
     w.out = check_floats(size, 0);
     float *before = check_zeros(size * (int64_t)sizeof(float), 0);
     for (int64_t i = 0; i < size; ++i) before[i] = w.out[i];
     check_case("%s Winograd %d, %d vectors of tiles out", isa->name, variant, (int)vectors);
     isa->winograd->out[variant](&w);
     check_that(out_is_right(isa, variant, &w, before), "values");
+    check_release();
+}
+
+static void run_lists(const as_isa *isa, int64_t lists, int64_t vectors)
+{
+    enum { GROUPS = 4, SLOTS = 9 };
+    const int64_t lanes = isa->lanes, width = vectors * lanes, rows = GROUPS * lists;
+    as_winograd_lists t = {.groups = check_from(0, GROUPS), .add = (int)check_below(2),
+                           .to_step = width + check_below(3) * lanes};
+    int64_t *ptr = check_zeros((t.groups + 1) * (int64_t)sizeof *ptr, 0);
+    for (int64_t g = 0; g < t.groups; ++g) ptr[g + 1] = ptr[g] + check_below(4) * lists;
+    const int64_t entries = ptr[t.groups];
+    int32_t *off = check_zeros(entries * (int64_t)sizeof *off, 0);
+    int32_t *row = check_zeros(t.groups * lists * (int64_t)sizeof *row, 0);
+    for (int64_t e = 0; e < entries; ++e) off[e] = (int32_t)(check_below(SLOTS) * width * 4);
+    for (int64_t i = 0; i < t.groups * lists; ++i) row[i] = (int32_t)(rows - 1 - i);
+    float *to = check_floats(rows * t.to_step, 1);
+    float *before = check_zeros(rows * t.to_step * (int64_t)sizeof(float), 0);
+    for (int64_t i = 0; i < rows * t.to_step; ++i) before[i] = to[i];
+    t.ptr = ptr, t.off = off, t.row = row, t.to = to, t.val = check_floats(entries, 0);
+    t.in = check_floats(SLOTS * width, 1);
+    check_case("%s Winograd %d lists x %d vectors", isa->name, (int)lists, (int)vectors);
+    isa->winograd_lists->run[lists][vectors](&t);
+    int right = 1;
+    for (int64_t i = 0; i < rows * t.to_step; ++i) {
+        const int64_t list = rows - 1 - i / t.to_step; /* whose row this is */
+        if (i % t.to_step >= width || list >= t.groups * lists) {
+            right &= to[i] == before[i];
+            continue;
+        }
+        double sum = t.add ? before[i] : 0.0, magnitude = fabs(sum);
+        for (int64_t e = ptr[list / lists] + list % lists; e < ptr[list / lists + 1]; e += lists) {
+            const double product = (double)t.val[e] * t.in[off[e] / 4 + i % t.to_step];
+            sum += product, magnitude += fabs(product);
+        }
+        right &= check_is_near(to[i], sum, magnitude, 8);
+    }
+    check_that(right, "values");
     check_release();
 }
 
@@ -214,8 +296,12 @@ void check_winograd_tiles(const as_isa *isa)
     for (int variant = 0; variant < AS_WINOGRAD_COUNT; ++variant)
         for (int64_t vectors = 1; vectors < 4; ++vectors)
             for (int i = 0; i < ROUNDS; ++i) {
-                run_in(isa, variant, vectors);
+                run_in(isa, variant, vectors, i % 2);
                 run_out(isa, variant, vectors);
             }
+    for (int64_t lists = 1; lists <= AS_WINOGRAD_LISTS; ++lists)
+        for (int64_t vectors = 1; vectors <= AS_WINOGRAD_VECTORS; ++vectors)
+            for (int i = 0; i < ROUNDS && isa->winograd_lists->run[lists][vectors]; ++i)
+                run_lists(isa, lists, vectors);
     for (int64_t count = 1; count < 40; ++count) run_copy(isa, count, check_below(4));
 }
