@@ -26,7 +26,7 @@ from archsim.plan import Target
 # since Skylake and Zen, 5 on Haswell (Fog, instruction tables).
 LOAD: Final = 0.5
 SCALARS: Final = 2.0
-CHAIN: Final = 5.0
+CHAIN: Final = 4.0
 # The same load from the second level: a walk through 384 KiB (`python -m benchmarks roofs`) on a
 # Sapphire Rapids core. Per vector up to a line: cores with narrower vectors have narrower paths
 # between their levels.
@@ -275,7 +275,8 @@ def _products(
 ) -> float:
     total = 0.0
     for count, times in register_blocks(geometry, reg).items():
-        cycles = nonzeros * max(CHAIN, SCALARS * LOAD + load * count)
+        cycles = max(CHAIN, (SCALARS + count) * LOAD)  # while all is near
+        cycles = nonzeros * (cycles + (load - LOAD) * count)
         cycles += layer.K * (blocks * LIST + (blocks - 1) * SPILL * count)
         cycles += layer.K * blocks * geometry.slides * (PART + SLIDE * count)
         total += times * cycles
