@@ -23,7 +23,8 @@ from archsim.plan import Target
 
 # A nonzero loads its value, an offset and one vector per accumulator, two a cycle (port count:
 # every core since Haswell and Zen), and an accumulator waits for its last multiply-add: 4 cycles
-# since Skylake and Zen, 5 on Haswell (Fog, instruction tables).
+# since Skylake and Zen (Fog, instruction tables). What a load from farther takes more comes on top,
+# for it holds up the same chains.
 LOAD: Final = 0.5
 SCALARS: Final = 2.0
 CHAIN: Final = 4.0

@@ -46,7 +46,6 @@ typedef struct {
     const float *in;      /* the group's first channel */
     float *out;           /* the block's first output channel */
     const float *weights;
-    const float *next_weights; /* of the block that comes next */
     const float *bias;
     int64_t channels; /* output channels that exist */
     int64_t width;    /* of the register block: vectors, or with pixels in lanes channels */
@@ -69,28 +68,6 @@ static void skip_padding(const as_dense_direct *d, as_dense_tile *t, int64_t p, 
     t->weights = weights + first * s->kernel_w * lanes;
 }
 
-/* What register block number `tile` of `tiles` asks for: a line of each channel of the next panel,
- * while some are left; else one of the `vectors` rows of weights of the next input channels. */
-static void look_ahead(const as_dense_direct *d, const block *b, as_dense_tile *t, int64_t c,
-                       int64_t tile, int64_t tiles, int64_t vectors, int64_t lanes)
-{
-    const int64_t line = ((b->runs - 1) * tiles + tile) * LINE;
-    const int64_t in_group = d->shape.channels / d->shape.groups;
-    if (b->runs > 0 && line < b->next_columns) {
-        t->ahead = (uintptr_t)(b->in + c * d->channel_pitch + b->last_column + line);
-        t->ahead_step = d->channel_pitch * (int64_t)sizeof(float);
-    } else if (tile < vectors) {
-        const float *next = c + t->channels < in_group
-                                ? b->weights + (c + t->channels) * t->weight_channel
-                                : b->next_weights;
-        t->ahead = (uintptr_t)next + (uintptr_t)(tile * t->weight_step) * sizeof(float);
-        t->ahead_step = lanes * (int64_t)sizeof(float);
-    } else {
-        t->ahead = (uintptr_t)t->in;
-        t->ahead_step = 0;
-    }
-}
-
 /* The sums of a band, channels in lanes: input-channel block -> register block. */
 static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
 {
@@ -108,7 +85,6 @@ static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
         const float *weights = t.weights = b->weights + c * t.weight_channel;
         t.channels = as_min(d->channel_block, in_group - c);
         t.relu = d->relu && c + t.channels == in_group;
-        int64_t tile = 0;
         for (int64_t p = b->first_row; p < b->last_row; p += d->reg_rows) {
             const int64_t rows = as_min(d->reg_rows, b->last_row - p);
             skip_padding(d, &t, p, rows, weights, lanes);
@@ -117,7 +93,6 @@ static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
                 t.in = b->in + c * d->channel_pitch + p * d->row_step + q;
                 t.to = sums + (p - b->first_row) * row + (q - b->first_column) * b->width * lanes;
                 t.from = c ? t.to : NULL;
-                look_ahead(d, b, &t, c, tile++, 0, b->width, lanes);
                 d->isa->dense_direct->channels[b->width][rows][count](&t);
             }
         }
@@ -137,18 +112,23 @@ static void band_channels(const as_dense_direct *d, const block *b, float *sums)
                                      b->out + v * lanes * plane + first, plane);
 }
 
-/* Input of register block number `tile` of a band, in the panel, which the first output channels of
- * the group fill. */
+/* Register block number `tile` of `tiles`: input in the panel, which the first output channels of
+ * the group fill; the others ask for a line of each channel of the next one, until they have all. */
 static void use_panel(const as_dense_direct *d, const block *b, as_dense_tile *t, int64_t c,
-                      int64_t tile, int64_t vectors)
+                      int64_t tile, int64_t tiles, int64_t vectors)
 {
     const int64_t in_group = d->shape.channels / d->shape.groups, lanes = d->isa->lanes;
     float *panel = b->panel + (tile * d->reg_vectors * in_group + c * vectors) * lanes;
-    t->keep = b->runs == 0 ? panel : NULL;
-    if (b->runs > 0) {
-        t->in = panel;
-        t->channel_step = vectors * lanes;
+    if (b->runs == 0) {
+        t->keep = panel;
+        return;
     }
+    const int64_t line = ((b->runs - 1) * tiles + tile) * LINE;
+    if (line < b->next_columns)
+        t->ahead = (uintptr_t)(b->in + c * d->channel_pitch + b->last_column + line);
+    t->ahead_step = d->channel_pitch * (int64_t)sizeof(float);
+    t->in = panel;
+    t->channel_step = vectors * lanes;
 }
 
 /* Pixels in lanes: input-channel block -> row -> register block; sums wait in the output. */
@@ -178,31 +158,15 @@ static void band_pixels(const as_dense_direct *d, const block *b)
                                            : 0;
                 count = as_min(d->reg_vectors * lanes - behind, b->last_column - q);
                 const int64_t vectors = as_div_up(count, lanes);
+                t.ahead = 0, t.keep = NULL;
                 if (b->panel != NULL)
-                    use_panel(d, b, &t, c, tile, vectors);
-                look_ahead(d, b, &t, c, tile++, tiles, 1, b->width);
+                    use_panel(d, b, &t, c, tile++, tiles, vectors);
                 t.from = c ? t.to : NULL;
                 t.last_lanes = (int)(count - (vectors - 1) * lanes);
                 d->isa->dense_direct->pixels[vectors][b->width](&t);
             }
         }
     }
-}
-
-/* The first output channel of unit u. */
-static int64_t first_channel(const as_dense_direct *d, int64_t u)
-{
-    const int64_t out_in_group = d->shape.out_channels / d->shape.groups;
-    const int64_t unit = d->pixel_lanes ? d->reg_count : d->isa->lanes;
-    const int64_t units_in_group = as_div_up(out_in_group, unit);
-    return u / units_in_group * out_in_group + u % units_in_group * unit;
-}
-
-static const float *weights_of(const as_dense_direct *d, int64_t u)
-{
-    const as_shape *s = &d->shape;
-    const int64_t depth = s->channels / s->groups * s->kernel_h * s->kernel_w;
-    return d->weights + (d->pixel_lanes ? first_channel(d, u) : u * d->isa->lanes) * depth;
 }
 
 /* This thread's units of output in one band, as many at once as a register block takes. */
@@ -212,26 +176,28 @@ static void run_band(const as_dense_direct *d, const as_turn *turn, block b)
     const int64_t in_group = s->channels / s->groups, out_in_group = s->out_channels / s->groups;
     const int64_t unit = d->pixel_lanes ? d->reg_count : d->isa->lanes;
     const int64_t units_in_group = as_div_up(out_in_group, unit);
+    const int64_t depth = in_group * s->kernel_h * s->kernel_w;
     const float *image = d->padded ? d->padded[turn->group]
                                    : turn->x + turn->image * s->channels * d->channel_pitch;
     float *out = turn->out + turn->image * s->out_channels * d->rows * d->columns;
 
     b.panel = d->panel ? d->panel[turn->thread] : NULL;
     for (int64_t u = turn->first_unit; u < turn->last_unit;) {
-        const int64_t group = u / units_in_group, first = first_channel(d, u);
+        const int64_t group = u / units_in_group, begin = u % units_in_group * unit;
+        const int64_t first = group * out_in_group + begin;
         const int64_t last = as_min(turn->last_unit, (group + 1) * units_in_group);
         const int64_t units = d->pixel_lanes ? 1 : as_min(d->reg_vectors, last - u);
         b.in = image + group * in_group * d->channel_pitch;
         b.out = out + first * d->rows * d->columns;
-        b.channels = as_min(units * unit, (group + 1) * out_in_group - first);
-        b.weights = weights_of(d, u);
-        b.next_weights = weights_of(d, u + units < turn->last_unit ? u + units : turn->first_unit);
+        b.channels = as_min(units * unit, out_in_group - begin);
         if (d->pixel_lanes) {
             b.width = b.channels;
+            b.weights = d->weights + first * depth;
             b.bias = d->bias + first;
             band_pixels(d, &b);
         } else {
             b.width = units;
+            b.weights = d->weights + u * unit * depth;
             b.bias = d->bias + u * unit;
             band_channels(d, &b, d->sums[turn->thread]);
         }
