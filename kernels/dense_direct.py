@@ -143,9 +143,7 @@ def _check_register_block(number: Mapping[str, int], channels: bool, isa: IsaInf
         )
 
 
-def _check_source(
-    number: Mapping[str, int], source: str, channels: bool, shape: ConvShape
-) -> None:
+def _check_source(number: Mapping[str, int], source: str, channels: bool, shape: ConvShape) -> None:
     row, channel = number["row_pitch"], number["channel_pitch"]
     kernel = (shape.kernel_h, shape.kernel_w)
     if source == "panels" and (channels or not number["flat"] or kernel != (1, 1)):

@@ -10,9 +10,9 @@ from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
 _MOST_VECTORS: Final = 2  # vectors of a register block in kernels/csrc/f32_dense_direct.c
-# Of pixels where these are one long row: three against 8 channels need 11 loads for 24 multiply-adds,
-# two against 14 need 16 for 28. Few products hide a load from the second level, so this shows: 64 ->
-# 256 at 56x56 took 0.75 instead of 0.83 ms on a Sapphire Rapids core (suite `pointwise`).
+# Of pixels where these are one long row: three against 8 channels need 11 loads for 24
+# multiply-adds, two against 14 need 16 for 28. With few products that shows: 64 -> 256 at 56x56
+# took 0.75 instead of 0.83 ms on a Sapphire Rapids core (suite `pointwise`).
 _FLAT_VECTORS: Final = 3
 # Share of L2 for a panel (assumed): the next one, asked for ahead, and the weights want room too.
 _PANEL_IN_L2: Final = 1 / 8
