@@ -15,6 +15,7 @@ from archsim.kernels.packed import PackedDenseLayer
 from archsim.kernels.shapes import ConvShape
 
 _MOST_VECTORS = 2  # AS_DENSE_VECTORS
+_MOST_PIXEL_VECTORS = 4  # AS_DENSE_PIXEL_VECTORS
 _MOST_OFFSET = 2**31 - 1
 
 
@@ -37,12 +38,15 @@ class DenseDirect(PackedDenseLayer):
         lanes : floats in a vector; must be those of *isa*
         in_lanes : what lies in vectors, output "channels" or "pixels" of a row
         source : "padded", a copy with its padding and with columns sorted by their rest modulo the
-            stride; or "image" itself, for layers without padding and with a column stride of 1
+            stride; "image" itself, for layers without padding and with a column stride of 1; or
+            "panels", the image too, for 1x1 kernels with flat = 1 and pixels in lanes: a band's
+            first products copy its input to where the others find it side by side
         flat : 1 to see all output pixels as one row, where S = 1 and rows follow each other; else 0
         reg_vectors, reg_rows, reg_count : register block. Channels in lanes: reg_vectors vectors of
             channels x reg_rows rows x reg_count pixels; pixels in lanes: reg_count channels x
-            reg_vectors vectors of pixels (reg_rows is 1). At most 2 vectors and, of rows x count,
-            (registers - 3) // 2. Less at the edges
+            reg_vectors vectors of pixels (reg_rows is 1). At most 2 vectors of channels or 4 of
+            pixels, and of rows x count at most (registers - 1 - v) // v with v = max(2,
+            reg_vectors). Less at the edges
         channel_block : input channels (of one group) between two visits of the sums
         band_rows, band_columns : output pixels of a band: whole rows, or a part of one row
         row_pitch, channel_pitch : floats from a row of *source* to the next, and from a channel
@@ -73,11 +77,14 @@ class DenseDirect(PackedDenseLayer):
         "channel_pitch": 1,
         "threads_per_image": 1,
     }
-    _WORDS: ClassVar = {"in_lanes": ("channels", "pixels"), "source": ("padded", "image")}
+    _WORDS: ClassVar = {
+        "in_lanes": ("channels", "pixels"),
+        "source": ("padded", "image", "panels"),
+    }
 
     def _check_blocking(self) -> None:
         _check_register_block(self._number, self._in_channels, find_isa(self.isa))
-        _check_source(self._number, self._word["source"], self.shape)
+        _check_source(self._number, self._word["source"], self._in_channels, self.shape)
         _check_loops(self._number, self.shape)
 
     @property
@@ -119,15 +126,16 @@ class DenseDirect(PackedDenseLayer):
 
 def _check_register_block(number: Mapping[str, int], channels: bool, isa: IsaInfo) -> None:
     check_lanes(number["lanes"], isa)
-    if number["reg_vectors"] > _MOST_VECTORS:
-        raise ValueError(
-            f"blocking['reg_vectors']: must be 1 to {_MOST_VECTORS}; got {number['reg_vectors']}"
-        )
+    vectors = number["reg_vectors"]
+    most = _MOST_VECTORS if channels else _MOST_PIXEL_VECTORS
+    if vectors > most:
+        raise ValueError(f"blocking['reg_vectors']: must be 1 to {most}; got {vectors}")
     if not channels and number["reg_rows"] != 1:
         raise ValueError(
             f"blocking['reg_rows']: must be 1 with pixels in lanes; got {number['reg_rows']}"
         )
-    block, most = number["reg_rows"] * number["reg_count"], (isa.registers - 3) // 2
+    block, against = number["reg_rows"] * number["reg_count"], max(2, vectors)
+    most = (isa.registers - 1 - against) // against
     if block > most:
         raise ValueError(
             f"blocking['reg_rows'] x blocking['reg_count']: must be at most {most} with the "
@@ -135,9 +143,15 @@ def _check_register_block(number: Mapping[str, int], channels: bool, isa: IsaInf
         )
 
 
-def _check_source(number: Mapping[str, int], source: str, shape: ConvShape) -> None:
+def _check_source(number: Mapping[str, int], source: str, channels: bool, shape: ConvShape) -> None:
     row, channel = number["row_pitch"], number["channel_pitch"]
-    if source == "image":
+    kernel = (shape.kernel_h, shape.kernel_w)
+    if source == "panels" and (channels or not number["flat"] or kernel != (1, 1)):
+        raise ValueError(
+            "blocking['source']: 'panels' needs pixels in lanes, a 1x1 kernel and flat = 1; got "
+            f"{'channels' if channels else 'pixels'}, kernel {kernel}, flat {number['flat']}"
+        )
+    if source != "padded":
         if shape.pad != (0, 0) or shape.stride[1] != 1:
             raise ValueError(
                 "blocking['source']: must be 'padded' for a layer with padding or with a column "
@@ -228,6 +242,8 @@ def _sizes(
     band_rows = min(number["band_rows"], rows)
     band_columns = min(number["band_columns"], columns)
     band = band_rows * band_columns * number["reg_vectors"] * number["lanes"]
+    tile = number["reg_vectors"] * number["lanes"]
+    panel = -(-band_columns // tile) * tile * shape.group_channels
     return {
         "rows": rows,
         "columns": columns,
@@ -236,5 +252,6 @@ def _sizes(
         "phase_pitch": _phase_pitch(shape),
         "row_step": shape.stride[0] * number["row_pitch"],
         "padded_size": shape.channels * number["channel_pitch"] if source == "padded" else 0,
+        "panel_size": panel if source == "panels" else 0,
         "sums_size": band if channels else 1,
     }

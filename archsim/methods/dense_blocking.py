@@ -10,6 +10,12 @@ from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Target
 
 _MOST_VECTORS: Final = 2  # vectors of a register block in kernels/csrc/f32_dense_direct.c
+# Of pixels where these are one long row: three against 8 channels need 11 loads for 24
+# multiply-adds, two against 14 need 16 for 28. With few products that shows: 64 -> 256 at 56x56
+# took 0.75 instead of 0.83 ms on a Sapphire Rapids core (suite `pointwise`).
+_FLAT_VECTORS: Final = 3
+# Share of L2 for a panel (assumed): the next one, asked for ahead, and the weights want room too.
+_PANEL_IN_L2: Final = 1 / 8
 # Multiply-adds in flight that keep the units of most cores busy: a latency of 4 cycles, 2 units
 # (Intel since Skylake: Optimization Reference Manual; uops.info, VFMADD231PS).
 _IN_FLIGHT: Final = 8
@@ -47,6 +53,7 @@ class Blocking:
     channel_block: int
     band_rows: int
     band_columns: int
+    panels: bool = False  # a band's first output channels copy its input for the others
 
     @property
     def unit(self) -> int:
@@ -85,7 +92,7 @@ class Blocking:
         return {
             "lanes": self.lanes,
             "in_lanes": self.in_lanes,
-            "source": self.geometry.source,
+            "source": "panels" if self.panels else self.geometry.source,
             "flat": int(self.geometry.flat),
             "reg_vectors": self.vectors,
             "reg_rows": self.reg_rows,
@@ -159,12 +166,12 @@ def _issued(b: Blocking, layer: Layer) -> float:
     return outputs * (depth * (waits + loads + 1.0 / at_once) + turning)
 
 
-def _most_splatted(target: Target) -> int:
-    """Numbers splatted against two vectors: those, one splatted, and the sums fill the registers.
+def _most_splatted(target: Target, vectors: int = _MOST_VECTORS) -> int:
+    """Numbers splatted against vectors: those, one splatted, and the sums fill the registers.
 
-    AS_DENSE_MOST of kernels/csrc/microkernels.h, whose tables end at 14.
+    AS_DENSE_MOST_OF of kernels/csrc/microkernels.h, whose tables end at 14.
     """
-    return max(1, min(14, (target.registers - 3) // 2))
+    return max(1, min(14, (target.registers - 1 - vectors) // vectors))
 
 
 def _channel_block(layer: Layer, target: Target, vector_floats: int) -> int:
@@ -186,7 +193,7 @@ def _with_channels(layer: Layer, target: Target) -> Blocking:
     # for, that the weights' way from farther levels is shared by many pixels
     sums = FLOAT_BYTES * _MOST_VECTORS * target.lanes
     pixels = max(count, target.l1_bytes // target.l1_sharers // sums)
-    band_rows, band_columns = _band(layer, target, grid, pixels, (rows, count))
+    band_rows, band_columns = _band(layer, target, grid, pixels, (rows, count), 1 / 2)
     return Blocking(
         geometry=grid, in_lanes="channels", lanes=target.lanes, vectors=_MOST_VECTORS,
         reg_rows=rows, reg_count=count,
@@ -197,26 +204,35 @@ def _with_channels(layer: Layer, target: Target) -> Blocking:
 
 def _with_pixels(layer: Layer, target: Target) -> Blocking:
     grid = geometry(layer, target)
-    count = _even(layer.K // layer.groups, _most_splatted(target))
-    piece = (1, _MOST_VECTORS * target.lanes)
-    band_rows, band_columns = _band(layer, target, grid, grid.rows * grid.columns, piece)
+    in_one_row = grid.flat and layer.R == 1
+    vectors = _FLAT_VECTORS if in_one_row else _MOST_VECTORS
+    per_group = layer.K // layer.groups
+    count = _even(per_group, _most_splatted(target, vectors))
+    piece = (1, vectors * target.lanes)
+    # what a register block looks at, if it is not in L1 when the next output channels come, is
+    # found again page by page: planes are far apart
+    looked_at = FLOAT_BYTES * (layer.C // layer.groups) * piece[1]
+    near = looked_at <= target.l1_bytes // target.l1_sharers // 2
+    panels = in_one_row and not near and per_group > count
+    share = _PANEL_IN_L2 if panels else 1 / 2
+    band_rows, band_columns = _band(layer, target, grid, grid.rows * grid.columns, piece, share)
     return Blocking(
-        geometry=grid, in_lanes="pixels", lanes=target.lanes, vectors=_MOST_VECTORS,
+        geometry=grid, in_lanes="pixels", lanes=target.lanes, vectors=vectors,
         reg_rows=1, reg_count=count,
         channel_block=_channel_block(layer, target, count),
-        band_rows=band_rows, band_columns=band_columns,
+        band_rows=band_rows, band_columns=band_columns, panels=panels,
     )  # fmt: skip
 
 
 def _band(
-    layer: Layer, target: Target, grid: Geometry, pixels: int, piece: tuple[int, int]
+    layer: Layer, target: Target, grid: Geometry, pixels: int, piece: tuple[int, int], share: float
 ) -> tuple[int, int]:
     """Return rows and columns of a band of at most ``pixels``, made of whole pieces.
 
-    Its input, all channels of a group, fills at most half of a thread's share of L2; if not even
-    one row fits, one piece of a row is a band.
+    Its input, all channels of a group, fills at most ``share`` of a thread's part of L2; if not
+    even one row fits, one piece of a row is a band.
     """
-    room = target.l2_bytes // target.l2_sharers // 2 // FLOAT_BYTES
+    room = int(target.l2_bytes // target.l2_sharers * share) // FLOAT_BYTES
     channels = layer.C // layer.groups
     reach = layer.dilation[0] * (layer.R - 1)
     tall = (room // (channels * grid.row_pitch) - reach - 1) // layer.stride[0] + 1
@@ -225,4 +241,6 @@ def _band(
         return max(1, rows // piece[0]) * piece[0] if rows >= piece[0] else rows, grid.columns
     wide = room // channels if grid.rows == 1 else grid.columns
     columns = min(grid.columns, pixels, wide)
-    return 1, min(grid.columns, max(1, columns // piece[1]) * piece[1])
+    if columns < grid.columns:
+        columns = max(1, columns // piece[1]) * piece[1]
+    return 1, min(grid.columns, columns)

@@ -55,7 +55,7 @@ def plan(
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts),
-        work=_work(layer, cut, width, channels),
+        work=_work(layer, cut, width, channels, _first_runs(layer, cut, part_ptr) / parts.sum()),
         streams=_streams(
             layer, cut, (parts, width, channels), batch_distance(layer, batch, threads, sharers)
         ),
@@ -109,6 +109,16 @@ def _runs(layer: Layer, cut: Blocking, part_ptr: tuple[int, ...]) -> Runs:
     return parts, width, channels_of
 
 
+def _first_runs(layer: Layer, cut: Blocking, part_ptr: tuple[int, ...]) -> int:
+    """Count the runs that are the first of their group on their rank."""
+    in_group = ceil(layer.K // layer.groups / cut.unit)
+    return sum(
+        (stop - 1) // in_group - start // in_group + 1
+        for start, stop in pairwise(part_ptr)
+        if stop > start
+    )
+
+
 def kernel_rows(layer: Layer, cut: Blocking) -> tuple[int, int]:
     """Count the kernel rows that are computed, those that see only padding left out.
 
@@ -131,8 +141,8 @@ def kernel_rows(layer: Layer, cut: Blocking) -> tuple[int, int]:
     return over_rows, over_tiles
 
 
-def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts) -> Work:
-    """Operations of a run of output channels over all pixels."""
+def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts, first: float) -> Work:
+    """Operations of a run of output channels over all pixels; the share ``first`` fills panels."""
     grid = cut.geometry
     in_a_row = float((layer.C // layer.groups) * layer.S)  # products of one kernel row
     by_pixel_rows, by_tiles = kernel_rows(layer, cut)
@@ -152,12 +162,14 @@ def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts) -> Work:
         in_row = ceil(grid.columns / cut.lanes)
         vectors = float(grid.rows * in_row)
         products = in_a_row * by_pixel_rows * in_row
+        in_place, kept = (first, first) if cut.panels else (1.0, 0.0)
         return Work.of(
             kinds=len(width),
             multiply_adds=products * width,
-            loads_unaligned=products + (blocks - 1) * vectors * width,
+            loads_aligned=products * (1.0 - in_place),
+            loads_unaligned=products * in_place + (blocks - 1) * vectors * width,
             broadcasts=steps * width,
-            stores=blocks * vectors * width,
+            stores=blocks * vectors * width + products * kept,
             **common,
         )
     products = in_a_row * by_pixel_rows * grid.columns
@@ -209,6 +221,7 @@ def _streams(layer: Layer, cut: Blocking, runs: Runs, far: float) -> tuple[Strea
     used = kernel_rows(layer, cut)[1] / (len(cut.tile_rows) * layer.R)
     runs_of_group = max(1.0, float(parts.sum(axis=1).max()) / layer.groups)
     name = "padded input" if grid.source == "padded" else "input"
+    again = "panel" if cut.panels else name
     # a register block touches all taps' rows once; what the last block did not is new
     touched = FLOAT_BYTES * group_channels * layer.R * used * cut.tiles
     touched *= cut.reg_rows * (cut.reg_count if cut.in_lanes == "channels" else cut.lanes)
@@ -226,11 +239,14 @@ def _streams(layer: Layer, cut: Blocking, runs: Runs, far: float) -> tuple[Strea
                block_weights, kinds=kinds),
         stream(name, "read", group / runs_of_group, image if grid.source == "padded" else far,
                kinds=kinds, shared="image"),
-        stream(name, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
-               shared="image"),
-        stream(name, "read", near, window + block_weights, kinds=kinds, shared="image"),
+        stream(again, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
+               shared="no" if cut.panels else "image"),
+        stream(again, "read", near, window + block_weights, kinds=kinds, shared="image"),
         stream("output", "write", output, far, kinds=kinds),
     ]  # fmt: skip
+    if cut.panels:  # where that of the band before was
+        written = group / runs_of_group
+        found.append(stream("panel", "write", written, band + of_thread, kinds=kinds))
     if blocks > 1:
         moved = all_sums * (blocks - 1)
         found.append(stream("partial sums", "update", moved, sums + block_weights, kinds=kinds))

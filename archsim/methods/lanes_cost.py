@@ -23,10 +23,11 @@ from archsim.plan import Target
 
 # A nonzero loads its value, an offset and one vector per accumulator, two a cycle (port count:
 # every core since Haswell and Zen), and an accumulator waits for its last multiply-add: 4 cycles
-# since Skylake and Zen, 5 on Haswell (Fog, instruction tables).
+# since Skylake and Zen (Fog, instruction tables). What a load from farther takes more comes on top,
+# for it holds up the same chains.
 LOAD: Final = 0.5
 SCALARS: Final = 2.0
-CHAIN: Final = 5.0
+CHAIN: Final = 4.0
 # The same load from the second level: a walk through 384 KiB (`python -m benchmarks roofs`) on a
 # Sapphire Rapids core. Per vector up to a line: cores with narrower vectors have narrower paths
 # between their levels.
@@ -275,7 +276,8 @@ def _products(
 ) -> float:
     total = 0.0
     for count, times in register_blocks(geometry, reg).items():
-        cycles = nonzeros * max(CHAIN, SCALARS * LOAD + load * count)
+        cycles = max(CHAIN, (SCALARS + count) * LOAD)  # while all is near
+        cycles = nonzeros * (cycles + (load - LOAD) * count)
         cycles += layer.K * (blocks * LIST + (blocks - 1) * SPILL * count)
         cycles += layer.K * blocks * geometry.slides * (PART + SLIDE * count)
         total += times * cycles

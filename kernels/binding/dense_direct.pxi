@@ -22,6 +22,7 @@ cdef extern from "archsim_native.h" nogil:
         const float *weights
         const float *bias
         float **padded
+        float **panel
         float **sums
 
     int as_dense_direct_run(as_dense_direct *layer, const float *x, float *out, int64_t images,
@@ -33,7 +34,7 @@ cdef class DenseDirect(Layer):
 
     cdef as_dense_direct layer
     cdef const int32_t[::1] tap
-    cdef Buffers weights, bias, padded, sums
+    cdef Buffers weights, bias, padded, panel, sums
 
     def __cinit__(
         self,
@@ -65,6 +66,9 @@ cdef class DenseDirect(Layer):
         if blocking["padded_size"]:
             self.padded = team.buffer_of_each_group(blocking["padded_size"])
             d.padded = self.padded.items
+        if blocking["panel_size"]:
+            self.panel = team.buffer_of_each_thread(blocking["panel_size"])
+            d.panel = self.panel.items
         self.sums = team.buffer_of_each_thread(blocking["sums_size"])
         d.sums = self.sums.items
 

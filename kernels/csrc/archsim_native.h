@@ -379,6 +379,10 @@ int as_structured_run(as_structured *layer, const float *x, float *out, int64_t 
  * The output has rows x columns pixels: out_height x out_width, or one row of all of them where a
  * pixel's number alone says where it looks. row_step floats of input lie between two such rows.
  *
+ * With pixels in lanes, 1x1 kernels that see the output as one row may keep a panel: a band's first
+ * products copy its input, [register block][channel of the group][whole vectors of pixels], for those
+ * of the other output channels. Planes are far apart: in place each channel is on pages of its own.
+ *
  * Channels in lanes: unit of part_ptr is a vector of output channels (the last one of a group may
  * be part empty); weights are [unit][channel of the group][tap][lanes], bias [unit][lanes], empty
  * lanes 0. Sums of a band wait in `sums`: band_rows * band_columns * reg_vectors * lanes floats.
@@ -400,6 +404,7 @@ typedef struct {
     const float *weights;
     const float *bias;
     float *const *padded; /* one of each group of threads; NULL: the image itself */
+    float *const *panel;  /* one of each thread; NULL: none */
     float *const *sums;   /* one of each thread */
 } as_dense_direct;
 

@@ -86,7 +86,9 @@ AS_INLINE void pixels_tile(const as_dense_tile *t, int count, int vectors, int l
 {
     as_vec sum[AS_MAX_ACCUMULATORS];
     const int64_t taps = t->taps;
+    const uintptr_t ahead_step = (uintptr_t)t->ahead_step;
     const float *in = t->in;
+    float *keep = t->keep;
 
     AS_UNROLL for (int i = 0; i < count; ++i) {
         AS_UNROLL for (int v = 0; v < vectors; ++v)
@@ -94,13 +96,23 @@ AS_INLINE void pixels_tile(const as_dense_tile *t, int count, int vectors, int l
                 t->from ? load_pixels(t->from + i * t->to_row_step, v, vectors, last)
                         : as_splat(t->start[i]);
     }
+    uintptr_t ahead = t->ahead;
     for (int64_t c = 0; c < t->channels; ++c, in += t->channel_step) {
         const float *weights = t->weights + c * t->weight_channel;
         for (int64_t j = 0; j < taps; ++j, weights += count) {
             const float *at = in + t->tap[j];
-            as_vec x[AS_DENSE_VECTORS];
+            as_vec x[AS_DENSE_PIXEL_VECTORS];
             AS_UNROLL for (int v = 0; v < vectors; ++v)
                 x[v] = load_pixels(at, v, vectors, last);
+            if (ahead != 0) {
+                __builtin_prefetch((const void *)ahead, 0, 2);
+                ahead += ahead_step;
+            }
+            if (keep != NULL) {
+                AS_UNROLL for (int v = 0; v < vectors; ++v)
+                    as_store_aligned(keep + v * AS_LANES, x[v]);
+                keep += vectors * AS_LANES;
+            }
             AS_UNROLL for (int i = 0; i < count; ++i) {
                 const as_vec weight = as_splat(weights[i]);
                 AS_UNROLL for (int v = 0; v < vectors; ++v)
@@ -196,16 +208,33 @@ AS_DENSE_TILES(AS_DEFINE_CHANNELS)
     {                                                       \
         pixels_tile_of_any_width(t, count, 2);              \
     }
+#define AS_DEFINE_PIXELS_3(count)                           \
+    static void pixels_##count##x3(const as_dense_tile *t)  \
+    {                                                       \
+        pixels_tile_of_any_width(t, count, 3);              \
+    }
+#define AS_DEFINE_PIXELS_4(count)                           \
+    static void pixels_##count##x4(const as_dense_tile *t)  \
+    {                                                       \
+        pixels_tile_of_any_width(t, count, 4);              \
+    }
 AS_DENSE_COUNTS(AS_DEFINE_PIXELS)
+AS_DENSE_COUNTS_OF_3(AS_DEFINE_PIXELS_3)
+AS_DENSE_COUNTS_OF_4(AS_DEFINE_PIXELS_4)
 
 #define AS_CHANNELS_1(rows, count) [rows][count] = channels_##rows##x##count##x1,
 #define AS_CHANNELS_2(rows, count) [rows][count] = channels_##rows##x##count##x2,
 #define AS_PIXELS_1(count) [count] = pixels_##count##x1,
 #define AS_PIXELS_2(count) [count] = pixels_##count##x2,
+#define AS_PIXELS_3(count) [count] = pixels_##count##x3,
+#define AS_PIXELS_4(count) [count] = pixels_##count##x4,
 extern const as_dense_direct_kernels AS_EXPORT(as_f32_dense_direct);
 const as_dense_direct_kernels AS_EXPORT(as_f32_dense_direct) = {
     .channels = {[1] = {AS_DENSE_TILES(AS_CHANNELS_1)}, [2] = {AS_DENSE_TILES(AS_CHANNELS_2)}},
-    .pixels = {[1] = {AS_DENSE_COUNTS(AS_PIXELS_1)}, [2] = {AS_DENSE_COUNTS(AS_PIXELS_2)}},
+    .pixels = {[1] = {AS_DENSE_COUNTS(AS_PIXELS_1)},
+               [2] = {AS_DENSE_COUNTS(AS_PIXELS_2)},
+               [3] = {AS_DENSE_COUNTS_OF_3(AS_PIXELS_3)},
+               [4] = {AS_DENSE_COUNTS_OF_4(AS_PIXELS_4)}},
     .planes = planes,
     .sort = sort,
     .roof = roof,

@@ -138,10 +138,12 @@ typedef struct {
     as_lowered_fill_fn fill;
 } as_lowered_kernels;
 
-/* Most numbers that a dense register block splats against two vectors: two registers hold the
- * vectors, one the splatted number, and 2 x this many sums fill the rest (6 of 16, 14 of 32). */
-#define AS_DENSE_MOST(registers) (((registers)-3) / 2)
-enum { AS_DENSE_VECTORS = 2, AS_DENSE_SIDE = 14 + 1 };
+/* Most numbers that a dense register block splats against some vectors: these take a register each,
+ * the splatted number one, and the sums fill the rest (of 16: 6, 4, 2 against 2, 3, 4 vectors; of
+ * 32: 14, 9, 6); not more against one than against two. */
+#define AS_DENSE_MOST_OF(registers, vectors) (((registers)-1 - (vectors)) / (vectors))
+#define AS_DENSE_MOST(registers) AS_DENSE_MOST_OF(registers, 2)
+enum { AS_DENSE_VECTORS = 2, AS_DENSE_PIXEL_VECTORS = 4, AS_DENSE_SIDE = 14 + 1 };
 
 /* One register block of dense convolution: neighbouring output pixels of neighbouring output
  * channels. One of the two lies in vectors ("lanes"), the other one is splatted.
@@ -159,6 +161,10 @@ enum { AS_DENSE_VECTORS = 2, AS_DENSE_SIDE = 14 + 1 };
  *                      * in[c * channel_step + tap[j] + v * lanes ..]
  *     to[i * to_row_step + v * lanes ..] = relu ? max(sum, 0) : sum
  *
+ * Ahead     with pixels in lanes: 0, or with each product one line is asked for, that at `ahead` and
+ *           so on in steps of ahead_step bytes. Any address will do.
+ * Keep      with pixels in lanes: NULL, or where vectors of input go too, one after the other in the
+ *           order of the products; lanes behind last_lanes are 0. Aligned to the vector.
  * Alignment with channels in lanes, start, weights, from and to are aligned to the vector.
  * Edges     with pixels in lanes, last_lanes (1 .. lanes) lanes of the last vector count.
  * Over-read none. Aliasing: `from` is NULL or equals `to`; nothing else overlaps `to`.
@@ -171,6 +177,9 @@ typedef struct {
     int64_t taps, channels;
     const float *weights;
     int64_t weight_channel, weight_step;
+    uintptr_t ahead;
+    int64_t ahead_step;
+    float *keep;
     const float *start;
     const float *from;
     float *to;
@@ -198,7 +207,7 @@ typedef void (*as_dense_sort_fn)(const float *from, int64_t count, int64_t step,
 typedef struct {
     /* [vectors][rows][count] and [vectors][count]; NULL: does not fit */
     as_dense_tile_fn channels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE][AS_DENSE_SIDE];
-    as_dense_tile_fn pixels[AS_DENSE_VECTORS + 1][AS_DENSE_SIDE];
+    as_dense_tile_fn pixels[AS_DENSE_PIXEL_VECTORS + 1][AS_DENSE_SIDE];
     as_dense_planes_fn planes;
     as_dense_sort_fn sort;
     as_roof_fn roof;

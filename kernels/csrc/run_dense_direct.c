@@ -34,11 +34,17 @@ static void copy_padded(void *layer, const as_turn *turn)
                      inside + c * d->channel_pitch + y * d->row_pitch);
 }
 
+/* Floats of a line that is asked for ahead. */
+enum { LINE = 64 / sizeof(float) };
+
 /* What a thread works on: a band of pixels, some neighbouring output channels of one group. */
 typedef struct {
     int64_t first_row, last_row, first_column, last_column;
-    const float *in;  /* the group's first channel */
-    float *out;       /* the block's first output channel */
+    int64_t next_columns; /* of the next band, if its panel can be asked for */
+    int64_t runs;         /* earlier blocks of this band and group */
+    float *panel;         /* NULL: none */
+    const float *in;      /* the group's first channel */
+    float *out;           /* the block's first output channel */
     const float *weights;
     const float *bias;
     int64_t channels; /* output channels that exist */
@@ -106,12 +112,31 @@ static void band_channels(const as_dense_direct *d, const block *b, float *sums)
                                      b->out + v * lanes * plane + first, plane);
 }
 
+/* Register block number `tile` of `tiles`: input in the panel, which the first output channels of
+ * the group fill; the others ask for a line of each channel of the next one, until they have all. */
+static void use_panel(const as_dense_direct *d, const block *b, as_dense_tile *t, int64_t c,
+                      int64_t tile, int64_t tiles, int64_t vectors)
+{
+    const int64_t in_group = d->shape.channels / d->shape.groups, lanes = d->isa->lanes;
+    float *panel = b->panel + (tile * d->reg_vectors * in_group + c * vectors) * lanes;
+    if (b->runs == 0) {
+        t->keep = panel;
+        return;
+    }
+    const int64_t line = ((b->runs - 1) * tiles + tile) * LINE;
+    if (line < b->next_columns)
+        t->ahead = (uintptr_t)(b->in + c * d->channel_pitch + b->last_column + line);
+    t->ahead_step = d->channel_pitch * (int64_t)sizeof(float);
+    t->in = panel;
+    t->channel_step = vectors * lanes;
+}
+
 /* Pixels in lanes: input-channel block -> row -> register block; sums wait in the output. */
 static void band_pixels(const as_dense_direct *d, const block *b)
 {
     const int64_t lanes = d->isa->lanes, in_group = d->shape.channels / d->shape.groups;
-    as_dense_tile t = {.channel_step = d->channel_pitch,
-                       .tap = d->tap,
+    const int64_t tiles = as_div_up(b->last_column - b->first_column, d->reg_vectors * lanes);
+    as_dense_tile t = {.tap = d->tap,
                        .taps = d->shape.kernel_h * d->shape.kernel_w,
                        .start = b->bias,
                        .to_row_step = d->rows * d->columns};
@@ -120,16 +145,22 @@ static void band_pixels(const as_dense_direct *d, const block *b)
         const float *weights = t.weights = b->weights + c * t.weight_channel;
         t.channels = as_min(d->channel_block, in_group - c);
         t.relu = d->relu && c + t.channels == in_group;
+        int64_t tile = 0;
         for (int64_t p = b->first_row; p < b->last_row; ++p) {
             skip_padding(d, &t, p, 1, weights, b->width);
             for (int64_t q = b->first_column, count; q < b->last_column; q += count) {
                 t.in = b->in + c * d->channel_pitch + p * d->row_step + q;
+                t.channel_step = d->channel_pitch;
                 t.to = b->out + p * d->columns + q;
                 /* One long row: end the first block where vectors of the output are aligned. */
-                const int64_t behind =
-                    d->rows == 1 ? (int64_t)((uintptr_t)t.to / sizeof(float)) % lanes : 0;
+                const int64_t behind = d->rows == 1 && b->panel == NULL
+                                           ? (int64_t)((uintptr_t)t.to / sizeof(float)) % lanes
+                                           : 0;
                 count = as_min(d->reg_vectors * lanes - behind, b->last_column - q);
                 const int64_t vectors = as_div_up(count, lanes);
+                t.ahead = 0, t.keep = NULL;
+                if (b->panel != NULL)
+                    use_panel(d, b, &t, c, tile++, tiles, vectors);
                 t.from = c ? t.to : NULL;
                 t.last_lanes = (int)(count - (vectors - 1) * lanes);
                 d->isa->dense_direct->pixels[vectors][b->width](&t);
@@ -150,13 +181,12 @@ static void run_band(const as_dense_direct *d, const as_turn *turn, block b)
                                    : turn->x + turn->image * s->channels * d->channel_pitch;
     float *out = turn->out + turn->image * s->out_channels * d->rows * d->columns;
 
+    b.panel = d->panel ? d->panel[turn->thread] : NULL;
     for (int64_t u = turn->first_unit; u < turn->last_unit;) {
         const int64_t group = u / units_in_group, begin = u % units_in_group * unit;
-        const int64_t units =
-            d->pixel_lanes
-                ? 1
-                : as_min(d->reg_vectors, as_min(turn->last_unit, (group + 1) * units_in_group) - u);
         const int64_t first = group * out_in_group + begin;
+        const int64_t last = as_min(turn->last_unit, (group + 1) * units_in_group);
+        const int64_t units = d->pixel_lanes ? 1 : as_min(d->reg_vectors, last - u);
         b.in = image + group * in_group * d->channel_pitch;
         b.out = out + first * d->rows * d->columns;
         b.channels = as_min(units * unit, out_in_group - begin);
@@ -172,6 +202,7 @@ static void run_band(const as_dense_direct *d, const as_turn *turn, block b)
             band_channels(d, &b, d->sums[turn->thread]);
         }
         u += units;
+        b.runs = u < last ? b.runs + 1 : 0; /* another group has a panel of its own */
     }
 }
 
@@ -180,12 +211,16 @@ static void products(void *layer, const as_turn *turn)
 {
     const as_dense_direct *d = layer;
     for (int64_t p = 0; p < d->rows; p += d->band_rows)
-        for (int64_t q = 0; q < d->columns; q += d->band_columns)
+        for (int64_t q = 0; q < d->columns; q += d->band_columns) {
+            const int64_t end = as_min(q + d->band_columns, d->columns);
+            const int64_t next = d->panel ? as_min(d->band_columns, d->columns - end) : 0;
             run_band(d, turn,
                      (block){.first_row = p,
                              .last_row = as_min(p + d->band_rows, d->rows),
                              .first_column = q,
-                             .last_column = as_min(q + d->band_columns, d->columns)});
+                             .last_column = end,
+                             .next_columns = next});
+        }
 }
 
 int64_t as_roof_run(const as_isa *isa, int64_t steps, float *seen)

@@ -54,9 +54,13 @@
 #if AS_REGISTERS == 16
 #define AS_DENSE_TILES(X) AS_DENSE_TILES_OF_6(X)
 #define AS_DENSE_COUNTS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define AS_DENSE_COUNTS_OF_3(X) X(1) X(2) X(3) X(4)
+#define AS_DENSE_COUNTS_OF_4(X) X(1) X(2)
 #else
 #define AS_DENSE_TILES(X) AS_TILES_OF_14(X)
 #define AS_DENSE_COUNTS(X) AS_COUNTS_OF_14(X)
+#define AS_DENSE_COUNTS_OF_3(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9)
+#define AS_DENSE_COUNTS_OF_4(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #endif
 
 /* Winograd: lists side by side x vectors of tiles, as many as sums at most as there are registers

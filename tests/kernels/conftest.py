@@ -178,7 +178,7 @@ class Kit:
     ) -> dict[str, Any]:
         """Several blocks of input channels and bands, the pitches wider than they must be."""
         (pad_h, pad_w), stride_w = shape.pad, shape.stride[1]
-        image = changes.get("source") == "image"
+        image = changes.get("source") in ("image", "panels")
         row_pitch = shape.width if image else shape.width + 2 * pad_w + stride_w
         rows = shape.height if image else shape.height + 2 * pad_h
         return {

@@ -72,7 +72,8 @@ def dense_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
 
 def dense_direct_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Changes:
     in_lanes = draw(st.sampled_from(["channels", "pixels"]))
-    most = (info.registers - 3) // 2
+    vectors = draw(st.integers(1, 2 if in_lanes == "channels" else 4))
+    most = (info.registers - 1 - max(2, vectors)) // max(2, vectors)
     rows = draw(st.integers(1, most)) if in_lanes == "channels" else 1
     image = shape.pad == (0, 0) and shape.stride[1] == 1 and draw(st.booleans())
     pitch, height = shape.width, shape.height
@@ -83,11 +84,15 @@ def dense_direct_blocking(draw: Draw, shape: ConvShape, info: IsaInfo) -> Change
     flat = int(shape.stride[0] * pitch == shape.out_w and draw(st.booleans()))
     columns = shape.out_h * shape.out_w if flat else shape.out_w
     band_rows = draw(st.integers(1, shape.out_h + 2))
+    source = "image" if image else "padded"
+    kernel = (shape.kernel_h, shape.kernel_w)
+    if image and flat and kernel == (1, 1) and in_lanes == "pixels" and draw(st.booleans()):
+        source = "panels"
     return {
         "in_lanes": in_lanes,
-        "source": "image" if image else "padded",
+        "source": source,
         "flat": flat,
-        "reg_vectors": draw(st.integers(1, 2)),
+        "reg_vectors": vectors,
         "reg_rows": rows,
         "reg_count": draw(st.integers(1, most // rows)),
         "channel_block": draw(st.integers(1, shape.group_channels + 2)),

@@ -24,8 +24,9 @@ MORE_SHAPES = {
 }  # fmt: skip
 
 
-def _most(isa: str) -> int:
-    return (next(i for i in isa_table() if i.name == isa).registers - 3) // 2
+def _most(isa: str, vectors: int = 2) -> int:
+    registers = next(i for i in isa_table() if i.name == isa).registers
+    return (registers - 1 - max(2, vectors)) // max(2, vectors)
 
 
 @pytest.mark.parametrize("in_lanes", ["channels", "pixels"])
@@ -83,11 +84,11 @@ def test_every_register_block(kit: Any, isa: str, vectors: int) -> None:
             case.assert_right(layer.run(case.x), bias=True)
 
 
-@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("short", [0, 1])
 def test_every_register_block_of_pixels(kit: Any, isa: str, vectors: int, short: int) -> None:
     info = next(i for i in isa_table() if i.name == isa)
-    for count in range(1, _most(isa) + 1):
+    for count in range(1, _most(isa, vectors) + 1):
         shape = ConvShape(3, 3, vectors * info.lanes - short + 1, 2 * count + 1, 2, 2)
         case = kit.case(shape, density=1.0)
         layer = kit.pack(
@@ -95,6 +96,25 @@ def test_every_register_block_of_pixels(kit: Any, isa: str, vectors: int, short:
             reg_vectors=vectors, reg_count=count,
         )  # fmt: skip
         case.assert_right(layer.run(case.x), bias=True)
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 4])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("threads", "per_image"), [(1, 1), (3, 2)])
+def test_panels(
+    kit: Any, isa: str, vectors: int, groups: int, threads: int, per_image: int
+) -> None:
+    """The first output channels of each group and band fill the panel that the others read."""
+    lanes = next(i for i in isa_table() if i.name == isa).lanes
+    for columns in (5, vectors * lanes + 3, 3 * vectors * lanes):
+        case = kit.case(ConvShape(6 * groups, 9, 11, 7 * groups, 1, 1, groups=groups), batch=3)
+        layer = kit.pack(
+            METHOD, case, isa=isa, bias=True, relu=True, in_lanes="pixels", source="panels",
+            flat=1, reg_vectors=vectors, reg_count=2, channel_block=4, band_rows=1,
+            band_columns=columns, threads=threads, threads_per_image=per_image,
+        )  # fmt: skip
+        for _ in range(2):
+            case.assert_right(layer.run(case.x), bias=True, relu=True)
 
 
 @pytest.mark.parametrize(

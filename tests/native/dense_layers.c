@@ -166,6 +166,18 @@ static void choose_band(as_dense_direct *d)
     d->band_columns = d->band_rows > 1 ? d->columns : check_from(1, d->columns);
 }
 
+/* A panel has room for whole register blocks; an array of NULL is none. */
+static void choose_panel(layer *made)
+{
+    as_dense_direct *d = &made->of.direct;
+    const as_shape *s = &d->shape;
+    if (!d->pixel_lanes || d->rows > 1 || s->kernel_h * s->kernel_w > 1 || check_below(4) == 0)
+        return;
+    const int64_t tile = d->reg_vectors * d->isa->lanes;
+    const int64_t columns = smaller(d->band_columns, d->columns);
+    d->panel = layer_buffers(made->spec.threads, div_up(columns, tile) * tile * group_in(s), 1);
+}
+
 static void choose_source(layer *made, int from_image)
 {
     const as_shape *s = &made->spec.shape;
@@ -191,10 +203,12 @@ static void make_direct(layer *made, int pixel_lanes, int from_image)
 {
     const layer_spec *spec = &made->spec;
     const as_shape *s = &spec->shape;
-    const int64_t most = AS_DENSE_MOST(spec->isa->registers);
+    const int64_t vectors =
+        check_from(1, pixel_lanes ? AS_DENSE_PIXEL_VECTORS : AS_DENSE_VECTORS);
+    const int64_t most = AS_DENSE_MOST_OF(spec->isa->registers, vectors < 2 ? 2 : vectors);
     as_dense_direct *d = &made->of.direct;
     *d = (as_dense_direct){.shape = *s, .isa = spec->isa, .pixel_lanes = pixel_lanes,
-                           .relu = spec->relu, .reg_vectors = check_from(1, 2),
+                           .relu = spec->relu, .reg_vectors = vectors,
                            .reg_rows = pixel_lanes ? 1 : check_from(1, most),
                            .channel_block = check_from(1, group_in(s)),
                            .rows = s->out_height, .columns = s->out_width};
@@ -207,6 +221,8 @@ static void make_direct(layer *made, int pixel_lanes, int from_image)
         d->rows = 1;
     }
     choose_band(d);
+    if (from_image)
+        choose_panel(made);
     pack_direct(made, unit, !pixel_lanes);
     const int64_t band = d->band_rows * d->band_columns * d->reg_vectors * spec->isa->lanes;
     d->sums = layer_buffers(spec->threads, pixel_lanes ? 1 : band, 1);

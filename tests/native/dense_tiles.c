@@ -34,6 +34,8 @@ static void prepare(tile_case *c, int64_t in_floats, int64_t weight_floats, int6
     t->to = check_floats(to_floats, aligned);
     t->from = check_below(2) ? t->to : NULL;
     t->relu = (int)check_below(2);
+    t->ahead = check_below(2) ? (uintptr_t)t->in : 0;
+    t->ahead_step = check_below(3) * 4096;
     float *before = check_floats(to_floats, 0);
     for (int64_t i = 0; i < to_floats; ++i) before[i] = t->to[i];
     c->before = before;
@@ -89,6 +91,9 @@ static void run_pixels(const as_isa *isa, int vectors, int count, int last_lanes
     t->weight_channel = TAPS * count;
     t->last_lanes = last_lanes;
     prepare(&c, columns, CHANNELS * t->weight_channel, (count - 1) * t->to_row_step + columns, 0);
+    const int64_t kept_floats = CHANNELS * t->taps * vectors * isa->lanes;
+    if (check_below(2))
+        t->keep = check_floats(whole(kept_floats), 1);
     check_case("%s dense tile of %d channels, %d vectors, %d lanes", isa->name, count, vectors,
                last_lanes);
     isa->dense_direct->pixels[vectors][count](t);
@@ -102,6 +107,12 @@ static void run_pixels(const as_isa *isa, int vectors, int count, int last_lanes
     }
     check_that(right, "sums");
     check_that(kept, "wrote between rows");
+    for (int64_t i = 0; t->keep != NULL && i < kept_floats; ++i) {
+        const int64_t step = i / (vectors * isa->lanes), column = i % (vectors * isa->lanes);
+        const float *in = t->in + step / t->taps * t->channel_step + t->tap[step % t->taps];
+        right &= t->keep[i] == (column < columns ? in[column] : 0.0f);
+    }
+    check_that(right, "input that was kept");
     check_release();
 }
 
@@ -146,6 +157,10 @@ void check_dense_tiles(const as_isa *isa)
                 missing += isa->dense_direct->channels[vectors][rows][count] == NULL;
                 for (int i = 0; i < 4 && !missing; ++i) run_channels(isa, vectors, rows, count);
             }
+        }
+    for (int vectors = 1; vectors <= AS_DENSE_PIXEL_VECTORS; ++vectors)
+        for (int count = 1;
+             count <= (vectors > 2 ? AS_DENSE_MOST_OF(isa->registers, vectors) : most); ++count) {
             missing += isa->dense_direct->pixels[vectors][count] == NULL;
             for (int last = 1; last <= isa->lanes && !missing; ++last)
                 run_pixels(isa, vectors, count, last);
