@@ -1,0 +1,83 @@
+"""Which plans can be counted, and what was counted already."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from archsim.errors import InputError
+from archsim.machine import Machine
+from archsim.plan import Plan
+from archsim.traffic import lanes, lowered, row, shifts
+from archsim.traffic.count import Counted, count
+from archsim.traffic.script import Script
+
+_KEPT: Final = 256  # plans whose counts are remembered
+_remembered: OrderedDict[tuple[object, ...], Counted] = OrderedDict()
+
+
+class NotCounted(InputError):
+    """The traffic of a plan cannot be counted; the message says why."""
+
+
+def script_of(plan: Plan) -> Script:
+    """Return what the threads of a plan touch.
+
+    Raises
+    ------
+    NotCounted
+        There is no script for the plan, or it has no pattern.
+    """
+    make = _maker(plan)
+    if make is None:
+        raise NotCounted(f"traffic of {plan.method} {plan.schedule} is not counted")
+    if plan.sparsity.weights is None and plan.method not in _DENSE:
+        raise NotCounted(f"traffic of {plan.method} is counted on a pattern; there is a density")
+    return make(plan)
+
+
+_DENSE: Final = ("dense_gemm", "dense_direct", "winograd", "fc_dense")
+
+
+def _maker(plan: Plan) -> Callable[[Plan], Script] | None:
+    if plan.method == "direct_sparse":
+        mode = plan.blocking.get("mode")
+        if mode is None:
+            return row.script
+        copied = plan.layer.H * plan.layer.W % int(plan.blocking["lanes"]) != 0
+        if mode == "shifts" or (mode == "pointwise" and copied):
+            return shifts.script
+        return lanes.script
+    return {"lowered_sparse": lowered.script}.get(plan.method)
+
+
+def counted(plan: Plan, machine: Machine) -> Counted:
+    """Return what the plan moves on the machine; plans and cache geometries are remembered.
+
+    Raises
+    ------
+    NotCounted
+        The plan cannot be counted.
+    """
+    key = _key(plan, machine)
+    if key in _remembered:
+        _remembered.move_to_end(key)
+        return _remembered[key]
+    found = count(plan, machine, script_of(plan))
+    _remembered[key] = found
+    if len(_remembered) > _KEPT:
+        _remembered.popitem(last=False)
+    return found
+
+
+def _key(plan: Plan, machine: Machine) -> tuple[object, ...]:
+    caches = tuple(
+        (c.size_bytes, c.line_bytes, c.ways, c.shared_by) for c in machine.caches
+    )
+    allocate = tuple(memory.write_allocate for memory in machine.memory)
+    return (
+        plan.method, plan.schedule, plan.layer, plan.sparsity.pattern_key, plan.batch,
+        plan.threads, tuple(sorted(plan.blocking.items())), plan.part_ptr, plan.target,
+        machine.total_cores, caches, allocate,
+    )  # fmt: skip
