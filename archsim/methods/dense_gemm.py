@@ -25,9 +25,9 @@ NAME: Final = "dense_gemm"
 SCHEDULES: Final = ("auto", "im2col")
 
 # Orders of magnitude of open BLAS libraries (OpenBLAS param.h, BLIS config/*/bli_cntx_init):
-_PANEL: Final = 256  # k_c: products of a panel
-_PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
-_UNROLL: Final = 4  # products per turn of the inner loop
+PANEL: Final = 256  # k_c: products of a panel
+PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
+UNROLL: Final = 4  # products per turn of the inner loop
 
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
@@ -151,7 +151,7 @@ def gemm_of(
     columns = float(batch if whole_batch else layer.P * layer.Q)
     channels = max(1.0, outputs / sharers)
     rows, wide = register_block(target.registers)
-    room = target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * _PANEL)
+    room = target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * PANEL)
     matrix = FLOAT_BYTES * depth * columns * layer.groups
     output = FLOAT_BYTES * outputs * layer.groups / sharers * columns
     weights = FLOAT_BYTES * depth * outputs * layer.groups
@@ -165,7 +165,7 @@ def gemm_of(
         wide=wide,
         block_columns=wide * target.lanes,
         block_rows=min(channels, float(max(rows, room))),
-        panels=ceil(depth / _PANEL),
+        panels=ceil(depth / PANEL),
         matrix_distance=turn if lowers else far,
         turn_bytes=turn,
         far=far,
@@ -186,8 +186,8 @@ def _batch_work(gemm: Gemm, target: Target) -> Work:
         loads_unaligned=[0.0, matrix_vectors],
         stores=[weight_vectors + gemm.columns * gemm.panels / target.lanes, matrix_vectors],
         broadcasts=[products / gemm.wide, 0.0],
-        scalar_ops=[2.0 * products / gemm.wide / rows / _UNROLL, matrix_vectors],
-        branches=[products / gemm.wide / rows / _UNROLL, matrix_vectors / _UNROLL],
+        scalar_ops=[2.0 * products / gemm.wide / rows / UNROLL, matrix_vectors],
+        branches=[products / gemm.wide / rows / UNROLL, matrix_vectors / UNROLL],
     )
 
 
@@ -205,16 +205,16 @@ def gemm_work(gemm: Gemm, target: Target) -> Work:
         loads_unaligned=[0.0, matrix_vectors],
         stores=[vectors * gemm.panels + weight_vectors, matrix_vectors],
         broadcasts=[across, 0.0],
-        scalar_ops=[2.0 * across / rows / _UNROLL, matrix_vectors],
-        branches=[across / rows / _UNROLL, matrix_vectors / _UNROLL],
+        scalar_ops=[2.0 * across / rows / UNROLL, matrix_vectors],
+        branches=[across / rows / UNROLL, matrix_vectors / UNROLL],
     )
 
 
 def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
     """Bytes of an output channel (kind 0), and of packing the matrix of a group (kind 1)."""
     depth, columns = float(gemm.depth), gemm.columns
-    panel = FLOAT_BYTES * min(depth, _PANEL)  # of one column or row
-    packed_matrix = panel * min(columns, _PANEL_COLUMNS)  # reused from panel to panel
+    panel = FLOAT_BYTES * min(depth, PANEL)  # of one column or row
+    packed_matrix = panel * min(columns, PANEL_COLUMNS)  # reused from panel to panel
     packed_weights = panel * gemm.block_rows
     sweeps = ceil(gemm.channels / gemm.block_rows)
     matrix = FLOAT_BYTES * depth * columns

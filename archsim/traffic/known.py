@@ -8,8 +8,9 @@ from typing import Final
 
 from archsim.errors import InputError
 from archsim.machine import Machine
+from archsim.methods.dense_gemm import is_one_product
 from archsim.plan import Plan
-from archsim.traffic import lanes, lowered, row, shifts
+from archsim.traffic import dense_direct, fc, gemm, lanes, lowered, row, shifts, winograd
 from archsim.traffic.count import Counted, count
 from archsim.traffic.script import Script
 
@@ -37,6 +38,16 @@ def script_of(plan: Plan) -> Script:
     return make(plan)
 
 
+_SCRIPTS: Final[dict[str, Callable[[Plan], Script]]] = {
+    "dense_direct": dense_direct.script,
+    "dense_gemm": gemm.script,
+    "fc_dense": fc.dense,
+    "fc_sparse": fc.sparse,
+    "lowered_sparse": lowered.script,
+    "sparse_winograd": winograd.script,
+    "structured": gemm.script,
+    "winograd": winograd.script,
+}
 _DENSE: Final = ("dense_gemm", "dense_direct", "winograd", "fc_dense")
 
 
@@ -49,7 +60,9 @@ def _maker(plan: Plan) -> Callable[[Plan], Script] | None:
         if mode == "shifts" or (mode == "pointwise" and copied):
             return shifts.script
         return lanes.script
-    return {"lowered_sparse": lowered.script}.get(plan.method)
+    if plan.method == "dense_gemm" and is_one_product(plan.layer):
+        return None  # how BLAS cuts a product with few columns is not modelled
+    return _SCRIPTS.get(plan.method)
 
 
 def counted(plan: Plan, machine: Machine) -> Counted:

@@ -10,7 +10,7 @@ import numpy as np
 
 from archsim.kernels.pack import pack_lowered
 from archsim.native import conv_shape
-from archsim.network import FLOAT_BYTES
+from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Plan
 from archsim.traffic.script import (
     INPUT,
@@ -102,7 +102,7 @@ class _Walk:
         layer = self.plan.layer
         count = min(self.pitch, self.pixels - block)
         tap = np.arange(self.taps)[:, None]
-        rows, width, at = self._seen(block, count, tap)
+        rows, width, at = seen(layer, block, count, tap)
         read = touches(
             _IN, INPUT, rows=rows, width=_F * width, pitch=_F * layer.stride[0] * layer.W,
             offset=_F * ((image + channels) * layer.H * layer.W + at),
@@ -112,32 +112,6 @@ class _Walk:
             offset=_F * (panel + (channels * self.taps + tap) * self.pitch),
         )  # fmt: skip
         return in_turn(read, write)
-
-    def _seen(
-        self, block: int, count: int, tap: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, width and begin of what a tap sees of a channel, padding left out."""
-        layer = self.plan.layer
-        p0, p1 = block // layer.Q, (block + count - 1) // layer.Q
-        q0, q1 = 0, layer.Q - 1
-        if p0 == p1:
-            q0, q1 = block % layer.Q, (block + count - 1) % layer.Q
-        r, s = tap // layer.S, tap % layer.S
-        down = r * layer.dilation[0] - layer.pad[0]
-        right = s * layer.dilation[1] - layer.pad[1]
-        if layer.stride == (1, 1) and layer.Q == layer.W:  # neighbours: one run of pixels
-            begin = np.maximum(block + down * layer.W + right, 0)
-            end = np.minimum(block + count + down * layer.W + right, layer.H * layer.W)
-            return np.ones_like(begin), np.maximum(end - begin, 0), np.minimum(begin, end).clip(0)
-        # rows that are inside: of the first and the last ones a part may be outside the block
-        first = np.maximum(p0, -(down // layer.stride[0]))
-        last = np.minimum(p1, (layer.H - 1 - down) // layer.stride[0])
-        x0 = np.maximum(q0 * layer.stride[1] + right, 0)
-        x1 = np.minimum(q1 * layer.stride[1] + right, layer.W - 1)
-        rows = np.maximum(last - first + 1, 0)
-        width = np.maximum(x1 - x0 + 1, 0)
-        at = (first * layer.stride[0] + down) * layer.W + x0
-        return rows, width, np.where((rows > 0) & (width > 0), at, 0)
 
     def multiply(self, block: int, k: np.ndarray, panel: np.ndarray) -> Segments:
         count = min(self.pitch, self.pixels - block)
@@ -151,3 +125,32 @@ class _Walk:
             _OUT, PRODUCTS, touch=WRITE, offset=_F * (k * self.pixels + block), width=_F * count
         )
         return in_turn(walk, write)
+
+
+def seen(
+    layer: Layer, block: int, count: int, tap: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, width and begin of what taps see of a channel, padding left out.
+
+    Of ``count`` output pixels from ``block`` on; in pixels of the picture.
+    """
+    p0, p1 = block // layer.Q, (block + count - 1) // layer.Q
+    q0, q1 = 0, layer.Q - 1
+    if p0 == p1:
+        q0, q1 = block % layer.Q, (block + count - 1) % layer.Q
+    r, s = tap // layer.S, tap % layer.S
+    down = r * layer.dilation[0] - layer.pad[0]
+    right = s * layer.dilation[1] - layer.pad[1]
+    if layer.stride == (1, 1) and layer.Q == layer.W:  # neighbours: one run of pixels
+        begin = np.maximum(block + down * layer.W + right, 0)
+        end = np.minimum(block + count + down * layer.W + right, layer.H * layer.W)
+        return np.ones_like(begin), np.maximum(end - begin, 0), np.minimum(begin, end).clip(0)
+    # rows that are inside: of the first and the last ones a part may be outside the block
+    first = np.maximum(p0, -(down // layer.stride[0]))
+    last = np.minimum(p1, (layer.H - 1 - down) // layer.stride[0])
+    x0 = np.maximum(q0 * layer.stride[1] + right, 0)
+    x1 = np.minimum(q1 * layer.stride[1] + right, layer.W - 1)
+    rows = np.maximum(last - first + 1, 0)
+    width = np.maximum(x1 - x0 + 1, 0)
+    at = (first * layer.stride[0] + down) * layer.W + x0
+    return rows, width, np.where((rows > 0) & (width > 0), at, 0)
