@@ -216,6 +216,9 @@ class Structured(Layer):
         relu: bool,
     ) -> None: ...
 
+class ReplaySteps:
+    def __init__(self, steps: npt.NDArray[np.int64]) -> None: ...
+
 class Replay:
     def __init__(
         self,
@@ -230,7 +233,7 @@ class Replay:
     def run(
         self,
         segments: list[npt.NDArray[np.int64]],
-        steps: list[npt.NDArray[np.int64]],
+        steps: list[ReplaySteps],
         base: list[npt.NDArray[np.int64]],
     ) -> None: ...
     def counts(self) -> tuple[list[list[list[int]]], list[list[list[int]]], list[int]]: ...

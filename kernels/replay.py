@@ -51,12 +51,16 @@ class Level:
     share: Sequence[float]
 
 
+class Steps(_native.ReplaySteps):
+    """Bytes that the steps of walks add to their begin; not empty, int64."""
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """What one thread does: segments, the steps that they walk, and where its arrays begin."""
 
     segments: Segments
-    steps: Ints
+    steps: Steps
     base: Ints
 
 

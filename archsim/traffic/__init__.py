@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archsim.traffic.count import Counted
-from archsim.traffic.known import NotCounted, counted
+from archsim.traffic.known import counted
+from archsim.traffic.script import NotCountedError
 
-__all__ = ["Counted", "NotCounted", "counted"]
+__all__ = ["Counted", "NotCountedError", "counted"]

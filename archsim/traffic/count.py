@@ -28,6 +28,7 @@ from archsim.kernels.replay import (
     Level,
     Moved,
     Segments,
+    Steps,
     Walk,
 )
 from archsim.machine import Machine
@@ -206,6 +207,7 @@ class _Run:
     ) -> None:
         self.script, self.plan, self.together = script, plan, together
         self.state, self.turns = state, turns
+        self.steps = Steps(script.steps)
         self.places = _Places(script, together, turns)
 
     def steady(self, room: float) -> Moved:
@@ -245,7 +247,7 @@ class _Run:
                 of_rank = dict(zip(ranks, step, strict=True))
                 self.state.run(
                     [
-                        Walk(of_rank[rank], self.script.steps, base)
+                        Walk(of_rank[rank], self.steps, base)
                         for rank, base in zip(self.together.ranks, bases, strict=True)
                     ]
                 )
@@ -275,17 +277,15 @@ class _Run:
                     )
                     others = segments[wrote].copy()
                     others["touch"] = ELSEWHERE
-                    walks = [Walk(nothing, self.script.steps, base) for base in bases]
-                    walks[thread] = Walk(others, self.script.steps, bases[thread])
+                    walks = [Walk(nothing, self.steps, base) for base in bases]
+                    walks[thread] = Walk(others, self.steps, bases[thread])
                     self.state.run(walks)
 
     def age(self, turns: int, room: float) -> None:
         """Touch the pictures of other turns, as far as the outermost level remembers them."""
         threads = self.together.threads
         pictures = [i for i, array in enumerate(self.script.arrays) if array.owner == "turn"]
-        sizes = [
-            self.script.arrays[i].size * turns / self.plan.threads_per_image for i in pictures
-        ]
+        sizes = [self.script.arrays[i].size * turns / self.plan.threads_per_image for i in pictures]
         total = sum(sizes) * threads
         scale = min(1.0, 2.0 * room / total) if total > 0 else 0.0
         bases = [self.places.base(thread, 0) for thread in range(threads)]
@@ -305,9 +305,7 @@ class _Run:
                     )
                 )  # fmt: skip
             if parts:
-                walks.append(
-                    Walk(np.stack(parts, axis=1).reshape(-1), self.script.steps, base)
-                )
+                walks.append(Walk(np.stack(parts, axis=1).reshape(-1), self.steps, base))
         if walks:
             self.state.run(walks)
 
@@ -356,4 +354,3 @@ def _by_array(script: Script, moved: Moved, line: int) -> dict[str, tuple[Counts
             written + line * moved.written[:, :, index].sum(axis=1) / threads,
         )
     return found
-

@@ -45,7 +45,7 @@ def script(plan: Plan) -> Script:
         Array("output", layer.output_bytes, "turn"),
     )  # fmt: skip
     steps = walk.make_steps()
-    stages = (Stage(walk.products),)
+    stages: tuple[Stage, ...] = (Stage(walk.products),)
     if padded:
         stages = (Stage(walk.copy, meets=True), *stages)
     return Script(arrays, steps, stages)

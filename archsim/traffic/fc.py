@@ -23,6 +23,7 @@ from archsim.traffic.script import (
     Stage,
     cut_even,
     in_turn,
+    pattern_of,
     pieces,
     table,
     touches,
@@ -51,8 +52,7 @@ def _arrays(plan: Plan, weights: int, turned: bool, sums: int) -> tuple[Array, .
 
 def sparse(plan: Plan) -> Script:
     """Return the script of an ``fc_sparse`` plan with a pattern."""
-    layer, number, weights = plan.layer, plan.blocking, plan.sparsity.weights
-    assert weights is not None, "a pattern is due"
+    layer, number, weights = plan.layer, plan.blocking, pattern_of(plan)
     vectors, block = int(number["vectors"]), int(number["input_block"])
     images = plan.images_per_turn
     ptr = np.array(plan.part_ptr)

@@ -6,20 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from archsim.errors import InputError
 from archsim.machine import Machine
 from archsim.methods.dense_gemm import is_one_product
 from archsim.plan import Plan
 from archsim.traffic import dense_direct, fc, gemm, lanes, lowered, row, shifts, winograd
 from archsim.traffic.count import Counted, count
-from archsim.traffic.script import Script
+from archsim.traffic.script import NotCountedError, Script
 
 _KEPT: Final = 256  # plans whose counts are remembered
 _remembered: OrderedDict[tuple[object, ...], Counted] = OrderedDict()
-
-
-class NotCounted(InputError):
-    """The traffic of a plan cannot be counted; the message says why."""
 
 
 def script_of(plan: Plan) -> Script:
@@ -27,14 +22,12 @@ def script_of(plan: Plan) -> Script:
 
     Raises
     ------
-    NotCounted
+    NotCountedError
         There is no script for the plan, or it has no pattern.
     """
     make = _maker(plan)
     if make is None:
-        raise NotCounted(f"traffic of {plan.method} {plan.schedule} is not counted")
-    if plan.sparsity.weights is None and plan.method not in _DENSE:
-        raise NotCounted(f"traffic of {plan.method} is counted on a pattern; there is a density")
+        raise NotCountedError(f"traffic of {plan.method} {plan.schedule} is not counted")
     return make(plan)
 
 
@@ -48,7 +41,6 @@ _SCRIPTS: Final[dict[str, Callable[[Plan], Script]]] = {
     "structured": gemm.script,
     "winograd": winograd.script,
 }
-_DENSE: Final = ("dense_gemm", "dense_direct", "winograd", "fc_dense")
 
 
 def _maker(plan: Plan) -> Callable[[Plan], Script] | None:
@@ -70,7 +62,7 @@ def counted(plan: Plan, machine: Machine) -> Counted:
 
     Raises
     ------
-    NotCounted
+    NotCountedError
         The plan cannot be counted.
     """
     key = _key(plan, machine)
@@ -85,9 +77,7 @@ def counted(plan: Plan, machine: Machine) -> Counted:
 
 
 def _key(plan: Plan, machine: Machine) -> tuple[object, ...]:
-    caches = tuple(
-        (c.size_bytes, c.line_bytes, c.ways, c.shared_by) for c in machine.caches
-    )
+    caches = tuple((c.size_bytes, c.line_bytes, c.ways, c.shared_by) for c in machine.caches)
     allocate = tuple(memory.write_allocate for memory in machine.memory)
     return (
         plan.method, plan.schedule, plan.layer, plan.sparsity.pattern_key, plan.batch,

@@ -27,6 +27,7 @@ from archsim.traffic.script import (
     cut_even,
     in_turn,
     parts_of,
+    pattern_of,
     pieces,
     table,
     touches,
@@ -41,8 +42,7 @@ _READY_VECTORS: Final = 128  # AS_LANES_READY: sums that wait to leave lane layo
 def script(plan: Plan) -> Script:
     """Return the script of a plan in the modes ``tiles``, ``flat``, ``images``, and of
     ``pointwise`` where pixels are read where they stand."""
-    layer, weights = plan.layer, plan.sparsity.weights
-    assert weights is not None, "a pattern is due"
+    layer, weights = plan.layer, pattern_of(plan)
     shape, mode = conv_shape(layer), str(plan.blocking["mode"])
     number = {k: int(v) for k, v in plan.blocking.items() if isinstance(v, int)}
     pointwise = mode == "pointwise"
@@ -66,7 +66,7 @@ def script(plan: Plan) -> Script:
     )
     steps, (first,) = table(packed.off[:nonzeros].astype(np.int64))
     walk = _Walk(plan, shape, layout, packed.ptr, first)
-    stages = (Stage(walk.products),)
+    stages: tuple[Stage, ...] = (Stage(walk.products),)
     if not pointwise:
         stages = (Stage(walk.into_lanes, meets=True), *stages)
     return Script(arrays, steps, stages)
@@ -117,7 +117,8 @@ class _Walk:
                     width=_F * layout.plane_size,
                 ),
                 touches(
-                    _SLABS, INPUT, touch=WRITE, offset=_F * (c * planes + plane) * layout.slab_pitch,
+                    _SLABS, INPUT, touch=WRITE,
+                    offset=_F * (c * planes + plane) * layout.slab_pitch,
                     width=_F * layout.in_rows * layout.in_columns * layout.lanes,
                 ),
             ).reshape(len(c), -1)  # fmt: skip

@@ -23,6 +23,7 @@ from archsim.traffic.script import (
     cut_even,
     in_turn,
     parts_of,
+    pattern_of,
     pieces,
     table,
     touches,
@@ -34,8 +35,7 @@ _F = FLOAT_BYTES
 
 def script(plan: Plan) -> Script:
     """Return the script of a ``lowered_sparse`` plan with a pattern."""
-    layer, weights = plan.layer, plan.sparsity.weights
-    assert weights is not None, "a pattern is due"
+    layer, weights = plan.layer, pattern_of(plan)
     pitch = int(plan.blocking["pixel_vectors"]) * int(plan.blocking["lanes"])
     packed = pack_lowered(weights, conv_shape(layer), pitch=pitch)
     shared = plan.threads_per_image > 1

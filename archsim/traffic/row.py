@@ -1,4 +1,4 @@
-"""What the ``row`` schedule of direct sparse convolution touches (kernels/csrc/run_direct_row.c)."""
+"""What the ``row`` schedule touches (kernels/csrc/run_direct_row.c)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from archsim.traffic.script import (
     cut_even,
     in_turn,
     parts_of,
+    pattern_of,
     pieces,
     table,
     touches,
@@ -39,8 +40,7 @@ def script(plan: Plan) -> Script:
     pitch = int(number["row_pitch"])
     channel_block, oc_block = int(number["channel_block"]), int(number["oc_block"])
     oc_block = min(oc_block, layer.K // layer.groups)
-    weights = plan.sparsity.weights
-    assert weights is not None, "a pattern is due"
+    weights = pattern_of(plan)
     packed = pack_direct_row(
         weights, conv_shape(layer), oc_block=oc_block, channel_block=channel_block,
         row_pitch=pitch,

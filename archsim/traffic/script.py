@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.errors import InputError
 from archsim.kernels.replay import PAST, READ, SEGMENT, UPDATE, WRITE, Segments
 from archsim.plan import PHASES, Plan
 
@@ -23,6 +24,10 @@ __all__ = ["PAST", "READ", "UPDATE", "WRITE", "Array", "Script", "Segments", "St
 Ints = NDArray[np.int64]
 INPUT, PRODUCTS, OUTPUT = range(len(PHASES))
 _MOST: Final = 400_000  # segments that are made at a time, about
+
+
+class NotCountedError(InputError):
+    """The traffic of a plan cannot be counted; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def table(*steps: Any) -> tuple[Ints, list[int]]:
     return np.concatenate(parts), begins[:-1]
 
 
-def touches(array: int, phase: int, *, width: Any, offset: Any = 0, **fields: Any) -> Segments:
+def touches(array: Any, phase: int, *, width: Any, offset: Any = 0, **fields: Any) -> Segments:
     """Return segments of one array; fields are numbers or arrays, broadcast together.
 
     ``rows`` 1 and one step where nothing else is said.
@@ -108,6 +113,21 @@ def pieces(count: int, each: int) -> Iterator[slice]:
     step = max(1, _MOST // max(1, each))
     for start in range(0, count, step):
         yield slice(start, min(count, start + step))
+
+
+def pattern_of(plan: Plan) -> NDArray[np.float32]:
+    """Return the weights of a plan whose method leaves zeros out.
+
+    Raises
+    ------
+    NotCountedError
+        There is only a density.
+    """
+    if plan.sparsity.weights is None:
+        raise NotCountedError(
+            f"traffic of {plan.method} is counted on a pattern; there is a density"
+        )
+    return plan.sparsity.weights
 
 
 def parts_of(plan: Plan, rank: int) -> list[tuple[int, int]]:

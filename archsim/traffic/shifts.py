@@ -24,6 +24,7 @@ from archsim.traffic.script import (
     Stage,
     in_turn,
     parts_of,
+    pattern_of,
     table,
     touches,
 )
@@ -34,8 +35,7 @@ _F = FLOAT_BYTES
 
 def script(plan: Plan) -> Script:
     """Return the script of a plan whose threads copy windows just before their products."""
-    layer, weights = plan.layer, plan.sparsity.weights
-    assert weights is not None, "a pattern is due"
+    layer, weights = plan.layer, pattern_of(plan)
     shape: ConvShape = conv_shape(layer)
     number = {k: int(v) for k, v in plan.blocking.items() if isinstance(v, int)}
     if plan.blocking["mode"] == "pointwise":

@@ -23,6 +23,7 @@ from archsim.traffic.script import (
     Stage,
     in_turn,
     parts_of,
+    pattern_of,
     table,
     touches,
 )
@@ -62,8 +63,7 @@ class _Walk:
         self.sparse = plan.method == "sparse_winograd"
         s = self.shape
         if self.sparse:
-            weights = plan.sparsity.weights
-            assert weights is not None, "a pattern is due"
+            weights = pattern_of(plan)
             packed = pack_sparse(weights, s, self.number)
             self.ptr, self.weights = packed.ptr, int(packed.ptr[-1])
             self.steps, (self.first,) = table(packed.off[: self.weights].astype(np.int64))
@@ -136,9 +136,9 @@ class _Walk:
             pitch=_F * layout.transformed_pitch, width=_F * vectors * self.lanes,
             offset=_F * c * self.chunk * self.lanes,
         )  # fmt: skip
-        return np.concatenate(
-            [copy, read, np.broadcast_to(wait, c.shape), write], axis=1
-        ).reshape(-1)
+        return np.concatenate([copy, read, np.broadcast_to(wait, c.shape), write], axis=1).reshape(
+            -1
+        )
 
     def _sparse(self, group: int, k: int, count: int, vectors: int) -> Segments:
         """Position -> vectors -> output channel -> nonzero."""

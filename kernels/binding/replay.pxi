@@ -37,12 +37,30 @@ cdef extern from "replay.h" nogil:
         const int64_t *base
 
     void as_replay_empty(as_replay *replay)
-    int64_t as_replay_check(const as_replay *replay, const as_replay_walk *walk, int64_t steps)
+    int64_t as_replay_check(const as_replay *replay, const as_replay_walk *walk, int64_t steps,
+                            int64_t low, int64_t high)
     void as_replay_run(as_replay *replay, const as_replay_walk *walk)
 
 SEGMENT_WORDS = sizeof(as_segment) // sizeof(int64_t)
 REPLAY_LEVELS, REPLAY_THREADS = AS_REPLAY_LEVELS, AS_REPLAY_THREADS
 REPLAY_ARRAYS, REPLAY_PHASES = AS_REPLAY_ARRAYS, AS_REPLAY_PHASES
+
+
+cdef class ReplaySteps:
+    """A table of steps, in bytes, with its least and its greatest entry."""
+
+    cdef const int64_t[::1] steps
+    cdef int64_t low, high
+
+    def __cinit__(self, const int64_t[::1] steps):  # IN, not empty
+        cdef Py_ssize_t i
+        if steps.shape[0] < 1:
+            raise ValueError("steps: there are none")
+        self.steps = steps
+        self.low = self.high = steps[0]
+        for i in range(1, steps.shape[0]):
+            self.low = min(self.low, steps[i])
+            self.high = max(self.high, steps[i])
 
 
 cdef class Replay:
@@ -105,26 +123,26 @@ cdef class Replay:
     def run(
         self,
         list segments,  # IN, of each thread: int64 (n, SEGMENT_WORDS)
-        list steps,     # IN, of each thread: int64
+        list steps,     # IN, of each thread: ReplaySteps
         list base,      # IN, of each thread: int64, of each array
     ):
         """Replay one walk a thread."""
         cdef as_replay_walk walk[64]
         cdef const int64_t[:, ::1] s
-        cdef const int64_t[::1] j, b
+        cdef const int64_t[::1] b
+        cdef ReplaySteps j
         cdef int t
         if not len(segments) == len(steps) == len(base) == self.replay.threads:
             raise ValueError("segments, steps, base: one for each thread is due")
-        keep = []
         for t in range(self.replay.threads):
             s, j, b = segments[t], steps[t], base[t]
-            if s.shape[1] != SEGMENT_WORDS or j.shape[0] < 1 or b.shape[0] != self.replay.arrays:
+            if s.shape[1] != SEGMENT_WORDS or b.shape[0] != self.replay.arrays:
                 raise ValueError(f"thread {t}: wrong shape")
-            keep.append((s, j, b))
             walk[t].segment = <const as_segment *> &s[0, 0] if s.shape[0] else NULL
             walk[t].segments = s.shape[0]
-            walk[t].steps, walk[t].base = &j[0], &b[0]
-            bad = as_replay_check(&self.replay, &walk[t], j.shape[0])
+            walk[t].steps, walk[t].base = &j.steps[0], &b[0]
+            bad = as_replay_check(&self.replay, &walk[t], j.steps.shape[0], j.low,
+                                  j.high)
             if bad >= 0:
                 raise ValueError(f"thread {t}, segment {bad}: out of range")
         with nogil:

@@ -182,14 +182,10 @@ static int fits(const as_segment *s, const as_replay_walk *w, int64_t low, int64
     return begin + low >= 0 && begin + high + rows * s->pitch + s->width <= 4 * most;
 }
 
-int64_t as_replay_check(const as_replay *r, const as_replay_walk *w, int64_t steps)
+int64_t as_replay_check(const as_replay *r, const as_replay_walk *w, int64_t steps, int64_t low,
+                        int64_t high)
 {
     const int64_t most = INT64_C(1) << (AS_REPLAY_PLACE_BITS - 3);
-    int64_t low = 0, high = 0;
-    for (int64_t i = 0; i < steps; ++i) {
-        low = w->steps[i] < low ? w->steps[i] : low;
-        high = w->steps[i] > high ? w->steps[i] : high;
-    }
     for (int a = 0; a < r->arrays; ++a)
         if (w->base[a] < 0 || w->base[a] > most)
             return 0;

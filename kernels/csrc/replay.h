@@ -72,8 +72,9 @@ typedef struct {
 void as_replay_empty(as_replay *replay);
 
 /* Index of a segment that names an array, a step or a place that there is not; -1: none. `steps` are
- * the entries of walk->steps. */
-int64_t as_replay_check(const as_replay *replay, const as_replay_walk *walk, int64_t steps);
+ * the entries of walk->steps, of which `low` and `high` are the least and the greatest. */
+int64_t as_replay_check(const as_replay *replay, const as_replay_walk *walk, int64_t steps,
+                        int64_t low, int64_t high);
 
 /* Runs one walk a thread (segments may be 0) to the end; all are checked. */
 void as_replay_run(as_replay *replay, const as_replay_walk *walk);
