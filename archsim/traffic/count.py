@@ -66,8 +66,8 @@ class Together:
     ranks: tuple[int, ...]  # of each replayed thread among those of its image
     groups: tuple[int, ...]  # which image it works on
     sharers: tuple[int, ...]  # threads on one instance of each level
-    own: int  # levels that only replayed threads share
-    per_core: int
+    own: int  # levels that are not cut to the share of the replayed threads
+    first_shared: int  # the first level where threads beyond the replayed ones leave data
 
     @property
     def threads(self) -> int:
@@ -97,7 +97,14 @@ def threads_of(plan: Plan, machine: Machine) -> Together:
         groups=tuple(thread // team for thread in range(count)),
         sharers=tuple(sharers),
         own=levels,
-        per_core=per_core,
+        first_shared=next(
+            (
+                level
+                for level, cache in enumerate(machine.caches)
+                if cache.shared_by * per_core > count
+            ),
+            len(machine.caches),
+        ),
     )
 
 
@@ -136,7 +143,7 @@ def caches(script: Script, plan: Plan, machine: Machine, together: Together) -> 
         levels,
         line_bytes=int(machine.caches[0].line_bytes),
         write_allocate=all(memory.write_allocate for memory in machine.memory),
-        first_shared=together.own,
+        first_shared=together.first_shared,
         together=written,
     )
 

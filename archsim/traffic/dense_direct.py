@@ -167,10 +167,9 @@ class _Walk:
         wide = self.reg_count if self.in_channels else self.vectors * self.lanes
         q = np.arange(*columns, wide)
         count = np.minimum(wide, columns[1] - q)
-        read = count if self.in_channels else -(-count // self.lanes) * self.lanes
         image = group * self.group_channels * self.channel_pitch
         walk = touches(
-            self.source, PRODUCTS, rows=high, width=_F * read, pitch=_F * self.row_step,
+            self.source, PRODUCTS, rows=high, width=_F * count, pitch=_F * self.row_step,
             offset=_F * (image + p * self.row_step + q),
             first=begin + c * taps, last=begin + (c + channels_here) * taps,
             side=_WEIGHTS, sides=1, side_step=_F * step,

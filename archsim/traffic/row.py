@@ -169,6 +169,8 @@ class _Walk:
                     count = min(
                         (last - first) * self.oc_block, (group + 1) * self.in_group - channel
                     )
+                    each = int(end - begin) // in_channels  # nonzeros beside a channel's picture
+                    begun = begin + each * in_channels
                     plane = layer.P * layer.Q
                     place = _F * (channel * plane + np.arange(layer.P * layer.Q)[piece])
                     found += [
@@ -177,7 +179,11 @@ class _Walk:
                             offset=_F * (group * in_channels * self.channel_pitch + corner[piece]),
                             first=self.first, last=self.first + in_channels,
                             side=_OFF, sides=2, side_offset=_F * begin,
-                            side_step=_F * ceil((end - begin) / in_channels),
+                            side_step=_F * each,
+                        ),
+                        *(
+                            touches(which, PRODUCTS, offset=_F * begun, width=_F * (end - begun))
+                            for which in (_OFF, _VAL)
                         ),
                         touches(
                             _OUT, PRODUCTS, touch=UPDATE, offset=place, rows=count, width=_F,

@@ -40,7 +40,7 @@ def script(plan: Plan) -> Script:
     pictures = layout.images
     arrays = (
         Array("weights", _F * walk.weights, "layer", "part"),
-        Array("weights", _F * walk.weights, "layer", "part"),
+        Array("weights", _F * walk.weights * walk.sparse, "layer", "part"),  # offsets, values
         Array("padded input", _F * pictures * layout.plane_size, "thread"),
         Array("transformed input", _F * positions * layout.transformed_pitch, "thread"),
         Array("sums", _F * positions * layout.sums_pitch, "thread"),
