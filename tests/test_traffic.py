@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import archsim
 from archsim.errors import InputError
-from archsim.kernels.replay import PAST, READ, UPDATE, WRITE
+from archsim.kernels.replay import PAST, UPDATE, WRITE
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
 from archsim.network import Layer

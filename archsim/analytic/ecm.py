@@ -127,11 +127,13 @@ def traffic(phase: Phase, plan: Plan, machine: Machine, place: _Placement) -> tu
     readers = {"no": 1, "image": sharers, "part": plan.threads // sharers}
     most = np.repeat([readers[stream.shared] for stream in phase.streams], rows)
     copies = np.minimum(most, np.array(place.sharers)[:, None])
-    reads = np.repeat([stream.access != "write" for stream in phase.streams], rows)
+    reads = np.repeat([stream.access in ("read", "update") for stream in phase.streams], rows)
     writes = np.repeat([stream.access != "read" for stream in phase.streams], rows)
+    past = np.repeat([stream.access == "past" for stream in phase.streams], rows)
     capacity = np.array(place.capacities)[:, None]
     missed = np.where(distance > (capacity * copies)[:, :, None], moved / copies[:, :, None], 0.0)
-    fetched = np.ones((len(capacity), 1)) * (reads | writes)
+    missed[:-1, past], missed[-1, past] = 0.0, moved[past]
+    fetched = np.ones((len(capacity), 1)) * ~past
     if not machine.memory[_home(plan, machine)].write_allocate:
         fetched[-1] = reads
     return (

@@ -132,7 +132,11 @@ def test_rows_widths_and_steps_name_the_right_lines() -> None:
     caches.run([walk])
     # rows cross a line each: 0, 1, 2, 3, 4, 5, and the same 64 lines further
     assert caches.moved().fetched.sum() == 12
-    caches.run([_walk({"width": 6 * LINE}), ])
+    caches.run(
+        [
+            _walk({"width": 6 * LINE}),
+        ]
+    )
     assert caches.moved().fetched.sum() == 12
 
 
