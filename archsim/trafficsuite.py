@@ -1,4 +1,4 @@
-"""The rule of transfers against counted ones: how far apart, where, and what it does to the time."""
+"""The rule of transfers against counted ones: how far apart, and what it does to the time."""
 
 from __future__ import annotations
 

@@ -221,6 +221,8 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
     matrix = FLOAT_BYTES * depth * columns
     back = FLOAT_BYTES * columns * (gemm.panels - 1)
     micro = FLOAT_BYTES * depth * columns / gemm.rows  # register blocks walk the packed matrix
+    # from panel to panel: what is packed, where it comes from, and the output
+    anew = 2.0 * packed_matrix + FLOAT_BYTES * min(columns, PANEL_COLUMNS) * gemm.channels
     return (
         stream("weights", "read", [FLOAT_BYTES * depth, 0.0], gemm.turn_bytes, kinds=2,
                shared="part"),
@@ -228,12 +230,14 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
         stream("packed weights", "read",
                [FLOAT_BYTES * depth * ceil(columns / gemm.block_columns), 0.0],
                packed_weights, kinds=2),
-        stream("packed matrix", "read", [matrix * sweeps / gemm.channels, 0.0], packed_matrix,
-               kinds=2),
+        # the first sweep comes after the packing, which read as much as it wrote
+        stream("packed matrix", "read", [matrix / gemm.channels, 0.0], 2.0 * packed_matrix, kinds=2),
+        stream("packed matrix", "read", [matrix * (sweeps - 1) / gemm.channels, 0.0],
+               packed_matrix, kinds=2),
         stream("packed matrix", "read", [micro, 0.0],
                panel * (gemm.block_columns + gemm.rows), kinds=2),
         stream("output", "update", [back, 0.0], FLOAT_BYTES * columns * gemm.block_rows, kinds=2),
         stream("output", "write", [FLOAT_BYTES * columns, 0.0], gemm.far, kinds=2),
         stream("matrix", "read", [0.0, matrix], gemm.matrix_distance, kinds=2, shared="image"),
-        stream("packed matrix", "write", [0.0, matrix], packed_matrix, kinds=2),
+        stream("packed matrix", "write", [0.0, matrix], anew, kinds=2),
     )  # fmt: skip

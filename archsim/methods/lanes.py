@@ -82,6 +82,7 @@ class _Counts:
     parts: Cut
     images_bytes: float  # what a thread touches of this layer in a turn, all arrays
     turn_bytes: float  # and of all layers that the turn has
+    near: int  # threads that share a turn and a first level
     past_caches: bool = False  # whether outputs are written around the caches
 
     @property
@@ -259,7 +260,7 @@ def _counts(
     parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
         layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes),
-        float(turn_bytes),
+        float(turn_bytes), min(sharers, target.l1_sharers),
     )  # fmt: skip
 
 
@@ -303,7 +304,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stores=vectors + positions, **moved,
         )  # fmt: skip
         streams.append(stream("padded input", "update", plane, 2.0 * plane))
-    streams.append(stream("lane input", "write", padded, counts.turn_bytes))
+    streams.append(stream("lane input", "write", padded, counts.turn_bytes / counts.sharers))
     units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
     return Phase(
         name="input",
@@ -460,7 +461,9 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         access: Literal["past", "write"] = "past" if counts.past_caches else "write"
         streams.append(stream("output", access, output, pictures, kinds=kinds))
     gap, pairs = comes_back(p, channels)
-    beside = sums + weights / (passes * blocks)
+    # of shared slabs all readers count, each with sums and weights of its own
+    readers = 1 if counts.windowed else counts.near
+    beside = readers * (sums + weights / (passes * blocks))
     distance_rows = in_block * (1.0 - (1.0 - p) ** gap) + gap * beside
     streams.append(
         Stream("lane input", "read", touched * pairs, distance_rows,

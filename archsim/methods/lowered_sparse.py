@@ -120,7 +120,7 @@ def plan(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
         work=_work(per_channel, walk.vectors, walk.blocks),
-        streams=_product_streams(walk, per_channel),
+        streams=_product_streams(walk, per_channel, min(sharers, target.l1_sharers)),
         waits_for="input",
         # once a block, and where their number is odd once more
         barriers=(walk.blocks + walk.blocks % 2) * ceil(batch * sharers / threads)
@@ -148,8 +148,11 @@ def plan(
     )
 
 
-def _product_streams(walk: _Walk, per_channel: Counts) -> tuple[Stream, ...]:
-    """Bytes of one output channel over all pixels, by its nonzeros."""
+def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Stream, ...]:
+    """Bytes of one output channel over all pixels, by its nonzeros.
+
+    ``near`` threads share an image and a first level.
+    """
     layer, kinds = walk.layer, len(per_channel)
     weights = _NONZERO_BYTES * per_channel
     # of the thread, until the next image
@@ -166,7 +169,8 @@ def _product_streams(walk: _Walk, per_channel: Counts) -> tuple[Stream, ...]:
     everything = depth * row * walk.vectors
     gap, times = comes_back(p, channels)
     seen = depth * row * walk.pixel_vectors * (1.0 - (1.0 - p) ** gap)
-    between = seen + gap * (weights / walk.blocks + row * walk.pixel_vectors)
+    # all readers of a panel count, each with weights and outputs of its own
+    between = seen + near * gap * (weights / walk.blocks + row * walk.pixel_vectors)
     first = everything * (1.0 - (1.0 - p) ** channels) / channels
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),

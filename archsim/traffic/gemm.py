@@ -55,7 +55,7 @@ class _Group:
 
 
 def script(plan: Plan) -> Script:
-    """Return the script of a ``dense_gemm`` plan with a product an image, or a ``structured`` one."""
+    """Return the script of a ``dense_gemm`` (one product an image) or ``structured`` plan."""
     walk = _Walk(plan)
     layer = plan.layer
     lowered = walk.rows.size * walk.pitch if walk.lowers else 0

@@ -230,7 +230,7 @@ def test_a_level_holds_its_share_of_what_many_read() -> None:
 )  # fmt: skip
 def test_what_is_out_of_range_is_refused(row: dict[str, int]) -> None:
     caches = Caches([_level(8, 2)])
-    with pytest.raises(ValueError, match="segment 0: out of range"):
+    with pytest.raises(ValueError, match=r"segment 0: out of range"):
         caches.run([_walk({"width": 4, **row})])
 
 
