@@ -20,7 +20,7 @@ RANK = {
     "incore": 9, "native": 9, "native_chain": 10, "request": 10,
     "analytic": 10, "simulator": 10, "traffic": 10,
     "predictors": 11,
-    "api": 12, "trafficsuite": 12,
+    "api": 12,
     "study": 13, "validate": 13, "layerchain": 13,
     "report": 14,
     "pruning": 15,

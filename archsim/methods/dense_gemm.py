@@ -231,7 +231,8 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
                [FLOAT_BYTES * depth * ceil(columns / gemm.block_columns), 0.0],
                packed_weights, kinds=2),
         # the first sweep comes after the packing, which read as much as it wrote
-        stream("packed matrix", "read", [matrix / gemm.channels, 0.0], 2.0 * packed_matrix, kinds=2),
+        stream("packed matrix", "read", [matrix / gemm.channels, 0.0], 2.0 * packed_matrix,
+               kinds=2),
         stream("packed matrix", "read", [matrix * (sweeps - 1) / gemm.channels, 0.0],
                packed_matrix, kinds=2),
         stream("packed matrix", "read", [micro, 0.0],

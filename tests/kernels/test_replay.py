@@ -236,7 +236,7 @@ def test_what_is_out_of_range_is_refused(row: dict[str, int]) -> None:
 
 def test_sizes_are_checked() -> None:
     for level in (_level(0, 1), _level(1, 0), Level(1, 1, (-1,), (1.0,)), Level(1, 1, (0,), ())):
-        with pytest.raises(ValueError, match="out of range|wrong shape"):
+        with pytest.raises(ValueError, match=r"out of range|wrong shape"):
             Caches([level])
     with pytest.raises(ValueError, match="power of two"):
         Caches([_level(8, 2)], line_bytes=48)

@@ -14,20 +14,24 @@ from archsim.network import Layer, load_network
 from archsim.predictors import by_ecm, by_ecm_counted
 from archsim.request import make_request
 from archsim.result import Result
+from archsim.validate.points import Point, Suite
 
-#: layers of all sizes: large pictures, few channels, strides, 1x1, small pictures, many channels
+TOLERANCE: Final = 0.1  # of the seconds
+MACHINES: Final = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250")
+#: layers of all sizes: large and small pictures, few and many channels, 5x5, 3x3, 1x1
 LAYERS: Final = {
-    "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "fc7"),
+    "alexnet": ("conv2", "conv3"),
     "resnet50": (
-        "res2a_branch2a", "res2a_branch2b", "res2a_branch2c", "res3b_branch2b",
-        "res4b_branch2a", "res4b_branch2b", "res5b_branch2b", "res5b_branch2c",
+        "res2a_branch2a", "res2a_branch2c", "res3b_branch2b", "res4b_branch2b", "res5b_branch2b",
     ),
-    "vgg16": ("conv2_2", "conv3_2", "conv4_2", "conv5_2"),
 }  # fmt: skip
+METHODS_COMPARED: Final = (
+    "direct_sparse", "lowered_sparse", "dense_direct", "dense_gemm", "winograd",
+)  # fmt: skip
 SCHEDULES: Final = {
     "direct_sparse": ("row", "lanes:shifts", "lanes:tiles", "lanes:flat", "pointwise"),
 }
-DENSITIES: Final = (0.05, 0.2)
+DENSITIES: Final = (0.1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Case:
 
 
 def cases(
-    machines: Sequence[str | Machine],
+    machines: Sequence[str | Machine] = MACHINES,
     *,
     layers: dict[str, tuple[str, ...]] | None = None,
     methods: Sequence[str] | None = None,
@@ -69,7 +73,7 @@ def cases(
         for name, chosen in (layers or LAYERS).items():
             network = load_network(name)
             for layer in (network[each] for each in chosen):
-                for method in methods or METHODS:
+                for method in methods or METHODS_COMPARED:
                     dense = METHODS[method].dense
                     for density in (1.0,) if dense else densities:
                         for schedule in SCHEDULES.get(method, ("auto",)):
@@ -111,3 +115,22 @@ def _case(
 def _outside(result: Result) -> dict[str, float]:
     """Return bytes by level, those between core and first level left out: nothing is counted."""
     return dict(list(result.bytes.items())[1:])
+
+
+def traffic(machines: Sequence[str | Machine] = MACHINES) -> Suite:
+    """Hold ``ecm`` by the rule of transfers against itself on counted ones; some minutes."""
+    points = tuple(
+        Point(
+            figure="rule against counted", machine=case.machine, network=case.network,
+            layer=case.layer, method=case.method, sparsity=1.0 - case.density, quantity="seconds",
+            predicted=case.rule_seconds, measured=case.counted_seconds, unit="s",
+            tolerance=TOLERANCE, tolerance_kind="relative", scored=True, variant="",
+            split="seen", schedule=case.schedule, batch=case.batch,
+        )
+        for case in cases(machines)
+    )  # fmt: skip
+    return Suite(
+        "traffic",
+        points,
+        notes=("the witness is this library's own replay of what the kernels touch",),
+    )
