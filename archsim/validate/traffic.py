@@ -26,7 +26,8 @@ LAYERS: Final = {
     ),
 }  # fmt: skip
 METHODS_COMPARED: Final = (
-    "direct_sparse", "lowered_sparse", "dense_direct", "dense_gemm", "winograd",
+    "dense_gemm", "dense_direct", "winograd", "lowered_sparse", "direct_sparse",
+    "sparse_winograd",
 )  # fmt: skip
 SCHEDULES: Final = {
     "direct_sparse": ("row", "lanes:shifts", "lanes:tiles", "lanes:flat", "pointwise"),
