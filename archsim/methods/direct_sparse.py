@@ -388,7 +388,7 @@ def _vector_streams(
     sharers: int,
     near: int,
 ) -> tuple[Stream, ...]:
-    """Bytes of a tile, array by array; ``near`` threads share an image and a first level.
+    """Bytes of a tile, by array; ``near`` threads share an image and a first level.
 
     The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
     distances: the padded group comes back once per output-channel block, the partial sums once
@@ -414,8 +414,7 @@ def _vector_streams(
                group + kinds.channels * sums + weights, kinds=count, shared="image"),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
-        # all readers of the planes count, each with sums and weights of its own
-        _plane_stream(kinds, group, window, near * (sums + per_round)),
+        _plane_stream(kinds, group, window, near * (sums + per_round)),  # of all readers
     ]  # fmt: skip
     if shape.passes > 1:
         walked = weights * (shape.passes - 1)

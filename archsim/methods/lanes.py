@@ -83,7 +83,7 @@ class _Counts:
     images_bytes: float  # what a thread touches of this layer in a turn, all arrays
     turn_bytes: float  # and of all layers that the turn has
     near: int  # threads that share a turn and a first level
-    past_caches: bool = False  # whether outputs are written around the caches
+    past_caches: bool  # whether outputs are written around the caches
 
     @property
     def vector_bytes(self) -> int:
@@ -161,7 +161,6 @@ def plan_choice(
     share of a turn, more where other layers follow in it.
     """
     counts = _counts(layer, sparsity, choice, batch, threads, target, partition)
-    counts = replace(counts, past_caches=_past_caches(layer, choice.geometry, target))
     if turn_bytes is not None:
         counts = replace(counts, turn_bytes=turn_bytes)
     geometry = choice.geometry
@@ -260,7 +259,7 @@ def _counts(
     parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
         layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes),
-        float(turn_bytes), min(sharers, target.l1_sharers),
+        float(turn_bytes), min(sharers, target.l1_sharers), _past_caches(layer, geometry, target),
     )  # fmt: skip
 
 
@@ -453,8 +452,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         ]  # fmt: skip
     if blocks > 1:
         moved = float(blocks - 1) * geometry.positions * counts.vector_bytes
-        # a walk over a block of slabs: all its sums, its slabs and its weights
-        walk = channels * sums + in_block + group_weights / blocks
+        walk = channels * sums + in_block + group_weights / blocks  # over a block of slabs
         streams.append(stream("partial sums", "update", moved, walk, kinds=kinds))
     if geometry.of_pixels:
         output = float(FLOAT_BYTES * layer.P * layer.Q)

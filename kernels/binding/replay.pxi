@@ -80,7 +80,7 @@ cdef class Replay:
     ):
         cdef as_replay *r = &self.replay
         cdef as_replay_level *level
-        cdef int l, i
+        cdef int depth, i
         r.levels, r.threads = <int> sizes.shape[0], <int> instance.shape[1]
         r.arrays = <int> share.shape[1]
         r.line_bits, r.write_allocate = line_bits, write_allocate
@@ -93,22 +93,23 @@ cdef class Replay:
             raise ValueError("share: wrong shape")
         if not (4 <= line_bits <= 12 and 0 <= first_shared <= r.levels):
             raise ValueError("line_bits or first_shared: out of range")
-        for l in range(r.levels):
-            level = &r.level[l]
-            level.sets, level.ways = sizes[l, 0], sizes[l, 1]
-            if not (1 <= sizes[l, 0] <= 2**40 and 1 <= sizes[l, 1] <= 2**20
-                    and 1 <= sizes[l, 2] <= r.threads):
-                raise ValueError(f"sizes[{l}]: out of range")
-            level.instances = <int> sizes[l, 2]
+        for depth in range(r.levels):
+            level = &r.level[depth]
+            level.sets, level.ways = sizes[depth, 0], sizes[depth, 1]
+            if not (1 <= sizes[depth, 0] <= 2**40 and 1 <= sizes[depth, 1] <= 2**20
+                    and 1 <= sizes[depth, 2] <= r.threads):
+                raise ValueError(f"sizes[{depth}]: out of range")
+            level.instances = <int> sizes[depth, 2]
             for i in range(r.threads):
-                if not 0 <= instance[l, i] < level.instances:
-                    raise ValueError(f"instance[{l}, {i}]: out of range")
-                level.instance[i] = <int> instance[l, i]
+                if not 0 <= instance[depth, i] < level.instances:
+                    raise ValueError(f"instance[{depth}, {i}]: out of range")
+                level.instance[i] = <int> instance[depth, i]
             for i in range(r.arrays):
-                if not 0 <= share[l, i] <= 65536:
-                    raise ValueError(f"share[{l}, {i}]: out of range")
-                level.share[i] = <int32_t> share[l, i]
-            bytes_ = int(sizes[l, 0]) * int(sizes[l, 1]) * int(sizes[l, 2]) * sizeof(uint64_t)
+                if not 0 <= share[depth, i] <= 65536:
+                    raise ValueError(f"share[{depth}, {i}]: out of range")
+                level.share[i] = <int32_t> share[depth, i]
+            lines = int(sizes[depth, 0]) * int(sizes[depth, 1]) * int(sizes[depth, 2])
+            bytes_ = lines * sizeof(uint64_t)
             if bytes_ > 2**34:
                 raise MemoryError(f"no memory for the lines of a cache: {bytes_} bytes")
             level.line = <uint64_t *> as_alloc(bytes_)
@@ -117,8 +118,8 @@ cdef class Replay:
         as_replay_empty(r)
 
     def __dealloc__(self):
-        for l in range(AS_REPLAY_LEVELS):
-            as_free(self.replay.level[l].line)
+        for depth in range(AS_REPLAY_LEVELS):
+            as_free(self.replay.level[depth].line)
 
     def run(
         self,
@@ -151,8 +152,8 @@ cdef class Replay:
     def counts(self):
         """Return lines fetched and written back, [level][phase][array], and touched by thread."""
         cdef as_replay *r = &self.replay
-        fetched = [[[r.fetched[l][p][a] for a in range(r.arrays)]
-                    for p in range(AS_REPLAY_PHASES)] for l in range(r.levels)]
-        written = [[[r.written[l][p][a] for a in range(r.arrays)]
-                    for p in range(AS_REPLAY_PHASES)] for l in range(r.levels)]
+        fetched = [[[r.fetched[depth][p][a] for a in range(r.arrays)]
+                    for p in range(AS_REPLAY_PHASES)] for depth in range(r.levels)]
+        written = [[[r.written[depth][p][a] for a in range(r.arrays)]
+                    for p in range(AS_REPLAY_PHASES)] for depth in range(r.levels)]
         return fetched, written, [r.touched[t] for t in range(r.threads)]
