@@ -248,7 +248,9 @@ void as_replay_run(as_replay *r, const as_replay_walk *walk)
 {
     place at[AS_REPLAY_THREADS];
     for (int t = 0; t < r->threads; ++t) {
-        at[t] = (place){.segment = walk[t].segment, .end = walk[t].segment + walk[t].segments};
+        at[t] = (place){.segment = walk[t].segment, .end = walk[t].segment};
+        if (walk[t].segments > 0)
+            at[t].end += walk[t].segments;
         begin_segment(&at[t]);
     }
     for (;;) {
