@@ -54,6 +54,8 @@ def _maker(plan: Plan) -> Callable[[Plan], Script] | None:
         return lanes.script
     if plan.method == "dense_gemm" and is_one_product(plan.layer):
         return None  # how BLAS cuts a product with few columns is not modelled
+    if plan.method == "structured" and plan.schedule == "kernel":
+        return None
     return _SCRIPTS.get(plan.method)
 
 
