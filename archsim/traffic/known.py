@@ -37,7 +37,6 @@ _SCRIPTS: Final[dict[str, Callable[[Plan], Script]]] = {
     "fc_dense": fc.dense,
     "fc_sparse": fc.sparse,
     "lowered_sparse": lowered.script,
-    "sparse_winograd": winograd.script,
     "structured": gemm.script,
     "winograd": winograd.script,
 }

@@ -1,4 +1,4 @@
-"""What Winograd convolution touches, dense and sparse (kernels/csrc/run_winograd.c)."""
+"""What Winograd convolution touches, dense (kernels/csrc/run_winograd.c)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import ceil
 
 import numpy as np
 
-from archsim.kernels.winograd_layout import pack_sparse, winograd_layout
+from archsim.kernels.winograd_layout import winograd_layout
 from archsim.native import conv_shape
 from archsim.network import FLOAT_BYTES
 from archsim.plan import Plan
@@ -23,24 +23,22 @@ from archsim.traffic.script import (
     Stage,
     in_turn,
     parts_of,
-    pattern_of,
     table,
     touches,
 )
 
-_OFF, _VAL, _PLANES, _TRANSFORMED, _SUMS, _SCRATCH, _IN, _OUT = range(8)
+_WEIGHTS, _PLANES, _TRANSFORMED, _SUMS, _SCRATCH, _IN, _OUT = range(7)
 _F = FLOAT_BYTES
 
 
 def script(plan: Plan) -> Script:
-    """Return the script of a ``winograd`` or ``sparse_winograd`` plan."""
+    """Return the script of a ``winograd`` plan."""
     walk = _Walk(plan)
     layer, layout = plan.layer, walk.layout
     positions = layout.tile**2
     pictures = layout.images
     arrays = (
         Array("weights", _F * walk.weights, "layer", "part"),
-        Array("weights", _F * walk.weights * walk.sparse, "layer", "part"),  # offsets, values
         Array("padded input", _F * pictures * layout.plane_size, "thread"),
         Array("transformed input", _F * positions * layout.transformed_pitch, "thread"),
         Array("sums", _F * positions * layout.sums_pitch, "thread"),
@@ -60,17 +58,9 @@ class _Walk:
         variant = str(plan.blocking["variant"])
         self.layout = winograd_layout(self.shape, self.number, variant)
         self.lanes, self.chunk = self.number["lanes"], self.number["chunk_vectors"]
-        self.sparse = plan.method == "sparse_winograd"
-        s = self.shape
-        if self.sparse:
-            weights = pattern_of(plan)
-            packed = pack_sparse(weights, s, self.number)
-            self.ptr, self.weights = packed.ptr, int(packed.ptr[-1])
-            self.steps, (self.first,) = table(packed.off[: self.weights].astype(np.int64))
-        else:
-            self.weights = self.layout.tile**2 * s.out_channels * s.group_channels
-            step = _F * self.chunk * self.lanes
-            self.steps, (self.first,) = table(np.arange(s.group_channels) * step)
+        self.weights = self.layout.tile**2 * self.shape.out_channels * self.shape.group_channels
+        step = _F * self.chunk * self.lanes
+        self.steps, (self.first,) = table(np.arange(self.shape.group_channels) * step)
 
     def chunks(self, rank: int) -> Iterator[Segments]:
         layout = self.layout
@@ -88,8 +78,7 @@ class _Walk:
                     yield self._in(group, vectors, runs)
                     for k in range(0, in_group, block):
                         count = min(block, in_group - k)
-                        make = self._sparse if self.sparse else self._dense
-                        yield make(group, k, count, vectors)
+                        yield self._dense(group, k, count, vectors)
                         yield self._out(group * in_group + k, count, vectors, runs)
 
     def _runs(self, first: int, last: int) -> np.ndarray:
@@ -140,26 +129,6 @@ class _Walk:
             -1
         )
 
-    def _sparse(self, group: int, k: int, count: int, vectors: int) -> Segments:
-        """Position -> vectors -> output channel -> nonzero."""
-        layout, reg = self.layout, self.number["reg_vectors"]
-        q = np.arange(layout.tile**2)[:, None, None]
-        v = np.arange(0, vectors, reg)[:, None]
-        i = np.arange(count)
-        width = _F * self.lanes * np.minimum(reg, vectors - v)
-        begin = (group * self.shape.group_out_channels + k) * layout.tile**2 + q * count + i
-        walk = touches(
-            _TRANSFORMED, PRODUCTS, width=width,
-            offset=_F * (q * layout.transformed_pitch + v * self.lanes),
-            first=self.first + self.ptr[begin], last=self.first + self.ptr[begin + 1],
-            side=_OFF, sides=2, side_offset=_F * self.ptr[begin], side_step=_F,
-        )  # fmt: skip
-        write = touches(
-            _SUMS, PRODUCTS, touch=WRITE, width=width,
-            offset=_F * (q * layout.sums_pitch + (i * self.chunk + v) * self.lanes),
-        )  # fmt: skip
-        return in_turn(walk, write)
-
     def _dense(self, group: int, k: int, count: int, vectors: int) -> Segments:
         """Position -> register block of output channels -> vectors -> input channel."""
         layout, depth = self.layout, self.shape.group_channels
@@ -174,7 +143,7 @@ class _Walk:
             _TRANSFORMED, PRODUCTS, width=width,
             offset=_F * (q * layout.transformed_pitch + v * self.lanes),
             first=self.first, last=self.first + depth,
-            side=_OFF, sides=1, side_step=_F * channels,
+            side=_WEIGHTS, sides=1, side_step=_F * channels,
             side_offset=_F * depth * (first + q * count + i),
         )  # fmt: skip
         write = touches(

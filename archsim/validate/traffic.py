@@ -27,7 +27,6 @@ LAYERS: Final = {
 }  # fmt: skip
 METHODS_COMPARED: Final = (
     "dense_gemm", "dense_direct", "winograd", "lowered_sparse", "direct_sparse",
-    "sparse_winograd",
 )  # fmt: skip
 SCHEDULES: Final = {
     "direct_sparse": ("row", "lanes:shifts", "lanes:tiles", "lanes:flat", "pointwise"),
