@@ -22,6 +22,7 @@ from archsim.plan import Plan, Target
 from archsim.predictors import (
     ParkGiven,
     by_ecm,
+    by_ecm_counted,
     by_native,
     by_native_interleaved,
     by_park,
@@ -44,6 +45,7 @@ from archsim.result import Result
 from archsim.sparsity import Domain, Sparsity
 
 PREDICTORS: Final = ("park", "ecm", "simulator")
+TRAFFICS: Final = ("auto", "rule", "counted")
 
 
 def make_plan(
@@ -149,8 +151,11 @@ def predict(
         See :func:`make_plan`.
     model : {"ecm", "park", "simulator"}
         Our white-box closed form; the published one (ICLR 2017, section 2.2); discrete events.
-    traffic : {"auto", "rule"}
-        How transfers between levels are found: by reuse distance against capacity.
+    traffic : {"auto", "rule", "counted"}
+        How ``ecm`` finds the transfers between levels: by reuse distance against capacity, or by
+        replaying what the kernel touches through the machine's caches, which takes 0.1 to some
+        seconds and needs a pattern (a density is drawn with ``seed``).  ``auto`` counts where a
+        pattern is given.
     clock : {"sustained", "nominal"}
         The instruction set's vector clock where the machine gives one, or the nominal clock.
     seed : int
@@ -172,8 +177,11 @@ def predict(
             "model", "unknown model", found=model, allowed=", ".join(PREDICTORS),
             near=(str(model), PREDICTORS),
         )  # fmt: skip
-    if traffic not in ("auto", "rule"):
-        raise input_error("traffic", "unknown rule", found=traffic, allowed="auto, rule")
+    if traffic not in TRAFFICS:
+        raise input_error(
+            "traffic", "unknown rule", found=traffic, allowed=", ".join(TRAFFICS),
+            near=(str(traffic), TRAFFICS),
+        )  # fmt: skip
     given = _park_given(alpha, beta, sgemm_flops_per_s, stream_bytes_per_s)
     request = make_request(
         layer, machine, method=method, density=density, pattern=pattern,
@@ -182,7 +190,11 @@ def predict(
     )  # fmt: skip
     if model == "park":
         return _answer(request, partial(by_park, given=given))
-    return _answer(request, by_ecm if model == "ecm" else by_simulator)
+    if model == "simulator":
+        return _answer(request, by_simulator)
+    known = request.sparsity.weights is not None
+    counts = traffic == "counted" or (traffic == "auto" and known)
+    return _answer(request, by_ecm_counted if counts else by_ecm)
 
 
 def _park_given(

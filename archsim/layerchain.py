@@ -221,7 +221,7 @@ def predict_chain(
         predict(
             request.layer, request.machine, method=request.method, pattern=request.sparsity,
             batch=request.batch, threads=request.threads, model=model, clock=clock, isa=isa,
-            seed=seed,
+            seed=seed, traffic="rule",
         )
         for request in requests
     ]  # fmt: skip

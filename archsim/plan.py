@@ -119,7 +119,8 @@ class Stream:
     Attributes
     ----------
     array : what is touched, for tables (``weights``, ``input``, ``partial sums``...)
-    access : ``read``, ``write`` or ``update`` (read and written back)
+    access : ``read``, ``write``, ``update`` (read and written back) or ``past`` (written around
+        the caches to memory)
     bytes : bytes touched by a tile, every distinct line once per pass over it
     reuse_distance_bytes : bytes that the thread touches between two uses of the same line
     shared : who reads the same copy: ``no`` (the thread alone), ``image`` (the threads that
@@ -127,7 +128,7 @@ class Stream:
     """
 
     array: str
-    access: Literal["read", "write", "update"]
+    access: Literal["read", "write", "update", "past"]
     bytes: Counts
     reuse_distance_bytes: Counts
     shared: Literal["no", "image", "part"] = "no"

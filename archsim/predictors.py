@@ -19,9 +19,13 @@ from archsim.plan import Plan
 from archsim.request import Request
 from archsim.result import PhaseResult, Result
 from archsim.sparsity import Sparsity
+from archsim.traffic import Counted, NotCountedError, counted
 
 #: density at which the in-core model takes alpha for a layer that is given as dense
 _ALPHA_DENSITY: Final = 0.1
+#: counted bytes this far from the rule's are said, unless they are so small a share of all
+TOLERATED: Final = 0.1
+LISTED_SHARE: Final = 0.001
 _NOT_IN_PARK: Final = ("winograd", "sparse_winograd")
 
 
@@ -37,12 +41,48 @@ class ParkGiven:
 
 def by_ecm(request: Request) -> Result:
     """Predict with our white-box closed form."""
-    plan = request.plan()
-    found = ecm.estimate(plan, request.machine, isa=request.isa, clock=request.clock)
-    return request.result(
-        schedule=plan.schedule, seconds=found.seconds, actual_flop=plan.actual_flop,
-        bound_by=found.bound_by, bytes=found.bytes, phases=found.phases, notes=plan_notes(plan),
+    return _by_ecm(request, request.plan(), None, ())
+
+
+def by_ecm_counted(request: Request) -> Result:
+    """Predict with our closed form, its traffic counted; a density is drawn as a pattern first."""
+    plan = request.plan()  # refuses before weights are drawn
+    if not get_method(request.method).dense and request.sparsity.weights is None:
+        drawn = request.sparsity.draw(request.layer, request.seed, plan.weight_shape)
+        request = replace(request, sparsity=drawn)
+        plan = request.plan()
+    try:
+        found = counted(plan, request.machine)
+    except NotCountedError as error:
+        return _by_ecm(request, plan, None, (str(error),))
+    by_rule = ecm.estimate(plan, request.machine, isa=request.isa, clock=request.clock).bytes
+    answer = _by_ecm(request, plan, found, ())
+    return replace(answer, notes=(*answer.notes, *differences(by_rule, answer.bytes)))
+
+
+def _by_ecm(request: Request, plan: Plan, found: Counted | None, notes: tuple[str, ...]) -> Result:
+    made = ecm.estimate(
+        plan, request.machine, isa=request.isa, clock=request.clock,
+        counted=found.phases if found else None,
     )  # fmt: skip
+    return request.result(
+        schedule=plan.schedule, seconds=made.seconds, actual_flop=plan.actual_flop,
+        bound_by=made.bound_by, bytes=made.bytes, phases=made.phases,
+        notes=(*plan_notes(plan), *notes),
+        traffic="counted" if found else "rule",
+    )  # fmt: skip
+
+
+def differences(by_rule: Mapping[str, float], found: Mapping[str, float]) -> tuple[str, ...]:
+    """Say where the counted bytes are more than 10 % from the rule's."""
+    least = LISTED_SHARE * max(found.values(), default=0.0)
+    far = []
+    for level, number in found.items():
+        rule = by_rule.get(level, 0.0)
+        if max(rule, number) > least and abs(number - rule) > TOLERATED * rule:
+            far.append(f"{level} {number / 1e6:.3g} MB (rule {rule / 1e6:.3g})")
+    said = f"traffic counted; beyond 10 % of the rule: {', '.join(far)}" if far else ""
+    return (said or "traffic counted; the rule agrees within 10 %",)
 
 
 def plan_notes(plan: Plan) -> tuple[str, ...]:

@@ -37,6 +37,8 @@ class Result:
         What holds the time up, the largest first.
     bytes : mapping of str to float
         Bytes that each level hands to the level inside it, whole batch, all threads.
+    traffic : str or None
+        How transfers between levels were found: ``rule`` or ``counted``; None: not at all.
     max_error : float or None
         Largest difference to a float64 reference over its largest value, where one was made.
     baseline : callable or None
@@ -65,6 +67,7 @@ class Result:
     seed: int = 0
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    traffic: Literal["rule", "counted"] | None = None
     max_error: float | None = None
     baseline: Callable[[], tuple[str, float] | None] | None = field(
         default=None, repr=False, compare=False

@@ -293,7 +293,7 @@ def _all_methods(
     results = [
         predict(
             layer, machine, method=name, pattern=sparsity, model=model,  # type: ignore[arg-type]
-            **job.settings(machine),
+            traffic="rule", **job.settings(machine),
         )
         for name in job.methods
     ]  # fmt: skip

@@ -12,6 +12,11 @@ from archsim.kernels.winograd_layout import WinogradLayout
 MOST_THREADS: int
 MOST_FLOATS: int
 MOST_IMAGES: int
+SEGMENT_WORDS: int
+REPLAY_LEVELS: int
+REPLAY_THREADS: int
+REPLAY_ARRAYS: int
+REPLAY_PHASES: int
 
 def isa_rows() -> list[tuple[str, int, int, bool, bool, bool]]: ...
 def floats_to_line(memory: npt.NDArray[np.float32]) -> int: ...
@@ -210,3 +215,25 @@ class Structured(Layer):
         pitch: int,
         relu: bool,
     ) -> None: ...
+
+class ReplaySteps:
+    def __init__(self, steps: npt.NDArray[np.int64]) -> None: ...
+
+class Replay:
+    def __init__(
+        self,
+        sizes: npt.NDArray[np.int64],
+        instance: npt.NDArray[np.int64],
+        share: npt.NDArray[np.int64],
+        line_bits: int,
+        write_allocate: bool,
+        first_shared: int,
+        together: int,
+    ) -> None: ...
+    def run(
+        self,
+        segments: list[npt.NDArray[np.int64]],
+        steps: list[ReplaySteps],
+        base: list[npt.NDArray[np.int64]],
+    ) -> None: ...
+    def counts(self) -> tuple[list[list[list[int]]], list[list[list[int]]], list[int]]: ...

@@ -108,7 +108,7 @@ def test_patterns_and_densities() -> None:
         ({"method": "direct-sparse"}, "did you mean 'direct_sparse'"),
         ({"model": "emc"}, "did you mean 'ecm'"),
         ({"schedule": "rwo"}, "unknown schedule"),
-        ({"traffic": "counted"}, "auto, rule"),
+        ({"traffic": "guessed"}, "auto, rule, counted"),
         ({"clock": "turbo"}, "sustained, nominal"),
         ({"isa": "avx512"}, "sse42"),
         ({"density_domain": "fourier"}, "spatial, winograd"),

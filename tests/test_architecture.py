@@ -18,7 +18,7 @@ RANK = {
     "machine": 6, "machinepath": 7, "machinefile": 8, "machineview": 9, "host": 9,
     "methods": 8,
     "incore": 9, "native": 9, "native_chain": 10, "request": 10,
-    "analytic": 10, "simulator": 10,
+    "analytic": 10, "simulator": 10, "traffic": 10,
     "predictors": 11,
     "api": 12,
     "study": 13, "validate": 13, "layerchain": 13,

@@ -136,7 +136,10 @@ def test_networks_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", "alexnet", *ATOM, "--batch", "0"], "--batch"),
         (["predict", "alexnet", *ATOM, "--model", "park", "--sgemm", "62"], "write '62 FLOP/s'"),
         (["measure", "alexnet", *ATOM], "is not this host"),
-        (["validate", "nothing"], "allowed: incore, native, projections, published, scoreboard"),
+        (
+            ["validate", "nothing"],
+            "allowed: incore, native, projections, published, scoreboard, traffic",
+        ),
         (["report", "no-such-file.json"], "cannot be read"),
         (["machines", "check", "no-such.yaml"], "no such file"),
         (["machines", "show"], "Missing argument"),

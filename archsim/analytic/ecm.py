@@ -16,6 +16,7 @@ Hardware threads of a core share its ports and its caches.  Memory is shared by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log2
 
@@ -61,6 +62,7 @@ def estimate(
     clock: str = "sustained",
     memory: bool = True,
     joins: bool = True,
+    counted: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> Estimate:
     """Predict a plan on a machine.
 
@@ -76,11 +78,15 @@ def estimate(
         False leaves out every transfer: data is in L1.
     joins : bool
         Whether all threads wait for each other at the end; False within a chain of layers.
+    counted : mapping, optional
+        Of phases by name, what :func:`traffic` returns, found in another way.
     """
     isa = isa or plan.target.isa
     hertz = machine.clock_for(isa, clock)
     place = _place(plan, machine)
-    parts = [_phase(phase, plan, machine, isa, hertz, place, memory) for phase in plan.phases]
+    parts = [
+        _phase(phase, plan, machine, isa, hertz, place, memory, counted) for phase in plan.phases
+    ]
     moved: dict[str, float] = {}
     terms: dict[str, float] = {}
     for _, levels, contributions in parts:
@@ -121,11 +127,13 @@ def traffic(phase: Phase, plan: Plan, machine: Machine, place: _Placement) -> tu
     readers = {"no": 1, "image": sharers, "part": plan.threads // sharers}
     most = np.repeat([readers[stream.shared] for stream in phase.streams], rows)
     copies = np.minimum(most, np.array(place.sharers)[:, None])
-    reads = np.repeat([stream.access != "write" for stream in phase.streams], rows)
+    reads = np.repeat([stream.access in ("read", "update") for stream in phase.streams], rows)
     writes = np.repeat([stream.access != "read" for stream in phase.streams], rows)
+    past = np.repeat([stream.access == "past" for stream in phase.streams], rows)
     capacity = np.array(place.capacities)[:, None]
     missed = np.where(distance > (capacity * copies)[:, :, None], moved / copies[:, :, None], 0.0)
-    fetched = np.ones((len(capacity), 1)) * (reads | writes)
+    missed[:-1, past], missed[-1, past] = 0.0, moved[past]
+    fetched = np.ones((len(capacity), 1)) * ~past
     if not machine.memory[_home(plan, machine)].write_allocate:
         fetched[-1] = reads
     return (
@@ -152,12 +160,14 @@ def _phase(
     hertz: float,
     place: _Placement,
     with_memory: bool,
+    counted: Mapping[str, tuple[Array, Array]] | None,
 ) -> tuple[PhaseResult, dict[str, float], dict[str, float]]:
     """Return the phase's result, bytes per level, and seconds per limiting term."""
     home = machine.memory[_home(plan, machine)]
     levels = [cache.name for cache in machine.caches[1:]] + [home.name]
     total = phase.tiles.total
-    read, written = traffic(phase, plan, machine, place)
+    found = counted.get(phase.name) if counted else None
+    read, written = found or traffic(phase, plan, machine, place)
     moved = {machine.caches[0].name: float(total @ _core_bytes(phase, plan))}
     terms = _core_terms(phase, machine, isa)
     if with_memory:

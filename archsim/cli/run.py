@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 @machine_option(("host",))
 @workload_options(auto=True)
 @click.option("--model", default="ecm", show_default=True, help="ecm, park or simulator.")
+@click.option("--traffic", default="auto", show_default=True,
+              help="ecm: transfers by rule, or counted by replay; auto counts one layer of a "
+              "known pattern on one machine.")  # fmt: skip
 @click.option("--clock", default="sustained", show_default=True, help="sustained or nominal.")
 @click.option("--isa", callback=filled, help="Instruction set of the machine [default: the widest]")
 @click.option("--alpha", type=float, help="park: overhead of a sparse multiply-add.")
@@ -69,6 +72,8 @@ def predict_command(
     _only_park(settings["model"], [key for key, value in published.items() if value is not None])
     if settings["beta"] is None:
         del settings["beta"]  # predict knows the default
+    if settings["traffic"] == "auto" and len(layers) * len(machines) != 1:
+        settings["traffic"] = "rule"  # a count takes up to seconds
     settings |= {
         "sgemm_flops_per_s": _rate("--sgemm", sgemm, "flop rate"),
         "stream_bytes_per_s": _rate("--stream", stream, "bandwidth"),

@@ -13,6 +13,8 @@ from archsim.cli.options import (
     filled,
     filled_path,
     json_option,
+    load_machines,
+    machine_option,
     new_table,
     plain,
     print_json,
@@ -48,6 +50,27 @@ def projections_command(ctx: click.Context, check: bool, as_json: bool) -> None:
     from archsim.validate import run_suite
 
     found = run_suite("projections")
+    document = found.as_document()
+    if as_json:
+        print_json(document)
+    else:
+        _print(found)
+    if check and document["summary"]["failed"]:
+        ctx.exit(1)
+
+
+@validate_command.command("traffic")
+@machine_option(("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250"))
+@check_option
+@json_option
+@click.pass_context
+def traffic_command(
+    ctx: click.Context, machines: tuple[str, ...], check: bool, as_json: bool
+) -> None:
+    """Hold the rule of transfers against counted ones; some minutes a machine."""
+    from archsim.validate import run_suite
+
+    found = run_suite("traffic", machines=load_machines(machines))
     document = found.as_document()
     if as_json:
         print_json(document)

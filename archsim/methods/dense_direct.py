@@ -57,7 +57,11 @@ def plan(
         tiles=share(batch, threads, sharers, parts),
         work=_work(layer, cut, width, channels, _first_runs(layer, cut, part_ptr) / parts.sum()),
         streams=_streams(
-            layer, cut, (parts, width, channels), batch_distance(layer, batch, threads, sharers)
+            layer,
+            cut,
+            (parts, width, channels),
+            batch_distance(layer, batch, threads, sharers),
+            sharers,
         ),
         waits_for="input" if copies else None,
         barriers=2 * ceil(batch * sharers / threads) if sharers > 1 and copies else 0,
@@ -199,7 +203,9 @@ def _squares(cut: Blocking) -> int:
     return whole * full + ceil(rest * grid.columns / cut.lanes)
 
 
-def _streams(layer: Layer, cut: Blocking, runs: Runs, far: float) -> tuple[Stream, ...]:
+def _streams(
+    layer: Layer, cut: Blocking, runs: Runs, far: float, sharers: int
+) -> tuple[Stream, ...]:
     """Bytes of a run, array by array, by the order of the loops.
 
     ``far`` is what a thread touches of the pictures from one call to the next.
@@ -237,8 +243,9 @@ def _streams(layer: Layer, cut: Blocking, runs: Runs, far: float) -> tuple[Strea
                shared="part"),
         stream("weights", "read", weights * max(0.0, used * cut.tiles - cut.bands),
                block_weights, kinds=kinds),
-        stream(name, "read", group / runs_of_group, image if grid.source == "padded" else far,
-               kinds=kinds, shared="image"),
+        # the picture itself is as far as all threads touch that read it together
+        stream(name, "read", group / runs_of_group,
+               image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image"),
         stream(again, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
                shared="no" if cut.panels else "image"),
         stream(again, "read", near, window + block_weights, kinds=kinds, shared="image"),

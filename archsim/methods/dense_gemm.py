@@ -25,9 +25,9 @@ NAME: Final = "dense_gemm"
 SCHEDULES: Final = ("auto", "im2col")
 
 # Orders of magnitude of open BLAS libraries (OpenBLAS param.h, BLIS config/*/bli_cntx_init):
-_PANEL: Final = 256  # k_c: products of a panel
-_PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
-_UNROLL: Final = 4  # products per turn of the inner loop
+PANEL: Final = 256  # k_c: products of a panel
+PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
+UNROLL: Final = 4  # products per turn of the inner loop
 
 
 def reason(layer: Layer, sparsity: Sparsity) -> str | None:
@@ -151,7 +151,7 @@ def gemm_of(
     columns = float(batch if whole_batch else layer.P * layer.Q)
     channels = max(1.0, outputs / sharers)
     rows, wide = register_block(target.registers)
-    room = target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * _PANEL)
+    room = target.l2_bytes // target.l2_sharers // 2 // (FLOAT_BYTES * PANEL)
     matrix = FLOAT_BYTES * depth * columns * layer.groups
     output = FLOAT_BYTES * outputs * layer.groups / sharers * columns
     weights = FLOAT_BYTES * depth * outputs * layer.groups
@@ -165,8 +165,9 @@ def gemm_of(
         wide=wide,
         block_columns=wide * target.lanes,
         block_rows=min(channels, float(max(rows, room))),
-        panels=ceil(depth / _PANEL),
-        matrix_distance=turn if lowers else far,
+        panels=ceil(depth / PANEL),
+        # the picture itself is as far as all threads touch that read it together
+        matrix_distance=turn if lowers else far * sharers,
         turn_bytes=turn,
         far=far,
         own_matrix=lowers,
@@ -186,8 +187,8 @@ def _batch_work(gemm: Gemm, target: Target) -> Work:
         loads_unaligned=[0.0, matrix_vectors],
         stores=[weight_vectors + gemm.columns * gemm.panels / target.lanes, matrix_vectors],
         broadcasts=[products / gemm.wide, 0.0],
-        scalar_ops=[2.0 * products / gemm.wide / rows / _UNROLL, matrix_vectors],
-        branches=[products / gemm.wide / rows / _UNROLL, matrix_vectors / _UNROLL],
+        scalar_ops=[2.0 * products / gemm.wide / rows / UNROLL, matrix_vectors],
+        branches=[products / gemm.wide / rows / UNROLL, matrix_vectors / UNROLL],
     )
 
 
@@ -205,21 +206,23 @@ def gemm_work(gemm: Gemm, target: Target) -> Work:
         loads_unaligned=[0.0, matrix_vectors],
         stores=[vectors * gemm.panels + weight_vectors, matrix_vectors],
         broadcasts=[across, 0.0],
-        scalar_ops=[2.0 * across / rows / _UNROLL, matrix_vectors],
-        branches=[across / rows / _UNROLL, matrix_vectors / _UNROLL],
+        scalar_ops=[2.0 * across / rows / UNROLL, matrix_vectors],
+        branches=[across / rows / UNROLL, matrix_vectors / UNROLL],
     )
 
 
 def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
     """Bytes of an output channel (kind 0), and of packing the matrix of a group (kind 1)."""
     depth, columns = float(gemm.depth), gemm.columns
-    panel = FLOAT_BYTES * min(depth, _PANEL)  # of one column or row
-    packed_matrix = panel * min(columns, _PANEL_COLUMNS)  # reused from panel to panel
+    panel = FLOAT_BYTES * min(depth, PANEL)  # of one column or row
+    packed_matrix = panel * min(columns, PANEL_COLUMNS)  # reused from panel to panel
     packed_weights = panel * gemm.block_rows
     sweeps = ceil(gemm.channels / gemm.block_rows)
     matrix = FLOAT_BYTES * depth * columns
     back = FLOAT_BYTES * columns * (gemm.panels - 1)
     micro = FLOAT_BYTES * depth * columns / gemm.rows  # register blocks walk the packed matrix
+    # from panel to panel: what is packed, where it comes from, and the output
+    anew = 2.0 * packed_matrix + FLOAT_BYTES * min(columns, PANEL_COLUMNS) * gemm.channels
     return (
         stream("weights", "read", [FLOAT_BYTES * depth, 0.0], gemm.turn_bytes, kinds=2,
                shared="part"),
@@ -227,11 +230,15 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
         stream("packed weights", "read",
                [FLOAT_BYTES * depth * ceil(columns / gemm.block_columns), 0.0],
                packed_weights, kinds=2),
-        stream("packed matrix", "read", [matrix * sweeps / gemm.channels, 0.0], packed_matrix,
+        # the first sweep comes after the packing, which read as much as it wrote
+        stream("packed matrix", "read", [matrix / gemm.channels, 0.0], 2.0 * packed_matrix,
                kinds=2),
-        stream("packed matrix", "read", [micro, 0.0], panel * gemm.block_columns, kinds=2),
+        stream("packed matrix", "read", [matrix * (sweeps - 1) / gemm.channels, 0.0],
+               packed_matrix, kinds=2),
+        stream("packed matrix", "read", [micro, 0.0],
+               panel * (gemm.block_columns + gemm.rows), kinds=2),
         stream("output", "update", [back, 0.0], FLOAT_BYTES * columns * gemm.block_rows, kinds=2),
         stream("output", "write", [FLOAT_BYTES * columns, 0.0], gemm.far, kinds=2),
         stream("matrix", "read", [0.0, matrix], gemm.matrix_distance, kinds=2, shared="image"),
-        stream("packed matrix", "write", [0.0, matrix], packed_matrix, kinds=2),
+        stream("packed matrix", "write", [0.0, matrix], anew, kinds=2),
     )  # fmt: skip

@@ -212,7 +212,17 @@ def _plan_row(
         work=_products_work(shape, kinds, sparsity, variant, block, target)
         if shape.vectorised
         else _scalar_work(shape, kinds),
-        streams=_vector_streams(shape, kinds, variant, block, nonzeros, batch, threads, sharers)
+        streams=_vector_streams(
+            shape,
+            kinds,
+            variant,
+            block,
+            nonzeros,
+            batch,
+            threads,
+            sharers,
+            min(sharers, target.l1_sharers),
+        )
         if shape.vectorised
         else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers),
         waits_for="input",
@@ -376,8 +386,9 @@ def _vector_streams(
     batch: int,
     threads: int,
     sharers: int,
+    near: int,
 ) -> tuple[Stream, ...]:
-    """Bytes of a tile, array by array.
+    """Bytes of a tile, by array; ``near`` threads share an image and a first level.
 
     The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
     distances: the padded group comes back once per output-channel block, the partial sums once
@@ -403,7 +414,7 @@ def _vector_streams(
                group + kinds.channels * sums + weights, kinds=count, shared="image"),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
-        _plane_stream(kinds, group, window, sums + per_round),
+        _plane_stream(kinds, group, window, near * (sums + per_round)),  # of all readers
     ]  # fmt: skip
     if shape.passes > 1:
         walked = weights * (shape.passes - 1)

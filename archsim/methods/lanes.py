@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
     batch_distance,
+    comes_back,
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -50,7 +51,6 @@ SCHEDULES: Final[dict[str, tuple[Mode, ...]]] = {
     "pointwise": ("pointwise",),
 }
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
-_GAPS: Final = 16  # output channels after which a slab counts as not seen
 
 
 def cheapest(
@@ -82,6 +82,8 @@ class _Counts:
     parts: Cut
     images_bytes: float  # what a thread touches of this layer in a turn, all arrays
     turn_bytes: float  # and of all layers that the turn has
+    near: int  # threads that share a turn and a first level
+    past_caches: bool  # whether outputs are written around the caches
 
     @property
     def vector_bytes(self) -> int:
@@ -199,7 +201,7 @@ def plan_choice(
             "reg_vectors": choice.reg[1],
             "slab_block": choice.slab_block,
             "slab_pitch": geometry.slab_pitch(*choice.reg),
-            "past_caches": int(_past_caches(layer, geometry, target)),
+            "past_caches": int(counts.past_caches),
             "threads_per_image": counts.sharers,
             "partition": partition,
         },
@@ -257,7 +259,7 @@ def _counts(
     parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
         layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes),
-        float(turn_bytes),
+        float(turn_bytes), min(sharers, target.l1_sharers), _past_caches(layer, geometry, target),
     )  # fmt: skip
 
 
@@ -301,7 +303,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stores=vectors + positions, **moved,
         )  # fmt: skip
         streams.append(stream("padded input", "update", plane, 2.0 * plane))
-    streams.append(stream("lane input", "write", padded, counts.turn_bytes))
+    streams.append(stream("lane input", "write", padded, counts.turn_bytes / counts.sharers))
     units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
     return Phase(
         name="input",
@@ -333,6 +335,11 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     again = max(0.0, read * counts.vector_bytes - plane)
     window = counts.window_bytes
     in_block = min(counts.choice.slab_block, counts.group_slabs) * window
+    # since a slab was read last, 1 / p output channels have passed, with sums and weights
+    chance = float(np.mean(counts.slabs[counts.unit_kind])) / counts.group_slabs
+    sums = float(counts.choice.reg[0] * counts.choice.reg[1] * counts.vector_bytes)
+    rounds = layer.K * counts.passes * counts.choice.slab_blocks(layer)
+    passed = (sums + _NONZERO_BYTES * counts.total / rounds) / max(chance, 1e-3)
     group = layer.K // layer.groups
     groups = [
         ceil(stop / group) - start // group if stop > start else 0
@@ -341,7 +348,8 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     if len(groups) != counts.sharers:  # who takes which part shows at run time
         groups = list(np.diff(even_parts(sum(groups), counts.sharers)))
     units = np.array(groups, dtype=np.int64)[:, None] * (layer.C // layer.groups)
-    first = batch_distance(layer, counts.turns, threads, counts.sharers)
+    # of all threads that read this image together
+    first = counts.sharers * batch_distance(layer, counts.turns, threads, counts.sharers)
     return Phase(
         name="input",
         tiles=share(counts.turns, threads, counts.sharers, units),
@@ -350,7 +358,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stream("input", "read", plane, first, shared="image"),
             # a band of rows is read again by its next column tile, and its ends by the next band
             stream("input", "read", again, layer.C * window, shared="image"),
-            stream("lane input", "write", written * counts.vector_bytes, in_block),
+            stream("lane input", "write", written * counts.vector_bytes, in_block + passed),
         ),
     )
 
@@ -433,7 +441,9 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         )
     else:  # the first register block finds the slabs anew, the others find the group
         again = max(0.0, touched - group)
-        before = pictures if geometry.mode == "pointwise" else counts.images_bytes
+        before = counts.images_bytes
+        if geometry.mode == "pointwise":  # of all threads that read this image together
+            before = pictures * counts.sharers
         streams += [
             stream("lane input", "read", seen * group / channels, before,
                    kinds=kinds, shared="image"),
@@ -442,15 +452,16 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         ]  # fmt: skip
     if blocks > 1:
         moved = float(blocks - 1) * geometry.positions * counts.vector_bytes
-        streams.append(
-            stream("partial sums", "update", moved, channels * sums + in_block, kinds=kinds)
-        )
+        walk = channels * sums + in_block + group_weights / blocks  # over a block of slabs
+        streams.append(stream("partial sums", "update", moved, walk, kinds=kinds))
     if geometry.of_pixels:
         output = float(FLOAT_BYTES * layer.P * layer.Q)
-        streams.append(stream("output", "write", output, pictures, kinds=kinds))
-    gap = np.arange(1.0, _GAPS)[:, None]
-    pairs = np.maximum(channels - gap, 0.0) / channels * p * p * (1.0 - p) ** (gap - 1.0)
-    beside = sums + weights / (passes * blocks)
+        access: Literal["past", "write"] = "past" if counts.past_caches else "write"
+        streams.append(stream("output", access, output, pictures, kinds=kinds))
+    gap, pairs = comes_back(p, channels)
+    # of shared slabs all readers count, each with sums and weights of its own
+    readers = 1 if counts.windowed else counts.near
+    beside = readers * (sums + weights / (passes * blocks))
     distance_rows = in_block * (1.0 - (1.0 - p) ** gap) + gap * beside
     streams.append(
         Stream("lane input", "read", touched * pairs, distance_rows,

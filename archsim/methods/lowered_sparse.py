@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.sharing import Partition, cut, even_parts, part_counts, share
-from archsim.methods.streams import batch_distance, stream
+from archsim.methods.streams import batch_distance, comes_back, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Sparsity
@@ -120,7 +120,7 @@ def plan(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
         work=_work(per_channel, walk.vectors, walk.blocks),
-        streams=_product_streams(walk, per_channel),
+        streams=_product_streams(walk, per_channel, min(sharers, target.l1_sharers)),
         waits_for="input",
         # once a block, and where their number is odd once more
         barriers=(walk.blocks + walk.blocks % 2) * ceil(batch * sharers / threads)
@@ -148,8 +148,11 @@ def plan(
     )
 
 
-def _product_streams(walk: _Walk, per_channel: Counts) -> tuple[Stream, ...]:
-    """Bytes of one output channel over all pixels, by its nonzeros."""
+def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Stream, ...]:
+    """Bytes of one output channel over all pixels, by its nonzeros.
+
+    ``near`` threads share an image and a first level.
+    """
     layer, kinds = walk.layer, len(per_channel)
     weights = _NONZERO_BYTES * per_channel
     # of the thread, until the next image
@@ -157,12 +160,24 @@ def _product_streams(walk: _Walk, per_channel: Counts) -> tuple[Stream, ...]:
         walk.panel_bytes
         + (_NONZERO_BYTES * walk.nonzeros + layer.input_bytes + layer.output_bytes) / walk.sharers
     )
-    touched = per_channel * walk.vectors * walk.lanes * FLOAT_BYTES
+    # a row of the panel comes back for the next channel of the part that has a nonzero there;
+    # in between the panel's other rows were touched with the same chance
+    depth = layer.C // layer.groups * layer.R * layer.S  # rows of a group
+    channels = layer.K / (walk.sharers if walk.sharers > 1 else layer.groups)
+    p = np.clip(per_channel / depth, 0.0, 1.0)
+    row = FLOAT_BYTES * float(walk.lanes)
+    everything = depth * row * walk.vectors
+    gap, times = comes_back(p, channels)
+    seen = depth * row * walk.pixel_vectors * (1.0 - (1.0 - p) ** gap)
+    # all readers of a panel count, each with weights and outputs of its own
+    between = seen + near * gap * (weights / walk.blocks + row * walk.pixel_vectors)
+    first = everything * (1.0 - (1.0 - p) ** channels) / channels
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (walk.blocks - 1),
                walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
-        stream("lowered input", "read", touched, walk.panel_bytes, kinds=kinds, shared="image"),
+        stream("lowered input", "read", first, walk.panel_bytes, kinds=kinds, shared="image"),
+        Stream("lowered input", "read", everything * times, between, shared="image"),
         stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
                batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
     )  # fmt: skip

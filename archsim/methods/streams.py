@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Phase, Stream, Work, spread
+from archsim.plan import Counts, Phase, Stream, Work, spread
 
 # A copy of one picture row is a call of memcpy: 50 instructions for 13 numbers, 55 for 27, the
 # vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
@@ -24,7 +24,7 @@ PLANE_COPY_OPS = 90.0
 
 def stream(
     array: str,
-    access: Literal["read", "write", "update"],
+    access: Literal["read", "write", "update", "past"],
     moved: ArrayLike,
     distance: ArrayLike,
     *,
@@ -46,6 +46,38 @@ def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> floa
     """
     images = max(1, ceil(batch * sharers / threads))
     return images * float(layer.input_bytes + layer.output_bytes) / sharers
+
+
+def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
+    """Return after how many output channels a piece of input comes back, and how often.
+
+    A channel looks at a piece with probability p, so it comes back after g channels with
+    probability p (1 - p)^(g - 1).
+
+    Parameters
+    ----------
+    chance : ndarray of shape (kinds,)
+        p of each kind of channel.
+    channels : float
+        That follow each other.
+
+    Returns
+    -------
+    gap : ndarray of shape (gaps, 1)
+        Each of the first 16; then one for each step of a quarter.
+    times : ndarray of shape (gaps, kinds)
+        Uses after that many channels, for each channel and piece.
+    """
+    edges = [float(gap) for gap in range(1, 17)]
+    while edges[-1] < channels:
+        edges.append(ceil(edges[-1] * 1.25))
+    edge = np.array(edges)
+    gap = ((edge[:-1] + edge[1:] - 1.0) / 2.0)[:, None]
+    inside = np.maximum(channels - gap, 0.0) / channels
+    # the sum of p (1 - p)^(g - 1) over the gaps of a step
+    missing = 1.0 - chance
+    step = missing ** (edge[:-1, None] - 1.0) - missing ** (edge[1:, None] - 1.0)
+    return gap, inside * chance * step
 
 
 def im2col_phase(

@@ -14,10 +14,11 @@ from archsim.validate.native import native
 from archsim.validate.points import SCHEMA, Point, Suite
 from archsim.validate.projections import projections
 from archsim.validate.published import published
+from archsim.validate.traffic import traffic
 
 __all__ = [
     "SCHEMA", "SUITES", "Point", "Suite", "incore", "native", "projections", "published",
-    "run_suite",
+    "run_suite", "traffic",
 ]  # fmt: skip
 
 SUITES: Final[Mapping[str, Callable[..., Suite]]] = {
@@ -25,6 +26,7 @@ SUITES: Final[Mapping[str, Callable[..., Suite]]] = {
     "published": published,
     "incore": incore,
     "native": native,
+    "traffic": traffic,
 }
 
 

@@ -10,6 +10,7 @@ enum { AS_CHECK_ALIGNMENT = 64 }; /* bytes; what as_alloc promises */
 
 /* ---- the families of checks; each runs on one instruction set ---- */
 void check_dispatch(void);
+void check_replay(void);
 void check_sparse_tiles(const as_isa *isa);
 void check_lanes_tiles(const as_isa *isa);
 void check_shifts_tiles(const as_isa *isa);

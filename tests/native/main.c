@@ -1,4 +1,5 @@
-/* check_kernels [--room] [tiles] [layers] [chains] [threads] [forks]: all of them if none is named.
+/* check_kernels [--room] [tiles] [layers] [chains] [threads] [forks] [replay]: all of them if none is
+ * named.
  *
  * --room: arrays do not end where memory does; see check_leave_room.
  * Runs every microkernel and driver of every instruction set that this CPU has, compares with
@@ -39,6 +40,8 @@ int main(int argc, char **argv)
         check_leave_room();
     check_catch_crashes();
     check_dispatch();
+    if (wants(families, "replay"))
+        check_replay();
     for (int i = 0; i < as_isa_count(); ++i) {
         const as_isa *isa = as_isa_at(i);
         if (!as_isa_supported(i))
