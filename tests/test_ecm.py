@@ -113,10 +113,13 @@ def test_memory_bound_layers_reach_the_bandwidth() -> None:
 
 @pytest.mark.parametrize("method", ["dense_gemm", "lowered_sparse", "direct_sparse"])
 def test_pictures_that_do_not_fit_come_from_memory(method: str) -> None:
-    """A batch far larger than the caches moves at least its pictures, whatever the method."""
+    """A batch far larger than the caches moves at least its pictures, whatever the method.
+
+    (At a density at which direct_sparse looks at every input channel.)
+    """
     for name in ("inception_3a/5x5_reduce", "inception_3a/5x5"):
         layer = load_network("googlenet")[name]
-        found = predict(layer, XEON, method=method, density=0.1, batch=2304)
+        found = predict(layer, XEON, method=method, density=0.9, batch=2304)
         assert found.bytes["DDR"] >= 2304 * (layer.input_bytes + layer.output_bytes)
 
 
