@@ -236,5 +236,6 @@ def _native_job(request: Request) -> tuple[Request, Plan, NDArray[np.float32]]:
 #: Models that need no parameters besides the machine's, by name.
 MODELS: Final[Mapping[str, Callable[[Request], Result]]] = {
     "ecm": by_ecm,
+    "ecm:counted": by_ecm_counted,
     "simulator": by_simulator,
 }

@@ -81,7 +81,8 @@ def traffic_command(
 
 
 @validate_command.command("published")
-@click.option("--model", default="ecm", show_default=True, help="ecm or simulator.")
+@click.option("--model", default="ecm:counted", show_default=True,
+              help="ecm (transfers by rule), ecm:counted or simulator.")  # fmt: skip
 @json_option
 def published_command(model: str, as_json: bool) -> None:
     """Hold a model against rates published of an Atom, two Xeons and a Xeon Phi."""
@@ -171,7 +172,12 @@ def _incore_table(suite: Suite) -> Table:
 @validate_command.command("native")
 @click.option("-m", "--machine", default="host", show_default=True, metavar="NAME|FILE",
               callback=filled, help="File of this host.")  # fmt: skip
-@click.option("--model", default="ecm", show_default=True, help="ecm or simulator.")
+@click.option(
+    "--model",
+    default="ecm",
+    show_default=True,
+    help="ecm (transfers by rule), ecm:counted, simulator.",
+)
 @click.option("--layers", "layers", metavar="FILE", callback=filled_path,
               help="Network file or CSV layer table instead of the frozen lists.")  # fmt: skip
 @click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",

@@ -49,7 +49,7 @@ def native(
     machine : Machine, str or Path
         File of this host.
     model : str
-        ``ecm`` or ``simulator``.
+        ``ecm`` (traffic by rule), ``ecm:counted`` or ``simulator``.
     layers : str or Path, optional
         Network file or CSV layer table of layers to run instead of the frozen lists.
     seed : int

@@ -39,13 +39,13 @@ from archsim.yamlfile import read_yaml
 SCHEDULE: Final = "row"
 
 
-def published(*, model: str = "ecm") -> Suite:
+def published(*, model: str = "ecm:counted") -> Suite:
     """Hold a model against the rates published by Park et al.
 
     Parameters
     ----------
     model : str
-        ``ecm`` or ``simulator``.
+        ``ecm`` (traffic by rule), ``ecm:counted`` or ``simulator``.
 
     Returns
     -------
