@@ -365,6 +365,7 @@ class Machine(Block):
             l1_sharers=first.shared_by * self.threads_per_core,
             l2_bytes=int(second.size_bytes),
             l2_sharers=second.shared_by * self.threads_per_core,
+            last_bytes=int(self.caches[-1].size_bytes),
             threads_per_core=self.threads_per_core,
         )
 

@@ -40,7 +40,8 @@ def spread(value: ArrayLike, kinds: int) -> Counts:
 class Target:
     """The little of a machine that blocking depends on.  Same target, same plan.
 
-    ``l1_sharers`` and ``l2_sharers`` count hardware threads.
+    ``l1_sharers`` and ``l2_sharers`` count hardware threads; ``last_bytes`` is one whole instance of
+    the outermost cache.
     """
 
     isa: str
@@ -53,6 +54,7 @@ class Target:
     l1_sharers: int
     l2_bytes: int
     l2_sharers: int
+    last_bytes: int
     threads_per_core: int
 
 

@@ -58,7 +58,8 @@ def plan_of(kernel: str) -> tuple[Plan, Any]:
     layer = load_network(LAYER[0])[LAYER[1]]
     target = Target(
         isa=ISA, lanes=8, registers=16, fma=True, line_bytes=64, page_bytes=4096,
-        l1_bytes=L1[0], l1_sharers=1, l2_bytes=LAST[0], l2_sharers=1, threads_per_core=1,
+        l1_bytes=L1[0], l1_sharers=1, l2_bytes=LAST[0], l2_sharers=1,
+        last_bytes=LAST[0], threads_per_core=1,
     )  # fmt: skip
     drawn = Sparsity(DENSITY).draw(layer)
     dense = archsim.methods.get_method(method).dense
