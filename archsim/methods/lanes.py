@@ -143,11 +143,10 @@ def plan(
     total = first(nonzeros_of(layer, sparsity))
     choice = choose(layer, total, batch, threads, target, SCHEDULES[schedule])
     if choice is None:
-        raise NotApplicableError(
-            "pointwise is for 1x1 layers with stride 1 and no padding"
-            if schedule == "pointwise"
-            else "offsets into the input in lane layout would not fit 32 bits"
-        )
+        why = "offsets into the input in lane layout would not fit 32 bits"
+        if schedule == "pointwise":
+            why = "pointwise is for 1x1 layers with stride 1 and no padding"
+        raise NotApplicableError(why)
     return plan_choice(
         layer, sparsity, choice, batch=batch, threads=threads, target=target, partition=partition
     )
@@ -264,11 +263,9 @@ def _counts(
         lane_bytes = FLOAT_BYTES * geometry.lanes * geometry.in_rows * geometry.in_columns
         turn_bytes = turn_bytes + layer.C * geometry.planes * lane_bytes
     sharers = threads_per_turn(turns, threads, target)
-    parts = (
-        cut(partition, nonzeros, unit_kind, sharers)
-        if sparsity.weights is not None
-        else cut_alike(partition, first(nonzeros), (layer.K, 1, 1), sharers)
-    )
+    parts = cut_alike(partition, first(nonzeros), (layer.K, 1, 1), sharers)
+    if sparsity.weights is not None:
+        parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
         layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, turn_bytes,
         turn_bytes, min(sharers, target.l1_sharers), _past_caches(layer, geometry, target),
