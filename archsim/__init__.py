@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from archsim.api import make_plan, measure, predict, simulate
     from archsim.errors import ArchsimError, HostMismatchError, InputError, NotApplicableError
+    from archsim.explanation import Explanation, explain
+    from archsim.grid import Grid, predict_grid
     from archsim.layerchain import (
         ChainResult,
         chain,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     )
     from archsim.machine import Machine
     from archsim.machinefile import load_machine, machine_names
+    from archsim.machinepath import vary
     from archsim.network import Layer, Network, load_network, network_names
     from archsim.plan import Plan, Target
     from archsim.result import Result
@@ -40,16 +43,21 @@ _PUBLIC = {
     "Plan": "plan",
     "Target": "plan",
     "Result": "result",
+    "Grid": "grid",
+    "Explanation": "explanation",
     "ChainResult": "layerchain",
     # loading
     "load_machine": "machinefile",
     "machine_names": "machinefile",
+    "vary": "machinepath",
     "load_network": "network",
     "network_names": "network",
     "load_sparsity": "sparsity",
     # verbs
     "make_plan": "api",
     "predict": "api",
+    "predict_grid": "grid",
+    "explain": "explanation",
     "simulate": "api",
     "measure": "api",
     "chains": "layerchain",
@@ -67,11 +75,11 @@ _PUBLIC = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "ArchsimError", "ChainResult", "HostMismatchError", "InputError", "Layer", "Machine", "Network",
-    "NotApplicableError", "Plan", "Result", "Sparsity", "Target", "__version__", "chain", "chains",
-    "load_machine", "load_network", "load_sparsity", "machine_names", "make_plan", "measure",
-    "measure_chain", "network_names", "plan_chain", "predict", "predict_chain", "run_study",
-    "simulate",
+    "ArchsimError", "ChainResult", "Explanation", "Grid", "HostMismatchError", "InputError",
+    "Layer", "Machine", "Network", "NotApplicableError", "Plan", "Result", "Sparsity",
+    "Target", "__version__", "chain", "chains", "explain", "load_machine", "load_network",
+    "load_sparsity", "machine_names", "make_plan", "measure", "measure_chain", "network_names",
+    "plan_chain", "predict", "predict_chain", "predict_grid", "run_study", "simulate", "vary",
 ]  # fmt: skip
 
 

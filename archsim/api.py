@@ -273,7 +273,7 @@ Run = Callable[[Request], Result]
 def _answer(request: Request, run: Run) -> Result:
     """Run one method, or all and keep the fastest; attach the dense baseline."""
     names = [request.method] if request.method != "auto" else list(METHODS)
-    results = [_attempt(replace(request, method=name), run) for name in names]
+    results = [_attempt(_by(request, name), run) for name in names]
     possible = [result for result in results if result.seconds is not None]
     for result in possible:
         if not math.isfinite(result.seconds or 0.0):
@@ -284,6 +284,10 @@ def _answer(request: Request, run: Run) -> Result:
             )
     best = min(possible, key=lambda r: r.seconds or 0.0) if possible else results[0]
     return replace(best, baseline=partial(best_dense, request, run))
+
+
+def _by(request: Request, method: str) -> Request:
+    return request if request.method == method else replace(request, method=method)
 
 
 def measure_together(
@@ -314,7 +318,7 @@ def measure_together(
     machine = as_machine(machine)
     require_host(machine)
     requests = [
-        _fit(
+        fitted(
             make_request(
                 layer, machine, method=method, density=None, pattern=sparsity,
                 density_domain="spatial", schedule=schedule, partition=partition, batch=batch,
@@ -352,7 +356,7 @@ def _same(value: tuple[str, float]) -> tuple[str, float]:
     return value
 
 
-def _fit(request: Request) -> Request:
+def fitted(request: Request) -> Request:
     """Turn what was asked for into what the method computes."""
     method, sparsity, schedule = get_method(request.method), request.sparsity, request.schedule
     if method.dense:  # zeros are computed like any other weight
@@ -360,12 +364,14 @@ def _fit(request: Request) -> Request:
         sparsity = Sparsity(1.0, sparsity.weights if spatial else None, label="dense")
     if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
         schedule = "auto"  # another method's schedule; one that nobody knows is refused later
+    if sparsity is request.sparsity and schedule == request.schedule:
+        return request
     return replace(request, sparsity=sparsity, schedule=schedule)
 
 
 def _attempt(request: Request, run: Run) -> Result:
     """Run one method; where it does not apply, the result carries the reason."""
-    request = _fit(request)
+    request = fitted(request)
     try:
         with np.errstate(over="ignore"):  # an infinite time is refused by name
             return run(request)

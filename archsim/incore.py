@@ -3,16 +3,27 @@
 Data is taken to be in L1.  Each resource (arithmetic ports, load ports, store port, issue slots,
 scalar units) is busy for so many cycles; the longest run of multiply-adds that wait for each
 other gives a latency.  Which of these overlap is for the caller to say.
+
+Every resource's cycles are a weighted sum of the counts, so they are one matrix for an instruction
+set of a core: what a thread asks for in all its tiles costs what its tiles cost together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from archsim.machine import Machine
-from archsim.plan import Counts, Work
+from archsim.machine import InstructionSet, Machine
+from archsim.plan import OPERATIONS, Counts, Work
+
+#: rows of :func:`cycles_of_operations`; multiplies and additions have ports of their own where the
+#: machine says so, and the busier of the two counts
+ROWS: Final = (
+    "load", "multiply", "add", "store", "issue", "scalar", "latency", "stalls",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,75 +42,82 @@ class InCore:
     stalls: Counts
 
     @property
-    def overlapped(self) -> dict[str, Counts]:
-        """Resources that work beside each other and beside the loads."""
-        return {
-            "arithmetic": self.arithmetic,
-            "store": self.store,
-            "issue": self.issue,
-            "scalar": self.scalar,
-            "latency": self.latency,
-        }
-
-    @property
     def cycles(self) -> Counts:
         """Cycles of a tile when all its data is in L1."""
-        busiest = np.maximum.reduce([*self.overlapped.values(), self.load])
+        busiest = np.maximum.reduce(
+            [self.arithmetic, self.load, self.store, self.issue, self.scalar, self.latency]
+        )
         total: Counts = busiest + self.stalls
         return total
 
 
 def incore(work: Work, machine: Machine, isa: str | None = None) -> InCore:
     """Return the busy cycles of every resource for ``work`` on one core of ``machine``."""
-    core, unit = machine.core, machine.instruction_set(isa)
-    vector, scalar = work.multiply_adds, work.scalar_multiply_adds
-    both = vector + scalar
+    load, multiply, add, store, issue, scalar, latency, stalls = (
+        cycles_of_operations(machine, isa) @ work.counts
+    )
+    return InCore(np.maximum(multiply, add), load, store, issue, scalar, latency, stalls)
+
+
+def cycles_of_operations(machine: Machine, isa: str | None = None) -> Counts:
+    """Return the cycles of each resource for one of each operation, shape (rows, operations)."""
+    unit = machine.instruction_set(isa)
+    table = np.zeros((len(ROWS), len(OPERATIONS)))
+    for row, weights in zip(ROWS, _weights(machine, unit), strict=True):
+        for operation, cycles in weights.items():
+            table[ROWS.index(row), OPERATIONS.index(operation)] = cycles
+    return table
+
+
+def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float]]:
+    """Yield cycles by operation for each row of :data:`ROWS`."""
+    core = machine.core
+    each = 1.0 / unit.loads
+    load = {
+        "loads_aligned": each,
+        "loads_unaligned": each,
+        "broadcasts": each,
+        # a crossing load costs so much instead; page-crossing ones cross a line as well
+        "loads_line_crossing": unit.line_crossing_cycles - each,
+        "loads_page_crossing": unit.page_crossing_cycles - unit.line_crossing_cycles,
+        "scalar_loads": 1.0 / core.scalar_loads,
+        "gathered": 1.0 / (unit.gathers or core.scalar_loads),
+    }
+    store = {"stores": 1.0 / unit.stores}
+    yield load | (store if core.shared_load_store else {})
+    yield from _arithmetic(unit)
+    yield store
+    yield {name: uops / core.issue_width for name, uops in _uops(unit).items()}
+    yield {"scalar_ops": 1.0 / core.scalar, "branches": 1.0 / core.scalar}
+    yield {
+        "chain_multiply_adds": unit.multiply_latency_cycles if unit.fma else unit.add_latency_cycles
+    }
+    yield {"mispredicts": core.mispredict_cycles}
+
+
+def _arithmetic(unit: InstructionSet) -> Iterator[dict[str, float]]:
+    both = ("multiply_adds", "scalar_multiply_adds")
+    multiply, add = dict.fromkeys(both, 1.0 / unit.multiply), dict.fromkeys(both, 1.0 / unit.add)
+    if not unit.fma and unit.pairs:
+        multiply, add = dict.fromkeys(both, 1.0 / unit.pairs), {}
+    elif not unit.fma and unit.shared_arithmetic:
+        multiply, add = dict.fromkeys(both, 1.0 / unit.multiply + 1.0 / unit.add), {}
     # a broadcast of several micro-operations is a load and shuffles, which take a slot of a
     # multiplier port (movss and shufps on Silvermont: LLVM X86ScheduleSLM.td, FP port 0), for
     # one cycle even where a multiply keeps that port longer
-    shuffles = work.broadcasts * (unit.broadcast_uops - 1) / max(1.0, unit.multiply)
-    multiply, add = both / unit.multiply + shuffles, both / unit.add
-    if unit.fma:
-        arithmetic = multiply
-    elif unit.shared_arithmetic:
-        arithmetic = multiply + add
-    else:
-        arithmetic = np.maximum(multiply, add)
-
-    loads = work.loads_aligned + work.loads_unaligned
-    line_only = work.loads_line_crossing - work.loads_page_crossing
-    load = (
-        (loads - work.loads_line_crossing + work.broadcasts) / unit.loads
-        + line_only * unit.line_crossing_cycles
-        + work.loads_page_crossing * unit.page_crossing_cycles
-        + work.scalar_loads / core.scalar_loads
-        + work.gathered / (unit.gathers or core.scalar_loads)
-    )
-    store = work.stores / unit.stores
-    if core.shared_load_store:
-        load = load + store
-
-    folded = work.loads_folded if unit.folded_load else 0.0
-    uops = (
-        both * (1 if unit.fma else 2)
-        + (loads - folded)
-        + work.stores
-        + work.broadcasts * unit.broadcast_uops
-        + work.gathered  # a gather is as many micro-operations as numbers, or a few more
-        + work.scalar_ops
-        + work.scalar_loads
-        + work.branches
-    )
-    latency = unit.multiply_latency_cycles if unit.fma else unit.add_latency_cycles
-    return InCore(
-        arithmetic=arithmetic,
-        load=load,
-        store=store,
-        issue=uops / core.issue_width,
-        scalar=(work.scalar_ops + work.branches) / core.scalar,
-        latency=work.chain_multiply_adds * latency,
-        stalls=work.mispredicts * core.mispredict_cycles,
-    )
+    yield multiply | {"broadcasts": (unit.broadcast_uops - 1) / max(1.0, unit.multiply)}
+    yield {} if unit.fma else add
 
 
-RESOURCES = tuple(f.name for f in fields(InCore))
+def _uops(unit: InstructionSet) -> dict[str, float]:
+    # a gather is as many micro-operations as numbers, or a few more
+    single = (
+        "loads_aligned", "loads_unaligned", "stores", "gathered", "scalar_ops", "scalar_loads",
+        "branches",
+    )  # fmt: skip
+    return {
+        **dict.fromkeys(single, 1.0),
+        **dict.fromkeys(("multiply_adds", "scalar_multiply_adds"), 1.0 if unit.fma else 2.0),
+        "broadcasts": float(unit.broadcast_uops),
+        "loads_folded": -1.0 if unit.folded_load else 0.0,
+    }

@@ -32,6 +32,7 @@ Cycles = Annotated[float, Unit("cycles")]
 CyclesOrZero = Annotated[float, Unit("cycles", allow_zero=True)]
 PerCycle = Annotated[float, Unit("rate per cycle")]
 Seconds = Annotated[float, Unit("time")]
+SecondsOrZero = Annotated[float, Unit("time", allow_zero=True)]
 FlopRate = Annotated[float, Unit("flop rate")]
 Count = Annotated[int, Field(ge=1, le=2**20, strict=True)]
 Registers = Annotated[int, Field(ge=4, le=2**20, strict=True)]  # a kernel needs as many
@@ -102,6 +103,13 @@ class InstructionSet(Block):
         strict=True,
         description="An unaligned load can be the operand of the arithmetic instruction.",
     )
+    pairs: PerCycle | None = Field(
+        None,
+        description=(
+            "Multiplies with as many additions, pairs started per cycle, where multiply-add is "
+            "two instructions (default: from multiply, add and shared_arithmetic)."
+        ),
+    )
     vector_clock_hz: Frequency | None = Field(
         None, alias="vector_clock", description="Sustained clock under this vector load."
     )
@@ -159,6 +167,14 @@ class Cache(Block):
     write_bytes_per_cycle: BytesPerCycle | None = Field(
         None, alias="write_bandwidth", description="Write-back rate from inside (default: as read)."
     )
+    shared_bandwidth_bytes_per_cycle: BytesPerCycle | None = Field(
+        None,
+        alias="shared_bandwidth",
+        description=(
+            "Rate at which one instance feeds streams of loads of all cores that share it, "
+            "together (default: as many times `bandwidth` as cores)."
+        ),
+    )
     outstanding: Count = Field(
         10, description="Misses of this level that one core keeps in flight."
     )
@@ -177,12 +193,18 @@ class Memory(Block):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$", description="The level name in results.")
     size_bytes: Size | None = Field(None, alias="size", description="Capacity, all sockets.")
     bandwidth_bytes_per_s: Bandwidth = Field(
-        alias="bandwidth", description="Sustained read rate of one socket."
+        alias="bandwidth",
+        description="Sustained rate of one socket, lines read and lines written back.",
     )
     core_bandwidth_bytes_per_s: Bandwidth | None = Field(
         None,
         alias="core_bandwidth",
         description="Rate of the step from memory to the last cache, for one core.",
+    )
+    core_write_bytes_per_s: Bandwidth | None = Field(
+        None,
+        alias="core_write_bandwidth",
+        description="Rate at which one core's lines are written back (default: as read).",
     )
     latency_s: Seconds = Field(alias="latency", description="Load to use.")
     write_allocate: bool = Field(
@@ -252,6 +274,16 @@ class Machine(Block):
     barrier_cycles: CyclesOrZero = Field(
         alias="barrier", description="Barrier over all threads of the machine, in core cycles."
     )
+    fork_join_s: SecondsOrZero | None = Field(
+        None,
+        alias="fork_join",
+        description="Giving awake threads on all cores a job without work, and waiting for them.",
+    )
+    call_overhead_s: SecondsOrZero | None = Field(
+        None,
+        alias="call_overhead",
+        description="What a call of a prepared layer costs besides its kernel.",
+    )
     core: Core
     caches: tuple[Cache, ...] = Field(min_length=1, description="Levels, inside out.")
     memory: tuple[Memory, ...] = Field(min_length=1, description="Memories, the preferred first.")
@@ -262,6 +294,17 @@ class Machine(Block):
 
     @model_validator(mode="after")
     def _check(self) -> Machine:
+        self.check_rules()
+        return self
+
+    def check_rules(self) -> None:
+        """Check the rules between fields.
+
+        Raises
+        ------
+        RuleError
+            The first one that is broken.
+        """
         if self.total_threads > MAX_THREADS:
             raise RuleError(
                 ("cores",),
@@ -284,7 +327,6 @@ class Machine(Block):
                 raise RuleError(
                     ("core", "isa", name, "lanes"), f"must be a power of two; found {isa.lanes}"
                 )
-        return self
 
     def __hash__(self) -> int:
         return hash((self.name, self.clock_hz, self.sockets, self.cores))
@@ -343,8 +385,10 @@ class Machine(Block):
     def peak_flops_per_s(self, isa: str | None = None, clock: str = "sustained") -> float:
         """Return lanes x ports x clock x cores, counting a multiply-add as two."""
         unit = self.instruction_set(isa)
-        if unit.fma or not unit.shared_arithmetic:
+        if unit.fma or not (unit.shared_arithmetic or unit.pairs):
             per_cycle = 2 * min(unit.multiply, unit.add)
+        elif unit.pairs:
+            per_cycle = 2 * unit.pairs
         else:
             per_cycle = 2 / (1 / unit.multiply + 1 / unit.add)
         return per_cycle * unit.lanes * self.clock_for(isa, clock) * self.total_cores

@@ -13,27 +13,35 @@ thread ``t`` (-1: idle).  272 threads with one image each are one class, not 272
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.network import Layer
-from archsim.sparsity import Sparsity, winograd_shape
+from archsim.sparsity import Densities, Sparsity, winograd_shape
 
 Counts = NDArray[np.float64]
+#: a number, or one for each of several densities, shape (densities, 1)
+Expected = float | Counts
 PHASES: Final = ("input", "products", "output")
 
 
+def first(value: Expected) -> float:
+    """Return a number, or the first density's one."""
+    return float(np.ravel(value)[0]) if isinstance(value, np.ndarray) else value
+
+
 def spread(value: ArrayLike, kinds: int) -> Counts:
-    """Return ``value`` as floats of shape (kinds,); a scalar holds for every kind."""
-    array = np.asarray(value, dtype=np.float64)
-    if array.shape == (kinds,):
-        return array
-    filled = np.empty(kinds)
-    filled[:] = array  # raises where the shapes do not fit
-    return filled
+    """Return ``value`` as one row of floats, shape (..., 1, kinds); a scalar is every kind's."""
+    if isinstance(value, np.ndarray) and value.ndim > 1:
+        shape = (*value.shape[:-1], 1, kinds)
+        rows: Counts = np.broadcast_to(value[..., None, :], shape)
+        return rows
+    row = np.empty((1, kinds))
+    row[0] = value  # raises where the shapes do not fit
+    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +66,35 @@ class Target:
     threads_per_core: int
 
 
+#: what a tile asks of a core, in the order of :attr:`Work.counts`
+OPERATIONS: Final = (
+    "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
+    "loads_page_crossing", "stores", "broadcasts", "gathered", "scalar_ops", "scalar_loads",
+    "scalar_multiply_adds", "branches", "mispredicts", "chain_multiply_adds",
+)  # fmt: skip
+_PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
+
+
+class _Row:
+    """One operation's counts: a row of :attr:`Work.counts`."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, name: str) -> None:
+        self._place = _PLACE[name]
+
+    def __get__(self, work: Work, owner: type[Work] | None = None) -> Counts:
+        found: Counts = work.counts[..., self._place, :]
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Operations of one tile, per kind: arrays of shape (kinds,).
+    """Operations of one tile, per kind: ``counts`` of shape (..., operations, kinds).
 
-    Whole numbers for a real or drawn pattern, expected values for a density.  Vector operations
-    count instructions, not lanes.  ``loads_line_crossing`` and ``loads_page_crossing`` are
-    included in ``loads_unaligned``.
+    Whole numbers for a real or drawn pattern, expected values for a density; a leading axis, where
+    there is one, is of densities.  Vector operations count instructions, not lanes.
+    ``loads_line_crossing`` and ``loads_page_crossing`` are included in ``loads_unaligned``.
 
     Attributes
     ----------
@@ -81,42 +111,46 @@ class Work:
     chain_multiply_adds : the longest run of multiply-adds that wait for each other
     """
 
-    multiply_adds: Counts
-    loads_aligned: Counts
-    loads_unaligned: Counts
-    loads_folded: Counts
-    loads_line_crossing: Counts
-    loads_page_crossing: Counts
-    stores: Counts
-    broadcasts: Counts
-    gathered: Counts
-    scalar_ops: Counts
-    scalar_loads: Counts
-    scalar_multiply_adds: Counts
-    branches: Counts
-    mispredicts: Counts
-    chain_multiply_adds: Counts
+    counts: Counts
+
+    multiply_adds = _Row("multiply_adds")
+    loads_aligned = _Row("loads_aligned")
+    loads_unaligned = _Row("loads_unaligned")
+    loads_folded = _Row("loads_folded")
+    loads_line_crossing = _Row("loads_line_crossing")
+    loads_page_crossing = _Row("loads_page_crossing")
+    stores = _Row("stores")
+    broadcasts = _Row("broadcasts")
+    gathered = _Row("gathered")
+    scalar_ops = _Row("scalar_ops")
+    scalar_loads = _Row("scalar_loads")
+    scalar_multiply_adds = _Row("scalar_multiply_adds")
+    branches = _Row("branches")
+    mispredicts = _Row("mispredicts")
+    chain_multiply_adds = _Row("chain_multiply_adds")
 
     @classmethod
     def of(cls, kinds: int = 1, **counts: Any) -> Work:
         """Build from the counts that are not zero; scalars are spread over the kinds."""
-        unknown = counts.keys() - _OPERATIONS
-        if unknown:
-            raise TypeError(f"no such operation: {', '.join(sorted(unknown))}")
-        nothing = np.zeros(kinds)
-        given = {name: spread(value, kinds) for name, value in counts.items()}
-        return cls(*(given.get(name, nothing) for name in _OPERATIONS))
-
-
-_OPERATIONS: Final = dict.fromkeys(f.name for f in fields(Work))
+        lead: tuple[int, ...] = ()
+        for value in counts.values():
+            if isinstance(value, np.ndarray) and value.ndim > 1:
+                lead = value.shape[:-1]
+        filled = np.zeros((*lead, len(OPERATIONS), kinds))
+        for name, value in counts.items():
+            if name not in _PLACE:
+                raise TypeError(f"no such operation: {name}")
+            filled[..., _PLACE[name], :] = value  # raises where the shapes do not fit
+        return cls(filled)
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Bytes of one array that one tile touches: arrays of shape (distances, kinds).
+    """Bytes of one array that one tile touches: arrays of shape (..., distances, kinds).
 
-    Most streams come back at one distance; one that comes back at several (an input plane,
-    after one, two, three output channels) has a row for each.
+    A leading axis, where there is one, is of densities.  Most streams come back at one distance;
+    one that comes back at several (an input plane, after one, two, three output channels) has a
+    row for each.
 
     Attributes
     ----------
@@ -179,15 +213,17 @@ class Phase:
 
     def __post_init__(self) -> None:
         kinds = self.tiles.count.shape[1]
-        for counts in (getattr(self.work, name) for name in _OPERATIONS):
-            if counts.shape != (kinds,):
-                raise ValueError(f"phase {self.name}: work has {counts.shape}, kinds is {kinds}")
+        if self.work.counts.shape[-2:] != (len(OPERATIONS), kinds):
+            raise ValueError(
+                f"phase {self.name}: work is {self.work.counts.shape}, kinds is {kinds}"
+            )
         for stream in self.streams:
-            shape = stream.bytes.shape
-            if len(shape) != 2 or shape[1] != kinds or stream.reuse_distance_bytes.shape != shape:
-                raise ValueError(
-                    f"phase {self.name}: stream {stream.array} is {shape}, not (distances, {kinds})"
-                )
+            for array in (stream.bytes, stream.reuse_distance_bytes):
+                if array.ndim < 2 or array.shape[-2:] != (stream.bytes.shape[-2], kinds):
+                    raise ValueError(
+                        f"phase {self.name}: stream {stream.array} is {array.shape}, "
+                        f"not (distances, {kinds})"
+                    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +237,14 @@ class Plan:
     ``blocking`` into more and smaller parts, which threads take at run time.  With
     ``whole_batch`` the phases run once for all images.
     ``uses_of_nonzero`` counts the products of a nonzero in an image where they are not P Q.
+    A plan of several densities (:class:`archsim.sparsity.Densities`) has them as the leading axis
+    of its counts, streams and ``nonzeros``.
     """
 
     method: str
     schedule: str
     layer: Layer
-    sparsity: Sparsity
+    sparsity: Sparsity | Densities
     batch: int
     threads: int
     threads_per_image: int
@@ -214,7 +252,7 @@ class Plan:
     blocking: Mapping[str, int | str]
     part_ptr: tuple[int, ...]
     phases: tuple[Phase, ...]
-    nonzeros: float = 0.0
+    nonzeros: Expected = 0.0
     whole_batch: bool = False
     images_per_turn: int = 1
     uses_of_nonzero: int | None = None
@@ -227,15 +265,8 @@ class Plan:
             raise ValueError(f"phases must be of {PHASES}; found {names}")
 
     def core_of_thread(self, cores: int) -> NDArray[np.int64]:
-        """Return the core of each thread on a machine of so many cores, shape (threads,).
-
-        Threads of one image sit together; others take the cores in turn.
-        """
-        threads = np.arange(self.threads)
-        used = min(self.threads, cores)
-        if self.threads_per_image == 1:
-            return threads % used
-        return np.minimum(threads // -(-self.threads // cores), used - 1)
+        """Return the core of each thread on a machine of so many cores, shape (threads,)."""
+        return core_of_thread(self.threads, self.threads_per_image, cores)
 
     @property
     def turns(self) -> int:
@@ -251,7 +282,7 @@ class Plan:
     def actual_flop(self) -> float:
         """FLOP on nonzeros only, whole batch (two per nonzero and use of it)."""
         uses = self.uses_of_nonzero or self.layer.P * self.layer.Q
-        return 2.0 * self.nonzeros * uses * self.batch
+        return 2.0 * float(self.nonzeros) * uses * self.batch
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -259,3 +290,15 @@ class Plan:
         if self.tile is None:
             return self.layer.weight_shape
         return winograd_shape(self.layer, self.tile)
+
+
+def core_of_thread(threads: int, threads_per_image: int, cores: int) -> NDArray[np.int64]:
+    """Return the core of each thread, shape (threads,).
+
+    Threads of one image sit together; others take the cores in turn.
+    """
+    numbers = np.arange(threads)
+    used = min(threads, cores)
+    if threads_per_image == 1:
+        return numbers % used
+    return np.minimum(numbers // -(-threads // cores), used - 1)

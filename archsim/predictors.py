@@ -87,7 +87,7 @@ def differences(by_rule: Mapping[str, float], found: Mapping[str, float]) -> tup
 
 def plan_notes(plan: Plan) -> tuple[str, ...]:
     """Say what structured sparsity leaves of the weights' and the lowered matrix."""
-    if plan.method != structured.NAME:
+    if plan.method != structured.NAME or not isinstance(plan.sparsity, Sparsity):
         return ()
     return (structured.shapes_left(plan.layer, plan.sparsity, plan.schedule),)
 

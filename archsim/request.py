@@ -105,8 +105,7 @@ def make_request(
     words(method=method, schedule=schedule, clock=clock, isa="" if isa is None else isa)
     if method != "auto":
         get_method(method)
-    if isa is None and is_host(machine):
-        isa = active_isa(machine)
+    isa = isa_of(machine, isa)
     machine.clock_for(isa, clock)  # refuses unknown names
     return Request(
         layer=layer,
@@ -190,6 +189,11 @@ def default_threads(machine: Machine) -> int:
 def is_host(machine: Machine) -> bool:
     """Whether a machine is this host, whatever its file is called."""
     return machine.identity is not None and machine.identity == load_machine(HOST).identity
+
+
+def isa_of(machine: Machine, isa: str | None) -> str | None:
+    """Return the instruction set that is asked for; on the host by default the one that runs."""
+    return active_isa(machine) if isa is None and is_host(machine) else isa
 
 
 def active_isa(machine: Machine) -> str:

@@ -215,6 +215,20 @@ class Sparsity:
         return hashlib.sha256(np.packbits(self.weights != 0).tobytes()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class Densities:
+    """Several densities, shape (densities, 1), each of uniformly random weights: a sweep's."""
+
+    density: NDArray[np.float64]
+    domain: Domain = "spatial"
+    weights: None = None
+
+    @property
+    def pattern_key(self) -> str:
+        """As of a sparsity."""
+        return f"{self.density.ravel().tolist()}/{self.domain}"
+
+
 def _structure(
     shape: tuple[int, ...], structure: Structure, density: float, stride: int,
     rng: np.random.Generator,

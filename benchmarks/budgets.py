@@ -21,6 +21,7 @@ import numpy as np
 
 import archsim
 from archsim import native
+from archsim.analytic import ecm
 from archsim.network import Layer
 from archsim.sparsity import Sparsity
 
@@ -70,14 +71,7 @@ def rows() -> list[tuple[str, float, list[float]]]:
                 "from archsim.cli import run; run('predict alexnet conv3 -m atom-c2750'.split())"
             ),
         ),
-        (
-            "one ecm evaluation (direct_sparse, Xeon)",
-            0.2e-3,
-            calls(
-                lambda: archsim.predict(layer, xeon, method="direct_sparse", density=0.1, batch=72),
-                repeat=50,
-            ),
-        ),
+        *evaluations(layer, xeon),
         (
             "one layer simulated on the 68-core Xeon Phi",
             1.0,
@@ -93,6 +87,45 @@ def rows() -> list[tuple[str, float, list[float]]]:
             "a prepared call of a kernel on a layer of one weight",
             3e-6,
             calls(lambda: packed.run(x, out=out), repeat=2000),
+        ),
+    ]
+
+
+def evaluations(layer: Layer, xeon: archsim.Machine) -> list[tuple[str, float, list[float]]]:
+    """Return the rows of ecm: a call with its parts, and a grid.
+
+    ``auto`` remembers which blocking it chose for a density, so each call has another one.
+    """
+    densities = iter(np.linspace(0.02, 0.9, 10_000).tolist())
+    common: dict[str, Any] = {"method": "direct_sparse", "batch": 72}
+    given: dict[str, Any] = {**common, "schedule": "row"}
+    plan = archsim.make_plan(layer, xeon, density=0.1, **given)
+    machines = archsim.vary(xeon, {"memory.DDR.bandwidth": np.linspace(2e10, 4e11, 1000)})
+    axes: dict[str, Any] = {
+        "densities": np.linspace(0.01, 1.0, 1000), "batches": [72], "method": "direct_sparse",
+        "schedule": "row",
+    }  # fmt: skip
+    return [
+        (
+            "one ecm evaluation (direct_sparse row, Xeon)",
+            0.2e-3,
+            calls(lambda: archsim.predict(layer, xeon, density=next(densities), **given), 50),
+        ),
+        (
+            "  of this its plan",
+            0.2e-3,
+            calls(lambda: archsim.make_plan(layer, xeon, density=next(densities), **given), 50),
+        ),
+        ("  of this the plan's evaluation", 0.2e-3, calls(lambda: ecm.estimate(plan, xeon), 50)),
+        (
+            "one ecm evaluation that chooses its schedule (auto)",
+            0.2e-3,
+            calls(lambda: archsim.predict(layer, xeon, density=next(densities), **common), 5, 5),
+        ),
+        (
+            "a million points of ecm on arrays",
+            3.0,
+            calls(lambda: archsim.predict_grid(layer, machines, **axes), 1, 3),
         ),
     ]
 

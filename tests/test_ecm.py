@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from archsim.analytic import ecm
+from archsim.analytic.demand import traffic
+from archsim.analytic.seats import placement
 from archsim.api import make_plan, predict
+from archsim.explanation import explain
+from archsim.grid import predict_grid
 from archsim.incore import incore
 from archsim.machine import Machine
 from archsim.machinefile import load_machine, machine_names
+from archsim.machinepath import vary
 from archsim.methods import METHODS, winograd_blocking, winograd_plan
 from archsim.network import Layer, load_network
 from archsim.plan import Work
@@ -317,3 +323,52 @@ def test_predictions_are_finite_and_bytes_shrink_outwards(
     assert found.seconds > 0
     outer = list(found.bytes.values())[1:]
     assert all(a >= b * (1 - 1e-9) for a, b in pairwise(outer))
+
+
+def _row(machine: Machine, **more: Any) -> Any:
+    return predict(
+        CONV3, machine, method="direct_sparse", schedule="row", density=0.1, batch=72, **more
+    )
+
+
+def test_fork_join_and_call_overhead_are_paid_once() -> None:
+    (machine,) = vary(XEON, {"fork_join": [5e-6], "call_overhead": ["2 us"]})
+    before, after = _row(XEON), _row(machine)
+    barrier = XEON.barrier_cycles / XEON.clock_for()
+    assert after.seconds == pytest.approx(before.seconds - barrier + 7e-6, rel=1e-12)
+    alone = _row(machine, threads=1)  # nobody to fork
+    assert alone.seconds == pytest.approx(_row(XEON, threads=1).seconds + 2e-6, rel=1e-12)
+    grid = predict_grid(
+        CONV3, machine, densities=[0.1], batches=[72], method="direct_sparse", schedule="row"
+    )
+    assert grid.seconds[0, 0, 0, 0] == pytest.approx(after.seconds, rel=1e-12)
+    explained = explain(CONV3, machine, method="direct_sparse", density=0.1, batch=72)
+    assert [phase.name for phase in explained.phases][-2:] == ["join", "call"]
+
+
+def test_cores_share_what_a_cache_hands_out() -> None:
+    (machine,) = vary(XEON, {"caches.L3.shared_bandwidth": [40.0]})
+    assert _row(machine).seconds > _row(XEON).seconds
+    assert _row(machine, threads=1).seconds == _row(XEON, threads=1).seconds
+
+
+def test_pairs_of_multiplies_and_additions() -> None:
+    work = Work.of(multiply_adds=12)
+    (machine,) = vary(ATOM, {"core.isa.sse42.pairs": [0.75]})
+    assert incore(work, machine, "sse42").arithmetic[0] == pytest.approx(12 / 0.75)
+
+
+def test_stores_past_the_caches_cross_the_last_boundary_only() -> None:
+    plan = make_plan(CONV3, XEON, method="direct_sparse", schedule="row", density=0.1, batch=72)
+    products = plan.phases[1]
+    output = next(s for s in products.streams if s.array == "output")
+    past = replace(products, streams=(replace(output, access="past"),))
+    place = placement(plan.threads, XEON)
+    read, written = traffic(past, plan, XEON, place)
+    assert not read.any()
+    assert not written[:-1].any()
+    assert written[-1].tolist() == output.bytes[0].tolist()
+    counted = {"products": (read, written)}
+    assert (
+        ecm.estimate(plan, XEON, counted=counted).bytes["L3"] < ecm.estimate(plan, XEON).bytes["L3"]
+    )

@@ -11,6 +11,7 @@ from archsim.analytic import ecm
 from archsim.api import make_plan, predict, simulate
 from archsim.machinefile import load_machine
 from archsim.network import Layer, load_network
+from archsim.simulator import engine
 from archsim.simulator.engine import simulate as run
 
 CONV3 = load_network("alexnet")["conv3"]
@@ -84,3 +85,21 @@ def test_dense_baseline_is_of_the_same_model() -> None:
     assert found.dense_method in ("dense_gemm", "dense_direct", "winograd")
     assert found.speedup_over_dense is not None
     assert found.speedup_over_dense > 1
+
+
+def test_islands_of_one_timeline_run_once() -> None:
+    """On the Xeon Phi the four threads of a core share an image: 68 cores, one timeline."""
+    plan = make_plan(
+        load_network("alexnet")["conv3"], "xeon-phi-7250", method="direct_sparse", density=0.1,
+        batch=272, schedule="row",
+    )  # fmt: skip
+    (island,) = engine._islands(plan, plan.core_of_thread(68))
+    assert island.copies == 68
+    found = engine.simulate(plan, load_machine("xeon-phi-7250"))
+    assert found.tiles == sum(int(phase.tiles.total.sum()) for phase in plan.phases)
+    assert len(found.core_busy) == 68
+    assert len(set(found.core_busy)) == 1
+
+
+def test_groups_that_share_a_core_are_one_island() -> None:
+    assert engine._connected({0: [0, 1], 1: [1, 2], 2: [3], 3: [2]}) == [[0, 1, 3], [2]]

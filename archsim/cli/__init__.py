@@ -24,6 +24,7 @@ _COMMANDS = {
     "study": "study",
     "predict": "run",
     "measure": "run",
+    "explain": "explain",
     "validate": "validate",
     "report": "study",
     "machines": "machines",

@@ -81,8 +81,19 @@ def load_machines(names: Sequence[str]) -> list[Machine]:
     return list(found.values())
 
 
-def workload_options(*, auto: bool) -> Callable[[F], F]:
-    """Add what describes the work: sparsity, methods, batch, threads, schedule, partition, seed."""
+def workload_options(*, auto: bool, one: bool = False) -> Callable[[F], F]:
+    """Add what describes the work: sparsity, methods, batch, threads, schedule, partition, seed.
+
+    With ``one`` a single method is named, ``--method``.
+    """
+    methods = click.option("--methods", default="all", show_default=True, metavar="LIST",
+                           help="Methods, comma separated" + ("; 'auto' keeps the fastest." if auto
+                                                              else "."))  # fmt: skip
+    if one:
+        methods = click.option(
+            "--method", default="auto", show_default=True, metavar="NAME", callback=filled,
+            help="A method; 'auto' is the fastest.",
+        )  # fmt: skip
     options = (
         click.option("--sparsity", metavar="SPEC", callback=filled,
                      help="Share of zeros: 0..1, a map of the "
@@ -90,9 +101,7 @@ def workload_options(*, auto: bool) -> Callable[[F], F]:
                      "[default: the network's own map, else dense]"),
         click.option("--density-domain", default=None, metavar="DOMAIN",
                      help="spatial or winograd: where zeros are counted."),
-        click.option("--methods", default="all", show_default=True, metavar="LIST",
-                     help="Methods, comma separated" + ("; 'auto' keeps the fastest." if auto
-                                                        else ".")),
+        methods,
         click.option("--schedule", default="auto", show_default=True,
                      help="Schedule of the methods that have it, such as row or row:dyn32."),
         click.option("--partition", default="nnz", show_default=True, metavar="HOW",

@@ -6,9 +6,10 @@ runs that very schedule with the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from archsim.errors import NotApplicableError, input_error
 from archsim.methods import (
@@ -22,10 +23,10 @@ from archsim.methods import (
     structured,
     winograd,
 )
-from archsim.methods.sharing import Partition
+from archsim.methods.sharing import Partition, alike_places
 from archsim.network import Layer
 from archsim.plan import Plan, Target
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Densities, Domain, Sparsity
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class Method:
     name: str
     dense: bool
     schedules: tuple[str, ...]
-    reason: Callable[[Layer, Sparsity], str | None]
+    reason: Callable[[Layer, Sparsity | Densities], str | None]
     _plan: Callable[..., Plan]
+    _blockings: Callable[..., list[Hashable]] | None = None
 
     def plan(
         self,
@@ -71,6 +73,75 @@ class Method:
         InputError
             Unknown schedule.
         """
+        if sparsity.weights is None:  # same target, same plan: other machines may have it too
+            return _uniform(
+                self.name, layer, sparsity.density, sparsity.domain, sparsity.label, batch,
+                threads, schedule, target, partition,
+            )  # fmt: skip
+        return self._make(layer, sparsity, batch, threads, schedule, target, partition)
+
+    def _make(
+        self,
+        layer: Layer,
+        sparsity: Sparsity,
+        batch: int,
+        threads: int,
+        schedule: str,
+        target: Target,
+        partition: Partition,
+    ) -> Plan:
+        self._check(layer, sparsity, schedule)
+        cut = {} if self.dense else {"partition": partition}
+        return self._plan(
+            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target, **cut
+        )
+
+    def plan_densities(
+        self,
+        layer: Layer,
+        densities: Densities,
+        *,
+        batch: int,
+        threads: int,
+        schedule: str,
+        target: Target,
+        partition: Partition = "nnz",
+    ) -> list[tuple[list[int], Plan]]:
+        """Make the plans of many densities: those of one blocking are one plan on arrays.
+
+        Returns
+        -------
+        list of (places, Plan)
+            Which densities a plan is of; a dense method's is of all.
+
+        Other arguments and errors as for :meth:`plan`.
+        """
+        count = len(densities.density)
+        given: dict[str, Any] = {
+            "batch": batch, "threads": threads, "schedule": schedule, "target": target,
+        }  # fmt: skip
+        if self.dense:
+            return [(list(range(count)), self.plan(layer, Sparsity(1.0), **given))]
+        self._check(layer, densities, schedule)
+        given["partition"] = partition
+        if partition == "dynamic":  # who takes which part depends on the nonzeros
+            groups = [[place] for place in range(count)]
+        elif self._blockings is None:
+            groups = [list(range(count))]
+        else:
+            groups = alike_places(self._blockings(layer, densities, **given))
+        return [
+            (
+                places,
+                self._plan(
+                    layer, Densities(densities.density[places], densities.domain),
+                    **given,
+                ),
+            )
+            for places in groups
+        ]  # fmt: skip
+
+    def _check(self, layer: Layer, sparsity: Sparsity | Densities, schedule: str) -> None:
         why = self.reason(layer, sparsity)
         if why is not None:
             raise NotApplicableError(why)
@@ -82,10 +153,6 @@ class Method:
                 allowed=", ".join(self.schedules),
                 near=(schedule, self.schedules),
             )
-        cut = {} if self.dense else {"partition": partition}
-        return self._plan(
-            layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target, **cut
-        )
 
 
 def _method(module: object, *, dense: bool) -> Method:
@@ -95,6 +162,7 @@ def _method(module: object, *, dense: bool) -> Method:
         schedules=module.SCHEDULES,  # type: ignore[attr-defined]
         reason=module.reason,  # type: ignore[attr-defined]
         _plan=module.plan,  # type: ignore[attr-defined]
+        _blockings=getattr(module, "blockings", None),
     )
 
 
@@ -112,6 +180,15 @@ METHODS: Final[Mapping[str, Method]] = {
         _method(structured, dense=False),
     )
 }
+
+
+@lru_cache(maxsize=256)
+def _uniform(
+    name: str, layer: Layer, density: float, domain: Domain, label: str, batch: int, threads: int,
+    schedule: str, target: Target, partition: Partition,
+) -> Plan:  # fmt: skip
+    sparsity = Sparsity(density, domain=domain, label=label)
+    return METHODS[name]._make(layer, sparsity, batch, threads, schedule, target, partition)
 
 
 def get_method(name: str) -> Method:

@@ -25,7 +25,7 @@ from archsim.methods.streams import (
 )
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "dense_direct"
 SCHEDULES: Final = ("auto", "direct")
@@ -33,7 +33,7 @@ SCHEDULES: Final = ("auto", "direct")
 Runs = tuple[NDArray[np.int64], Counts, Counts]
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     del sparsity
     if layer.type == "fc":

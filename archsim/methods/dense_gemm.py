@@ -19,7 +19,7 @@ from archsim.methods.sharing import even_parts, share
 from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "dense_gemm"
 SCHEDULES: Final = ("auto", "im2col")
@@ -30,7 +30,7 @@ PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
 UNROLL: Final = 4  # products per turn of the inner loop
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None: it always does."""
     del layer, sparsity
     return None

@@ -12,12 +12,12 @@ The schedules ``lanes`` and ``pointwise``, whose loads are all aligned, are plan
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archsim.methods import lanes
 from archsim.methods.crossing import (
@@ -26,9 +26,19 @@ from archsim.methods.crossing import (
     uniform_shares,
     weight_offsets,
 )
+from archsim.methods.lanes_cost import Choice, choose
+from archsim.methods.lanes_geometry import MODES
 from archsim.methods.row_cost import row_cycles
+from archsim.methods.row_kinds import OC_BLOCK, Kinds, cut_kinds, find_kinds
 from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
-from archsim.methods.sharing import Cut, Partition, cut, even_parts, part_counts, share
+from archsim.methods.sharing import (
+    Cut,
+    Partition,
+    alike_places,
+    even_parts,
+    part_counts,
+    share,
+)
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
@@ -36,20 +46,20 @@ from archsim.methods.streams import (
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Work, first
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "direct_sparse"
 SCHEDULES: Final = ("auto", "row", *VARIANTS, *lanes.SCHEDULES)
 
-OC_BLOCK: Final = 16  # output channels of a block in the published code
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _SCRATCH_ROUND: Final = 16  # scratch rows are a multiple of 16 numbers long
 # standard normal at probabilities 0.1, 0.3, 0.5, 0.7, 0.9: the middles of five equal parts
-_NORMAL_QUANTILES: Final = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])
+_NORMAL_QUANTILES: Final = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])[:, None]
+_GAP: Final = np.arange(1.0, OC_BLOCK)[:, None, None]  # output channels until a plane comes back
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     if layer.type == "fc":
         return "a fully connected layer has one output pixel: nothing to put into SIMD lanes"
@@ -100,52 +110,9 @@ def _shape(layer: Layer, target: Target) -> _Shape:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kinds:
-    """The distinct output-channel blocks; arrays of shape (kinds,)."""
-
-    unit_kind: NDArray[np.int64]  # (blocks of all groups,)
-    channels: Counts  # output channels of the block
-    nonzeros: Counts
-    kernels: Counts  # (output, input) channel pairs with at least one nonzero
-    inputs: Counts  # input channels with at least one nonzero in the block
-    all_inputs: float  # input channels of a group
-
-
-def _kinds(layer: Layer, sparsity: Sparsity) -> _Kinds:
-    per_group = layer.K // layer.groups
-    blocks = ceil(per_group / OC_BLOCK)
-    sizes = np.full(blocks, float(OC_BLOCK))
-    sizes[-1] = per_group - OC_BLOCK * (blocks - 1)
-    group_channels, area = layer.C // layer.groups, layer.R * layer.S
-    if sparsity.weights is not None:
-        nonzero = (sparsity.weights != 0).reshape(layer.groups, per_group, group_channels, area)
-        count = nonzero.sum(axis=3)
-        starts = np.arange(0, per_group, OC_BLOCK)
-        nonzeros = np.add.reduceat(count.sum(axis=2), starts, axis=1)
-        kernels = np.add.reduceat((count > 0).sum(axis=2), starts, axis=1)
-        inputs = (np.add.reduceat(count, starts, axis=1) > 0).sum(axis=2)
-        units = layer.groups * blocks
-        return _Kinds(
-            np.arange(units), np.tile(sizes, layer.groups),
-            nonzeros.ravel().astype(float), kernels.ravel().astype(float),
-            inputs.ravel().astype(float), float(group_channels),
-        )  # fmt: skip
-    distinct, kind = np.unique(sizes, return_inverse=True)
-    empty = 1.0 - sparsity.density
-    return _Kinds(
-        np.tile(kind.astype(np.int64), layer.groups),
-        distinct,
-        distinct * group_channels * area * sparsity.density,
-        distinct * group_channels * (1.0 - empty**area),
-        group_channels * (1.0 - empty ** (area * distinct)),
-        float(group_channels),
-    )
-
-
 def plan(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     *,
     batch: int,
     threads: int,
@@ -167,9 +134,37 @@ def plan(
     return _plan_row(layer, sparsity, batch, threads, schedule, target, partition)
 
 
+def blockings(
+    layer: Layer, densities: Densities, *, batch: int, threads: int, schedule: str, target: Target,
+    partition: Partition,
+) -> list[Hashable]:  # fmt: skip
+    """Return for each density what its plan's blocking depends on: equal ones are of one plan."""
+    nonzeros = layer.weights * densities.density[:, 0]
+    if schedule in lanes.SCHEDULES:
+        modes = lanes.SCHEDULES[schedule]
+        return [_of(choose(layer, n, batch, threads, target, modes)) for n in nonzeros.tolist()]
+    variant, channels = row_variant(schedule, target)[1], layer.C // layer.groups
+    rows: list[Hashable] = [variant.channel_block(channels, n / layer.K) for n in nonzeros.tolist()]
+    if schedule != "auto":
+        return rows
+    choices = [choose(layer, n, batch, threads, target, MODES) for n in nonzeros.tolist()]
+    for places in alike_places(rows):
+        some = Densities(densities.density[places], densities.domain)
+        plan = _plan_row(layer, some, batch, threads, "row", target, partition)
+        for place, cycles in zip(places, row_cycles(plan).tolist(), strict=True):
+            choice = choices[place]
+            if choice is not None and not (layer.stride == (1, 1) and cycles <= choice.cycles):
+                rows[place] = _of(choice)
+    return rows
+
+
+def _of(choice: Choice | None) -> Hashable:
+    return None if choice is None else (choice.geometry, choice.reg, choice.slab_block)
+
+
 def _cheapest(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     batch: int,
     threads: int,
     target: Target,
@@ -182,7 +177,7 @@ def _cheapest(
     choice = lanes.cheapest(layer, sparsity, batch, threads, target)
     if choice is None or layer.stride == (1, 1):
         row = _plan_row(layer, sparsity, batch, threads, "row", target, partition)
-        if choice is None or row_cycles(row) <= choice.cycles:
+        if choice is None or first(row_cycles(row)) <= choice.cycles:
             return row
     return lanes.plan_choice(
         layer, sparsity, choice, batch=batch, threads=threads, target=target, partition=partition
@@ -191,7 +186,7 @@ def _cheapest(
 
 def _plan_row(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     batch: int,
     threads: int,
     schedule: str,
@@ -199,13 +194,13 @@ def _plan_row(
     partition: Partition,
 ) -> Plan:
     full_name, variant = row_variant(schedule, target)
-    shape, kinds = _shape(layer, target), _kinds(layer, sparsity)
-    nonzeros = float(kinds.nonzeros[kinds.unit_kind].sum())
+    shape, kinds = _shape(layer, target), find_kinds(layer, sparsity)
+    nonzeros = kinds.total
     sharers = threads_per_image(variant, batch, threads, target)
     block = layer.C // layer.groups  # the scalar loop has no column blocks
     if shape.vectorised:
-        block = variant.channel_block(block, nonzeros / layer.K)
-    parts = cut(partition, kinds.nonzeros, kinds.unit_kind, sharers, channels=kinds.channels)
+        block = variant.channel_block(block, first(nonzeros) / layer.K)
+    parts = cut_kinds(layer, kinds, sparsity, partition, sharers)
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
@@ -274,7 +269,9 @@ def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Tar
     return min(sharers, threads)
 
 
-def _input_phase(shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: float) -> Phase:
+def _input_phase(
+    shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected
+) -> Phase:
     """Copy the image into the padded buffer; a tile is one input channel."""
     layer = shape.layer
     vectors = float(layer.H * ceil(layer.W / shape.lanes))
@@ -303,8 +300,8 @@ def _input_phase(shape: _Shape, batch: int, threads: int, sharers: int, nonzeros
 
 def _products_work(
     shape: _Shape,
-    kinds: _Kinds,
-    sparsity: Sparsity,
+    kinds: Kinds,
+    sparsity: Sparsity | Densities,
     variant: RowVariant,
     block: int,
     target: Target,
@@ -338,7 +335,9 @@ def _products_work(
     )
 
 
-def _crossings(shape: _Shape, sparsity: Sparsity, target: Target) -> tuple[float, float]:
+def _crossings(
+    shape: _Shape, sparsity: Sparsity | Densities, target: Target
+) -> tuple[float, float]:
     """Return the shares of loads that cross a line and a page, over the real addresses."""
     layer = shape.layer
     kernel, plane = (layer.R, layer.S), (shape.plane_rows, shape.pitch)
@@ -360,7 +359,7 @@ def _crossings(shape: _Shape, sparsity: Sparsity, target: Target) -> tuple[float
     )
 
 
-def _scalar_work(shape: _Shape, kinds: _Kinds) -> Work:
+def _scalar_work(shape: _Shape, kinds: Kinds) -> Work:
     layer = shape.layer
     pixels = float(layer.P * layer.Q)
     steps = kinds.nonzeros * pixels
@@ -379,10 +378,10 @@ def _scalar_work(shape: _Shape, kinds: _Kinds) -> Work:
 
 def _vector_streams(
     shape: _Shape,
-    kinds: _Kinds,
+    kinds: Kinds,
     variant: RowVariant,
     block: int,
-    nonzeros: float,
+    nonzeros: Expected,
     batch: int,
     threads: int,
     sharers: int,
@@ -426,18 +425,18 @@ def _vector_streams(
     return tuple(streams)
 
 
-def _turn_bytes(shape: _Shape, nonzeros: float, sharers: int) -> float:
+def _turn_bytes(shape: _Shape, nonzeros: Expected, sharers: int) -> Expected:
     """Bytes that a thread touches for one image: the padded input, its part of the rest."""
     layer = shape.layer
     private = _NONZERO_BYTES * nonzeros + layer.output_bytes
-    return float(layer.C * shape.plane_bytes) + private / sharers
+    return layer.C * shape.plane_bytes + private / sharers
 
 
 def _scalar_streams(
     shape: _Shape,
-    kinds: _Kinds,
+    kinds: Kinds,
     parts: Cut,
-    nonzeros: float,
+    nonzeros: Expected,
     batch: int,
     threads: int,
     sharers: int,
@@ -469,7 +468,7 @@ def _scalar_streams(
     )  # fmt: skip
 
 
-def _plane_stream(kinds: _Kinds, group: float, window: float, beside: Counts) -> Stream:
+def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts) -> Stream:
     """Second and later uses of an input channel's plane inside a tile, rows per gap.
 
     Output channels follow each other and each touches a plane with probability p (the share of
@@ -481,20 +480,16 @@ def _plane_stream(kinds: _Kinds, group: float, window: float, beside: Counts) ->
     ``group`` and ``window`` are the bytes of all planes of a group and of a column block.
     """
     n = kinds.channels
-    p = np.clip(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 0.0, 1.0)
-    gap = np.arange(1.0, OC_BLOCK)[:, None, None]
-    pairs = np.maximum(n - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
+    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)[..., None, None, :]
+    empty = (1.0 - p) ** (_GAP - 1.0)  # of the channels in between
     planes = max(1.0, window * kinds.all_inputs / group)  # of a column block
-    share = 1.0 - (1.0 - p) ** gap
+    share = 1.0 - empty * (1.0 - p)
     spread = np.sqrt(share * (1.0 - share) / planes)
-    touched = np.clip(share + _NORMAL_QUANTILES[:, None] * spread, 0.0, 1.0)
-    distance = window * touched + gap * beside
-    moved = group * pairs / len(_NORMAL_QUANTILES)
-    rows = (gap.size * len(_NORMAL_QUANTILES), len(n))
+    touched = np.minimum(np.maximum(share + _NORMAL_QUANTILES * spread, 0.0), 1.0)
+    distance = window * touched + _GAP * beside[..., None, None, :]
+    moved = np.empty(distance.shape)
+    moved[...] = group / len(_NORMAL_QUANTILES) * np.maximum(n - _GAP, 0.0) * p * p * empty
+    rows = (*p.shape[:-3], _GAP.size * len(_NORMAL_QUANTILES), len(n))
     return Stream(
-        "padded input",
-        "read",
-        np.broadcast_to(moved, distance.shape).reshape(rows),
-        distance.reshape(rows),
-        shared="image",
+        "padded input", "read", moved.reshape(rows), distance.reshape(rows), shared="image"
     )

@@ -18,7 +18,7 @@ from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "fc_dense"
 SCHEDULES: Final = ("auto", "outputs-in-lanes")
@@ -26,7 +26,7 @@ SCHEDULES: Final = ("auto", "outputs-in-lanes")
 _MOST_IMAGES: Final = 14  # of a register block with 32 registers; 6 with 16 (f32_fc.c)
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     del sparsity
     if layer.type != "fc":

@@ -8,6 +8,7 @@ passes (the column blocks of sparse matrix times dense matrix of Park et al., IC
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -15,12 +16,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import Partition, even_parts, part_counts, share
+from archsim.methods.sharing import Partition, cut_alike, even_parts, part_counts, share, total_of
 from archsim.methods.sharing import cut as cut_units
 from archsim.methods.streams import batch_distance, stream
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Work, first
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "fc_sparse"
 SCHEDULES: Final = ("auto", "gather", "lanes")
@@ -39,7 +40,7 @@ _LIST_OPS: Final = 12.0
 _LIST_LOADS: Final = 3.0
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     if layer.type != "fc":
         return "the layer is a convolution; this method is for fully connected layers"
@@ -79,7 +80,7 @@ def _cut(layer: Layer, density: float, batch: int, schedule: str, target: Target
 
 def plan(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     *,
     batch: int,
     threads: int,
@@ -88,11 +89,16 @@ def plan(
     partition: Partition,
 ) -> Plan:
     """Plan gathers or images in lanes; see :func:`archsim.api.make_plan` for the arguments."""
-    cut = _cut(layer, sparsity.density, batch, schedule, target)
+    cut = _cut(layer, first(sparsity.density), batch, schedule, target)
     nonzeros, kind = _outputs(layer, sparsity)
-    total = float(nonzeros[kind].sum())
+    total = total_of(nonzeros, kind)
     # a part's lists are sorted by length when they are packed: no thread can take another's
-    parts = cut_units("rows" if partition == "rows" else "nnz", nonzeros, kind, threads)
+    by: Partition = "rows" if partition == "rows" else "nnz"
+    parts = (
+        cut_units(by, nonzeros, kind, threads)
+        if sparsity.weights is not None
+        else cut_alike(by, 1.0, (layer.K, 1, 1), threads)
+    )
     far = batch_distance(layer, batch, threads, threads)
     products = Phase(
         name="products",
@@ -131,10 +137,19 @@ def plan(
     )
 
 
-def _outputs(layer: Layer, sparsity: Sparsity) -> tuple[Counts, NDArray[np.int64]]:
+def blockings(
+    layer: Layer, densities: Densities, *, batch: int, threads: int, schedule: str, target: Target,
+    partition: Partition,
+) -> list[Hashable]:  # fmt: skip
+    """Return for each density what its plan's blocking depends on: equal ones are of one plan."""
+    del threads, partition
+    return [_cut(layer, x, batch, schedule, target) for x in densities.density[:, 0].tolist()]
+
+
+def _outputs(layer: Layer, sparsity: Sparsity | Densities) -> tuple[Counts, NDArray[np.int64]]:
     """Return nonzeros of each distinct output, and the kind of every output."""
     if sparsity.weights is None:
-        return np.array([sparsity.density * layer.C]), np.zeros(layer.K, dtype=np.int64)
+        return np.atleast_1d(sparsity.density * layer.C), np.zeros(layer.K, dtype=np.int64)
     counts = np.count_nonzero(sparsity.weights.reshape(layer.K, -1), axis=1)
     distinct, kind = np.unique(counts, return_inverse=True)
     return distinct.astype(np.float64), kind.astype(np.int64)
@@ -148,7 +163,7 @@ def _gather_work(nonzeros: Counts, cut: _Cut, lanes: int) -> Work:
     lists = float(cut.blocks)
     if lanes < _GATHER_LANES:
         return Work.of(
-            kinds=len(nonzeros),
+            kinds=nonzeros.shape[-1],
             gathered=nonzeros,
             scalar_multiply_adds=nonzeros,
             scalar_loads=2.0 * nonzeros + _LIST_LOADS * lists,  # offset and weight
@@ -161,7 +176,7 @@ def _gather_work(nonzeros: Counts, cut: _Cut, lanes: int) -> Work:
     vectors = nonzeros / lanes
     halvings = lanes.bit_length() - 1.0  # a vector's lanes are added up
     return Work.of(
-        kinds=len(nonzeros),
+        kinds=nonzeros.shape[-1],
         gathered=nonzeros,
         multiply_adds=vectors + (1.0 + halvings) * lists,
         loads_unaligned=2.0 * vectors,  # offsets, and weights into the multiply-adds
@@ -181,7 +196,7 @@ def _work(nonzeros: Counts, cut: _Cut) -> Work:
     products = nonzeros * cut.vectors
     sums = cut.vectors * lists
     return Work.of(
-        kinds=len(nonzeros),
+        kinds=nonzeros.shape[-1],
         multiply_adds=products + (chains - 1.0) * sums,  # the sums side by side are added up
         loads_aligned=products + sums - cut.vectors,
         loads_folded=products if cut.vectors == 1 else 0.0,
@@ -196,10 +211,10 @@ def _work(nonzeros: Counts, cut: _Cut) -> Work:
 
 
 def _streams(
-    layer: Layer, nonzeros: Counts, total: float, cut: _Cut, threads: int, far: float
+    layer: Layer, nonzeros: Counts, total: Expected, cut: _Cut, threads: int, far: float
 ) -> tuple[Stream, ...]:
     """Bytes of one output for a turn."""
-    kinds, outputs = len(nonzeros), layer.K / threads
+    kinds, outputs = nonzeros.shape[-1], layer.K / threads
     inputs = float(FLOAT_BYTES * layer.C * cut.images)  # of a turn
     sums = float(FLOAT_BYTES * cut.images)
     weights = _NONZERO_BYTES * total / threads  # of the thread's part

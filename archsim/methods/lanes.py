@@ -28,8 +28,17 @@ from archsim.methods.lanes_cost import (
     register_blocks,
     threads_per_turn,
 )
-from archsim.methods.lanes_geometry import MODES, Geometry, Mode, windowed
-from archsim.methods.sharing import Cut, Partition, cut, even_parts, part_counts, share
+from archsim.methods.lanes_geometry import MODES, Geometry, Mode, slab_of_weight, windowed
+from archsim.methods.sharing import (
+    Cut,
+    Partition,
+    cut,
+    cut_alike,
+    even_parts,
+    part_counts,
+    share,
+    total_of,
+)  # fmt: skip
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
@@ -38,8 +47,8 @@ from archsim.methods.streams import (
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Work, first
+from archsim.sparsity import Densities, Sparsity
 
 #: Schedules, and the modes that each may choose from.
 SCHEDULES: Final[dict[str, tuple[Mode, ...]]] = {
@@ -54,13 +63,13 @@ _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 
 
 def cheapest(
-    layer: Layer, sparsity: Sparsity, batch: int, threads: int, target: Target
+    layer: Layer, sparsity: Sparsity | Densities, batch: int, threads: int, target: Target
 ) -> Choice | None:
     """Return the cheapest of all modes."""
-    return choose(layer, nonzeros_of(layer, sparsity), batch, threads, target, MODES)
+    return choose(layer, first(nonzeros_of(layer, sparsity)), batch, threads, target, MODES)
 
 
-def nonzeros_of(layer: Layer, sparsity: Sparsity) -> float:
+def nonzeros_of(layer: Layer, sparsity: Sparsity | Densities) -> Expected:
     """Return the nonzeros of a layer: counted, or expected."""
     if sparsity.weights is not None:
         return float(np.count_nonzero(sparsity.weights))
@@ -74,14 +83,14 @@ class _Counts:
     layer: Layer
     choice: Choice
     unit_kind: NDArray[np.int64]  # (K,)
-    nonzeros: Counts
+    nonzeros: Counts  # of several densities (..., kinds), and so the slabs
     slabs: Counts  # slabs with at least one nonzero
-    total: float  # nonzeros of the layer
+    total: Expected  # nonzeros of the layer
     turns: int
     sharers: int
     parts: Cut
-    images_bytes: float  # what a thread touches of this layer in a turn, all arrays
-    turn_bytes: float  # and of all layers that the turn has
+    images_bytes: Expected  # what a thread touches of this layer in a turn, all arrays
+    turn_bytes: Expected  # and of all layers that the turn has
     near: int  # threads that share a turn and a first level
     past_caches: bool  # whether outputs are written around the caches
 
@@ -116,7 +125,7 @@ class _Counts:
 
 def plan(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     *,
     batch: int,
     threads: int,
@@ -131,14 +140,13 @@ def plan(
     NotApplicableError
         The schedule cannot compute this layer.
     """
-    total = nonzeros_of(layer, sparsity)
+    total = first(nonzeros_of(layer, sparsity))
     choice = choose(layer, total, batch, threads, target, SCHEDULES[schedule])
     if choice is None:
-        raise NotApplicableError(
-            "pointwise is for 1x1 layers with stride 1 and no padding"
-            if schedule == "pointwise"
-            else "offsets into the input in lane layout would not fit 32 bits"
-        )
+        why = "offsets into the input in lane layout would not fit 32 bits"
+        if schedule == "pointwise":
+            why = "pointwise is for 1x1 layers with stride 1 and no padding"
+        raise NotApplicableError(why)
     return plan_choice(
         layer, sparsity, choice, batch=batch, threads=threads, target=target, partition=partition
     )
@@ -146,7 +154,7 @@ def plan(
 
 def plan_choice(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     choice: Choice,
     *,
     batch: int,
@@ -226,7 +234,7 @@ def _past_caches(layer: Layer, geometry: Geometry, target: Target) -> bool:
 
 def _counts(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     choice: Choice,
     batch: int,
     threads: int,
@@ -238,7 +246,7 @@ def _counts(
     group_slabs = layer.C // layer.groups * geometry.planes
     if sparsity.weights is not None:
         nonzero = sparsity.weights != 0
-        planes = _slab_of_weight(layer)
+        planes = slab_of_weight(layer)
         per_slab = np.stack(
             [nonzero[:, :, planes == p].any(axis=2) for p in range(geometry.planes)], axis=2
         )
@@ -247,32 +255,23 @@ def _counts(
         unit_kind = np.arange(layer.K)
     else:
         weights = layer.weights / layer.K
-        nonzeros = np.array([weights * sparsity.density])
+        nonzeros = np.atleast_1d(weights * sparsity.density)
         seen = 1.0 - (1.0 - sparsity.density) ** (weights / group_slabs)
-        slabs = np.array([group_slabs * seen])
+        slabs = np.atleast_1d(group_slabs * seen)
         unit_kind = np.zeros(layer.K, dtype=np.int64)
-    total = float(nonzeros[unit_kind].sum())
-    turn_bytes: float = geometry.images * (layer.input_bytes + layer.output_bytes)
-    turn_bytes += _NONZERO_BYTES * total
+    total = total_of(nonzeros, unit_kind)
+    turn_bytes = geometry.images * (layer.input_bytes + layer.output_bytes) + _NONZERO_BYTES * total
     if not windowed(layer, geometry):
         lane_bytes = FLOAT_BYTES * geometry.lanes * geometry.in_rows * geometry.in_columns
-        turn_bytes += layer.C * geometry.planes * lane_bytes
+        turn_bytes = turn_bytes + layer.C * geometry.planes * lane_bytes
     sharers = threads_per_turn(turns, threads, target)
-    parts = cut(partition, nonzeros, unit_kind, sharers)
+    parts = cut_alike(partition, first(nonzeros), (layer.K, 1, 1), sharers)
+    if sparsity.weights is not None:
+        parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
-        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, float(turn_bytes),
-        float(turn_bytes), min(sharers, target.l1_sharers), _past_caches(layer, geometry, target),
+        layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, turn_bytes,
+        turn_bytes, min(sharers, target.l1_sharers), _past_caches(layer, geometry, target),
     )  # fmt: skip
-
-
-def _slab_of_weight(layer: Layer) -> NDArray[np.int64]:
-    """Return the residue plane of each weight, shape (R, S)."""
-    row = np.arange(layer.R) * layer.dilation[0] % layer.stride[0]
-    column = np.arange(layer.S) * layer.dilation[1] % layer.stride[1]
-    _, row_index = np.unique(row, return_inverse=True)
-    columns, column_index = np.unique(column, return_inverse=True)
-    planes: NDArray[np.int64] = row_index[:, None] * len(columns) + column_index[None, :]
-    return planes
 
 
 def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
@@ -394,7 +393,7 @@ def _products_work(counts: _Counts) -> Work:
     if choice.geometry.mode == "shifts":
         moved += blocks * positions  # and added to what came before
     return Work.of(
-        kinds=len(counts.nonzeros),
+        kinds=counts.nonzeros.shape[-1],
         multiply_adds=loads,
         loads_aligned=loads + spilled,
         loads_folded=loads,
@@ -418,7 +417,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     with probability p (1 - p)^(g - 1), p being the share of slabs that a channel looks at.
     """
     layer, choice = counts.layer, counts.choice
-    geometry, kinds, passes = choice.geometry, len(counts.nonzeros), counts.passes
+    geometry, kinds, passes = choice.geometry, counts.nonzeros.shape[-1], counts.passes
     blocks = choice.slab_blocks(layer)
     walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
     channels = layer.K / walks
@@ -428,7 +427,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     weights = counts.nonzeros * _NONZERO_BYTES
     group_weights = counts.total * _NONZERO_BYTES / walks
     sums = float(choice.reg[0] * choice.reg[1] * counts.vector_bytes)
-    p = np.clip(counts.slabs / counts.group_slabs, 0.0, 1.0)
+    p = np.minimum(counts.slabs / counts.group_slabs, 1.0)
     seen = 1.0 - (1.0 - p) ** channels  # slabs that some channel of the part looks at
     touched = passes * counts.group_slabs * window
     pictures = batch_distance(layer, counts.turns * geometry.images, threads, counts.sharers)
@@ -464,7 +463,8 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     # of shared slabs all readers count, each with sums and weights of its own
     readers = 1 if counts.windowed else counts.near
     beside = readers * (sums + weights / (passes * blocks))
-    distance_rows = in_block * (1.0 - (1.0 - p) ** gap) + gap * beside
+    seen_rows = 1.0 - (1.0 - p[..., None, :]) ** gap
+    distance_rows = in_block * seen_rows + gap * beside[..., None, :]
     streams.append(
         Stream("lane input", "read", touched * pairs, distance_rows,
                shared="no" if counts.windowed else "image")

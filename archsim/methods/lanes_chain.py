@@ -27,7 +27,7 @@ from archsim.methods.lanes_geometry import Geometry, Mode, geometries
 from archsim.methods.sharing import share
 from archsim.methods.streams import stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Phase, Plan, Target, Work
+from archsim.plan import Phase, Plan, Target, Work, first
 from archsim.sparsity import Sparsity
 
 #: Schedules of a chain, and the modes that each may choose from.
@@ -104,7 +104,7 @@ def plan(
     why = reason(layers, sparsities)
     if why is not None:
         raise NotApplicableError(why)
-    nonzeros = [nonzeros_of(*pair) for pair in zip(layers, sparsities, strict=True)]
+    nonzeros = [first(nonzeros_of(*pair)) for pair in zip(layers, sparsities, strict=True)]
     choices = _choose(layers, nonzeros, batch, threads, target, CHAIN_SCHEDULES[schedule])
     if choices is None:
         raise NotApplicableError("offsets into the input in lane layout would not fit 32 bits")

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archsim.network import FLOAT_BYTES, Layer
 
 Mode = Literal["flat", "tiles", "images", "shifts", "pointwise"]
@@ -158,3 +161,13 @@ def _flat_pitch(layer: Layer, residues: list[int], reach: int) -> int:
         if begin < end:
             pitch = max(pitch, end, width - begin)
     return pitch
+
+
+def slab_of_weight(layer: Layer) -> NDArray[np.int64]:
+    """Return the residue plane of each weight, shape (R, S)."""
+    row = np.arange(layer.R) * layer.dilation[0] % layer.stride[0]
+    column = np.arange(layer.S) * layer.dilation[1] % layer.stride[1]
+    _, row_index = np.unique(row, return_inverse=True)
+    columns, column_index = np.unique(column, return_inverse=True)
+    planes: NDArray[np.int64] = row_index[:, None] * len(columns) + column_index[None, :]
+    return planes

@@ -15,11 +15,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import Partition, cut, even_parts, part_counts, share
+from archsim.methods.sharing import (
+    Partition,
+    cut,
+    cut_alike,
+    even_parts,
+    part_counts,
+    share,
+    total_of,
+)
 from archsim.methods.streams import batch_distance, comes_back, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Work, first
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "lowered_sparse"
 SCHEDULES: Final = ("auto", "panels")
@@ -34,7 +42,7 @@ _VECTOR_OPS: Final = 4.0
 _MASK_OPS: Final = 14.0
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     if layer.type == "fc":
         return "a fully connected layer has one output pixel: nothing to put into SIMD lanes"
@@ -69,7 +77,7 @@ class _Walk:
     sharers: int
     channels: int  # that are lowered together: all, or those of a group
     pixel_vectors: int
-    nonzeros: float
+    nonzeros: Expected
 
     @property
     def vectors(self) -> int:
@@ -88,7 +96,7 @@ class _Walk:
         return FLOAT_BYTES * float(rows * self.pixel_vectors * self.lanes)
 
     @property
-    def weights_bytes(self) -> float:
+    def weights_bytes(self) -> Expected:
         """Weights that a thread goes through in a block; one alone has those of a group."""
         passes = self.sharers if self.sharers > 1 else self.layer.groups
         return _NONZERO_BYTES * self.nonzeros / passes
@@ -96,7 +104,7 @@ class _Walk:
 
 def plan(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     *,
     batch: int,
     threads: int,
@@ -110,8 +118,12 @@ def plan(
     # threads that share an image lower all groups together; one alone goes group by group
     channels = layer.C if sharers > 1 else layer.C // layer.groups
     per_channel, kind_of_channel = _channels(layer, sparsity)
-    nonzeros = float(per_channel[kind_of_channel].sum())
-    parts = cut(partition, per_channel, kind_of_channel, sharers)
+    nonzeros = total_of(per_channel, kind_of_channel)
+    parts = (
+        cut(partition, per_channel, kind_of_channel, sharers)
+        if sparsity.weights is not None
+        else cut_alike(partition, first(per_channel), (layer.K, 1, 1), sharers)
+    )
     walk = _Walk(
         layer, target.lanes, batch, threads, sharers, channels,
         _pixel_vectors(layer, target, channels), nonzeros,
@@ -153,7 +165,7 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
 
     ``near`` threads share an image and a first level.
     """
-    layer, kinds = walk.layer, len(per_channel)
+    layer, kinds = walk.layer, per_channel.shape[-1]
     weights = _NONZERO_BYTES * per_channel
     # of the thread, until the next image
     image = (
@@ -168,15 +180,16 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
     row = FLOAT_BYTES * float(walk.lanes)
     everything = depth * row * walk.vectors
     gap, times = comes_back(p, channels)
-    seen = depth * row * walk.pixel_vectors * (1.0 - (1.0 - p) ** gap)
+    seen = depth * row * walk.pixel_vectors * (1.0 - (1.0 - p[..., None, :]) ** gap)
     # all readers of a panel count, each with weights and outputs of its own
-    between = seen + near * gap * (weights / walk.blocks + row * walk.pixel_vectors)
-    first = everything * (1.0 - (1.0 - p) ** channels) / channels
+    own = weights / walk.blocks + row * walk.pixel_vectors
+    between = seen + near * gap * own[..., None, :]
+    found = everything * (1.0 - (1.0 - p) ** channels) / channels
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (walk.blocks - 1),
                walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
-        stream("lowered input", "read", first, walk.panel_bytes, kinds=kinds, shared="image"),
+        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image"),
         Stream("lowered input", "read", everything * times, between, shared="image"),
         stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
                batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
@@ -229,11 +242,11 @@ def panel_work(layer: Layer, vectors: float, blocks: float, channels: float) -> 
     )
 
 
-def _channels(layer: Layer, sparsity: Sparsity) -> tuple[Counts, NDArray[np.int64]]:
+def _channels(layer: Layer, sparsity: Sparsity | Densities) -> tuple[Counts, NDArray[np.int64]]:
     """Return nonzeros of each distinct output channel, and the kind of every channel."""
     if sparsity.weights is None:
         return (
-            np.array([sparsity.density * layer.weights / layer.K]),
+            np.atleast_1d(sparsity.density * layer.weights / layer.K),
             np.zeros(layer.K, dtype=np.int64),
         )
     counts = np.count_nonzero(sparsity.weights.reshape(layer.K, -1), axis=1)
@@ -246,7 +259,7 @@ def _work(nonzeros: Counts, vectors: int, blocks: int) -> Work:
     products = nonzeros * vectors
     steps = nonzeros * blocks
     return Work.of(
-        kinds=len(nonzeros),
+        kinds=nonzeros.shape[-1],
         multiply_adds=products,
         loads_aligned=products,
         loads_folded=products,

@@ -20,27 +20,29 @@ CROSSING: Final = 1.15
 LIST: Final = 25.0
 
 
-def row_cycles(plan: Plan) -> float:
-    """Return the cycles of the busiest thread, all phases.
+def row_cycles(plan: Plan) -> Counts:
+    """Return the cycles of the busiest thread, all phases, for each density.
 
     Loads wait for each other, lists are entered one by one, and what comes back from beyond a
     level is loaded anew, a line at a time.
     """
-    return sum(_phase(phase, plan.target) for phase in plan.phases)
+    return sum((_phase(phase, plan.target) for phase in plan.phases), np.zeros(1))
 
 
-def _phase(phase: Phase, target: Target) -> float:
+def _phase(phase: Phase, target: Target) -> Counts:
     work = phase.work
     inside = work.loads_aligned + work.loads_unaligned - work.loads_line_crossing
     loads = LOAD * (inside + work.broadcasts + work.scalar_loads)
     loads = loads + CROSSING * work.loads_line_crossing
     tile = np.maximum(loads, work.stores) + LIST * work.mispredicts
     tile = tile + _moved(phase, target)
-    return float((phase.tiles.count @ tile).max(initial=0.0))
+    per_class: Counts = tile @ phase.tiles.count.T
+    busiest: Counts = per_class.max(axis=-1, initial=0.0)
+    return busiest
 
 
 def _moved(phase: Phase, target: Target) -> Counts:
-    cycles = np.zeros(len(phase.work.stores))
+    cycles = np.zeros(phase.work.stores.shape)
     for stream in phase.streams:
         distance = stream.reuse_distance_bytes
         line = np.where(
@@ -49,5 +51,5 @@ def _moved(phase: Phase, target: Target) -> Counts:
             np.where(distance > target.l1_bytes / target.l1_sharers, LOAD_L2, 0.0),
         )
         ways = 2.0 if stream.access == "update" else 1.0
-        cycles = cycles + ways * (stream.bytes / target.line_bytes * line).sum(axis=0)
+        cycles = cycles + ways * (stream.bytes / target.line_bytes * line).sum(axis=-2)
     return cycles

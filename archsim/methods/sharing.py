@@ -7,14 +7,16 @@ partition ``dynamic``, takes part after part until none is left.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.plan import Tiles
+from archsim.plan import Counts, Expected, Tiles
 
 #: How the output channels of an image are cut among the threads that share it.
 Partition = Literal["nnz", "rows", "dynamic"]
@@ -25,6 +27,7 @@ PARTITIONS: Final[tuple[Partition, ...]] = get_args(Partition)
 #: whoever comes last holds the others up by no more than about an eighth of a thread's work
 #: (factoring: Hummel, Schonberg, Flynn, Communications of the ACM 35(8), 1992).
 _ROUNDS: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
+_FEW: Final = 2048  # counts of tiles up to which they are remembered
 
 
 def even_parts(units: int, threads: int) -> tuple[int, ...]:
@@ -114,6 +117,69 @@ def cut(
     return Cut(part_ptr, part_counts(part_ptr, kind_of_unit))
 
 
+@lru_cache(maxsize=1024)
+def alike(per_group: int, block: int, groups: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Cut the output channels of each group into blocks; all channels are alike.
+
+    Returns
+    -------
+    channels : ndarray of shape (kinds,)
+        Output channels of a block of each kind: full ones, and a last one that is smaller.
+    kind_of_unit : ndarray of shape (blocks of all groups,), int64
+    """
+    blocks = -(-per_group // block)
+    sizes = np.full(blocks, float(block))
+    sizes[-1] = per_group - block * (blocks - 1)
+    channels, kind = np.unique(sizes, return_inverse=True)
+    return _fixed(channels), _fixed(np.tile(kind.astype(np.int64), groups))
+
+
+def alike_places(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the places of equal keys, group by group."""
+    found: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        found.setdefault(key, []).append(place)
+    return list(found.values())
+
+
+def cut_alike(
+    partition: Partition,
+    nonzeros_per_channel: float,
+    blocks: tuple[int, int, int],
+    threads: int,
+) -> Cut:
+    """Cut blocks of channels that are all alike: as :func:`cut`, ``blocks`` as for :func:`alike`.
+
+    Only ``dynamic`` looks at how many nonzeros there are.
+    """
+    if partition == "dynamic":
+        channels, kind_of_unit = alike(*blocks)
+        nonzeros = channels * nonzeros_per_channel
+        return cut(partition, nonzeros, kind_of_unit, threads, channels=channels)
+    return _cut_alike(partition, blocks, threads)
+
+
+@lru_cache(maxsize=1024)
+def _cut_alike(partition: Partition, blocks: tuple[int, int, int], threads: int) -> Cut:
+    channels, kind_of_unit = alike(*blocks)
+    found = cut(partition, channels, kind_of_unit, threads, channels=channels)
+    return Cut(found.part_ptr, _fixed(found.counts))
+
+
+def total_of(nonzeros: Counts, kind_of_unit: NDArray[np.int64]) -> Expected:
+    """Return the nonzeros of all units, from those of a unit of each kind."""
+    if nonzeros.shape[-1] == 1:
+        total: Counts = nonzeros * len(kind_of_unit)
+    else:
+        total = nonzeros[..., kind_of_unit].sum(axis=-1, keepdims=True)
+    return float(total[0]) if total.ndim == 1 else total
+
+
+def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+    array.setflags(write=False)
+    return array
+
+
 def _taken(counts: NDArray[np.int64], work: NDArray[np.float64], threads: int) -> NDArray[np.int64]:
     """Deal parts (parts, kinds) out to threads; return what each has, (threads, kinds)."""
     taken = np.zeros((threads, counts.shape[1]), dtype=np.int64)
@@ -138,10 +204,27 @@ def share(batch: int, threads: int, threads_per_image: int, parts: NDArray[np.in
     Tiles
         One class per (number of images, rank) that occurs.
     """
+    if parts.size <= _FEW:
+        return _share(batch, threads, threads_per_image, parts.tobytes(), parts.shape[1])
+    images, thread_class = _images(batch, threads, threads_per_image)
+    return Tiles(np.concatenate([n * parts for n in images]), thread_class)
+
+
+@lru_cache(maxsize=4096)
+def _share(batch: int, threads: int, threads_per_image: int, parts: bytes, kinds: int) -> Tiles:
+    images, thread_class = _images(batch, threads, threads_per_image)
+    one = np.frombuffer(parts, dtype=np.int64).reshape(threads_per_image, kinds)
+    return Tiles(_fixed(np.concatenate([n * one for n in images])), thread_class)
+
+
+@lru_cache(maxsize=256)
+def _images(
+    batch: int, threads: int, threads_per_image: int
+) -> tuple[list[int], NDArray[np.int64]]:
+    """Return the images that threads of each class take, and the class of each thread."""
     groups = max(1, threads // threads_per_image)
     fewer, extra = divmod(batch, groups)  # the first `extra` groups take one image more
     images = [n for n, some in ((fewer + 1, extra > 0), (fewer, fewer > 0)) if some]
-    count = np.concatenate([n * parts for n in images])
     first_class = np.zeros(groups, dtype=np.int64)
     if fewer == 0:
         first_class[extra:] = -1
@@ -152,7 +235,7 @@ def share(batch: int, threads: int, threads_per_image: int, parts: NDArray[np.in
     thread_class[: groups * threads_per_image] = np.where(
         first_class[:, None] < 0, -1, first_class[:, None] + ranks
     ).ravel()
-    return Tiles(count, thread_class)
+    return images, _fixed(thread_class)
 
 
 def part_counts(part_ptr: tuple[int, ...], kind_of_unit: NDArray[np.int64]) -> NDArray[np.int64]:

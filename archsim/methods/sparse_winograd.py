@@ -9,20 +9,21 @@ pattern, for a mere density F(4x4).
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Final
 
 from archsim.methods import winograd_blocking
 from archsim.methods.sharing import Partition
 from archsim.methods.winograd_plan import make_plan, nonzeros_of
 from archsim.network import Layer
-from archsim.plan import Plan, Target
-from archsim.sparsity import WINOGRAD_TILES, Sparsity
+from archsim.plan import Plan, Target, first
+from archsim.sparsity import WINOGRAD_TILES, Densities, Sparsity
 
 NAME: Final = "sparse_winograd"
 SCHEDULES: Final = winograd_blocking.SCHEDULES
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     why = winograd_blocking.reason(layer)
     if why is None and sparsity.domain != "winograd":
@@ -30,9 +31,28 @@ def reason(layer: Layer, sparsity: Sparsity) -> str | None:
     return why
 
 
+def blockings(
+    layer: Layer, densities: Densities, *, batch: int, threads: int, schedule: str, target: Target,
+    partition: Partition,
+) -> list[Hashable]:  # fmt: skip
+    """Return for each density what its plan's blocking depends on: equal ones are of one plan."""
+    del partition
+    tile = WINOGRAD_TILES[layer.R][0] if schedule == "auto" else None
+    return [
+        tuple(
+            winograd_blocking.choose(
+                layer, schedule, x, batch=batch, threads=threads, target=target, tile=tile
+            )
+            .numbers()
+            .items()
+        )
+        for x in densities.density[:, 0].tolist()
+    ]
+
+
 def plan(
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     *,
     batch: int,
     threads: int,
@@ -50,8 +70,9 @@ def plan(
     if schedule == "auto" and tile is None:
         tile = WINOGRAD_TILES[layer.R][0]
     cut = winograd_blocking.choose(
-        layer, schedule, sparsity.density, batch=batch, threads=threads, target=target, tile=tile
-    )
+        layer, schedule, first(sparsity.density), batch=batch, threads=threads, target=target,
+        tile=tile,
+    )  # fmt: skip
     nonzeros = nonzeros_of(layer, cut.variant.positions, sparsity)
     return make_plan(
         NAME, layer, sparsity, cut, nonzeros, batch=batch, threads=threads, target=target

@@ -32,9 +32,7 @@ def stream(
     shared: Literal["no", "image", "part"] = "no",
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
-    return Stream(
-        array, access, spread(moved, kinds)[None, :], spread(distance, kinds)[None, :], shared
-    )
+    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared)
 
 
 def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> float:
@@ -56,7 +54,7 @@ def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
 
     Parameters
     ----------
-    chance : ndarray of shape (kinds,)
+    chance : ndarray of shape (..., kinds)
         p of each kind of channel.
     channels : float
         That follow each other.
@@ -65,7 +63,7 @@ def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
     -------
     gap : ndarray of shape (gaps, 1)
         Each of the first 16; then one for each step of a quarter.
-    times : ndarray of shape (gaps, kinds)
+    times : ndarray of shape (..., gaps, kinds)
         Uses after that many channels, for each channel and piece.
     """
     edges = [float(gap) for gap in range(1, 17)]
@@ -75,6 +73,7 @@ def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
     gap = ((edge[:-1] + edge[1:] - 1.0) / 2.0)[:, None]
     inside = np.maximum(channels - gap, 0.0) / channels
     # the sum of p (1 - p)^(g - 1) over the gaps of a step
+    chance = chance[..., None, :]
     missing = 1.0 - chance
     step = missing ** (edge[:-1, None] - 1.0) - missing ** (edge[1:, None] - 1.0)
     return gap, inside * chance * step

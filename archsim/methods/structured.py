@@ -28,7 +28,7 @@ from archsim.methods.sharing import Partition, balanced_parts, part_counts, shar
 from archsim.methods.streams import im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "structured"
 SCHEDULES: Final = ("auto", "feature-map", "intra-kernel-strided", "kernel")
@@ -74,7 +74,7 @@ class Kept:
         return (int(self.channels.sum()), rows), (rows, layer.P * layer.Q)
 
 
-def find(layer: Layer, sparsity: Sparsity) -> Kept:
+def find(layer: Layer, sparsity: Sparsity | Densities) -> Kept:
     """Return what the pattern leaves; a density alone leaves everything."""
     weights = np.ones(layer.weight_shape) if sparsity.weights is None else sparsity.weights
     there = (weights != 0).reshape(layer.groups, layer.K // layer.groups, -1, layer.R * layer.S)
@@ -112,7 +112,7 @@ def strided_columns(offsets: NDArray[np.int64], stride: int, kernel: int) -> int
     return int(sum(max(0, ceil((kernel - int(offset)) / stride)) for offset in offsets))
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     if layer.type == "fc":
         return "a fully connected layer has no maps and no kernels to remove"

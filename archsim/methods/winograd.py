@@ -13,13 +13,13 @@ from archsim.methods import winograd_blocking
 from archsim.methods.winograd_plan import make_plan
 from archsim.network import Layer
 from archsim.plan import Plan, Target
-from archsim.sparsity import Sparsity
+from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "winograd"
 SCHEDULES: Final = winograd_blocking.SCHEDULES
 
 
-def reason(layer: Layer, sparsity: Sparsity) -> str | None:
+def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     """Return why the method does not apply, or None."""
     del sparsity
     return winograd_blocking.reason(layer)

@@ -11,14 +11,13 @@ from math import ceil
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, stream
 from archsim.methods.winograd_blocking import Blocking, moves_in, moves_out
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Counts, Phase, Plan, Stream, Target, Tiles, Work
-from archsim.sparsity import Sparsity
+from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Tiles, Work
+from archsim.sparsity import Densities, Sparsity
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _GAPS: Final = 16  # output channels after which an input channel counts as not seen
@@ -30,7 +29,7 @@ class _Chunks:
 
     layer: Layer
     cut: Blocking
-    nonzeros: float  # of all positions; dense: all weights
+    nonzeros: Expected  # of all positions; dense: all weights
     vectors: Counts
     tiles: Tiles
     part_ptr: tuple[int, ...]
@@ -65,7 +64,7 @@ class _Chunks:
         return self.positions * self.cut.out_block * self.vectors * self.vector_bytes
 
     @property
-    def weight_bytes(self) -> float:
+    def weight_bytes(self) -> Expected:
         each = FLOAT_BYTES if self.cut.reg_count else _NONZERO_BYTES
         return self.nonzeros * each
 
@@ -96,9 +95,9 @@ class _Chunks:
 def make_plan(
     method: str,
     layer: Layer,
-    sparsity: Sparsity,
+    sparsity: Sparsity | Densities,
     cut: Blocking,
-    nonzeros: float,
+    nonzeros: Expected,
     *,
     batch: int,
     threads: int,
@@ -260,7 +259,7 @@ def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
     block_weights = chunks.weight_bytes / (chunks.positions * layer.groups * chunks.blocks)
     shared: dict[str, Any] = {"kinds": kinds, "shared": "part"}
     streams = [
-        stream("weights", "read", np.full(kinds, chunks.weight_bytes), chunks.again, **shared),
+        stream("weights", "read", chunks.weight_bytes, chunks.again, **shared),
         stream("sums", "write", layer.groups * chunks.blocks * chunks.sums,
                chunks.sums + chunks.transformed + chunks.weight_bytes / layer.groups, kinds=kinds),
     ]  # fmt: skip
@@ -270,7 +269,7 @@ def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
                block_weights / (1 if cut.reg_count else chunks.in_blocks) + window, **shared)
     )  # fmt: skip
     density = chunks.nonzeros / (chunks.positions * layer.weights / (layer.R * layer.S))
-    p = min(1.0, density)
+    p = np.minimum(1.0, np.atleast_1d(density))
     seen = 1.0 if cut.reg_count else 1.0 - (1.0 - p) ** cut.out_block
     streams.append(
         stream("transformed input", "read", seen * chunks.blocks * transformed,
@@ -291,11 +290,12 @@ def _products_streams(chunks: _Chunks) -> tuple[Stream, ...]:
                chunks.sums / chunks.positions + window + block_weights, kinds=kinds)
     )  # fmt: skip
     gap = np.arange(1.0, _GAPS)[:, None]
+    p = p[..., None, :]
     pairs = np.maximum(cut.out_block - gap, 0.0) * p * p * (1.0 - p) ** (gap - 1.0)
     beside = (block_weights + chunks.sums / chunks.positions) / cut.out_block
     streams.append(
         Stream("transformed input", "read", chunks.blocks * transformed * pairs,
-               window * (1.0 - (1.0 - p) ** gap) + gap * beside)
+               window * (1.0 - (1.0 - p) ** gap) + gap * beside[..., None, :])
     )  # fmt: skip
     return tuple(streams)
 
@@ -332,9 +332,8 @@ def _output_phase(chunks: _Chunks, target: Target) -> Phase:
     )
 
 
-def nonzeros_of(layer: Layer, positions: int, sparsity: Sparsity) -> float:
+def nonzeros_of(layer: Layer, positions: int, sparsity: Sparsity | Densities) -> Expected:
     """Return the nonzeros of a layer in the Winograd domain: counted, or expected."""
     if sparsity.weights is not None:
         return float(np.count_nonzero(sparsity.weights))
-    all_weights: NDArray[np.float64] | float = positions * layer.weights / (layer.R * layer.S)
-    return float(all_weights) * sparsity.density
+    return positions * layer.weights / (layer.R * layer.S) * sparsity.density

@@ -53,7 +53,17 @@ def write_html(document: Mapping[str, Any], path: str | Path) -> Path:
     InputError
         The document is not a study's, a field is wrong, or the file cannot be written.
     """
-    page = render(document)
+    return write_page(render(document), path)
+
+
+def write_page(page: str, path: str | Path) -> Path:
+    """Write a page, once it is whole; return its path.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
     path = Path(path)
     partial = path.parent / f"{path.name}.part"
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 from archsim.incore import incore
 from archsim.machine import Machine
@@ -66,18 +67,20 @@ def simulate(
     core_of_thread = plan.core_of_thread(machine.total_cores)
     cores = [simpy.Resource(env) for _ in range(int(core_of_thread.max()) + 1)]
     cycles = [incore(phase.work, machine, isa).cycles / hertz for phase in plan.phases]
-    sharers = plan.threads_per_image
-    groups = plan.threads // sharers
-    barriers = [_Barrier(env, sharers) for _ in range(groups)]
-    turns = [len(range(group, plan.turns, groups)) for group in range(groups)]
     state = _State(env, cycles, np.zeros(len(plan.phases)), np.zeros(len(cores)))
-    for thread in range(groups * sharers):
-        group = thread // sharers
-        if turns[group]:
-            core = int(core_of_thread[thread])
-            tiles = [_tiles(phase, thread, turns[group]) for phase in plan.phases]
-            env.process(_thread(state, cores[core], core, tiles, turns[group], barriers[group]))
+    sharers = plan.threads_per_image
+    islands = _islands(plan, core_of_thread)
+    for island in islands:
+        for group in island.groups:
+            barrier, turns = _Barrier(env, sharers), _turns(plan, group)
+            for thread in range(group * sharers, (group + 1) * sharers):
+                core = int(core_of_thread[thread])
+                tiles = [_tiles(phase, thread, turns) for phase in plan.phases]
+                env.process(_thread(state, cores[core], core, tiles, turns, barrier, island.copies))
     env.run()
+    for island in islands:  # cores that did the same were as busy
+        for copy in island.core_copies:
+            state.core_busy[copy] = state.core_busy[island.cores]
     seconds = float(env.now)
     used = sum(state.phase_seconds) or 1.0
     phases = tuple(
@@ -99,6 +102,69 @@ class _State:
     tiles: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Island:
+    """Groups of threads that share images, and cores, with each other and with nobody else.
+
+    Islands whose threads do the same have the same timeline: one of them runs, for all.
+    """
+
+    groups: list[int]
+    cores: list[int]
+    core_copies: list[list[int]]
+
+    @property
+    def copies(self) -> int:
+        """How many islands do the same, this one included."""
+        return len(self.core_copies) + 1
+
+
+def _turns(plan: Plan, group: int) -> int:
+    """Return the turns of a group of threads."""
+    return len(range(group, plan.turns, plan.threads // plan.threads_per_image))
+
+
+def _islands(plan: Plan, core_of_thread: NDArray[np.int64]) -> list[_Island]:
+    """Return the islands that must run, those of one timeline taken together."""
+    sharers = plan.threads_per_image
+    groups = [g for g in range(plan.threads // sharers) if _turns(plan, g)]
+    cores_of = {g: core_of_thread[g * sharers : (g + 1) * sharers].tolist() for g in groups}
+    found: dict[object, _Island] = {}
+    for island in _connected(cores_of):
+        cores = list(dict.fromkeys(core for group in island for core in cores_of[group]))
+        place = {core: index for index, core in enumerate(cores)}
+        timeline = tuple(
+            (
+                _turns(plan, group),
+                tuple(place[core] for core in cores_of[group]),
+                *(
+                    phase.tiles.thread_class[group * sharers : (group + 1) * sharers].tobytes()
+                    for phase in plan.phases
+                ),
+            )
+            for group in island
+        )
+        if timeline in found:
+            found[timeline].core_copies.append(cores)
+        else:
+            found[timeline] = _Island(island, cores, [])
+    return list(found.values())
+
+
+def _connected(cores_of: dict[int, list[int]]) -> list[list[int]]:
+    """Cut groups into sets that share no core."""
+    island_of_core: dict[int, list[int]] = {}
+    for group, cores in cores_of.items():
+        merged = [group]
+        for other in {id(i): i for c in cores if (i := island_of_core.get(c))}.values():
+            merged += other
+        merged.sort()
+        for member in merged:
+            for core in cores_of[member]:
+                island_of_core[core] = merged
+    return list({id(island): island for island in island_of_core.values()}.values())
+
+
 def _tiles(phase: Phase, thread: int, turns: int) -> list[tuple[int, int]]:
     """Return (kind, count) of one turn of a thread."""
     row = phase.tiles.count[phase.tiles.thread_class[thread]]
@@ -112,6 +178,7 @@ def _thread(
     phases: list[list[tuple[int, int]]],
     turns: int,
     barrier: _Barrier,
+    copies: int,
 ) -> Generator[simpy.Event, Any, None]:
     for _ in range(turns):
         for index, tiles in enumerate(phases):
@@ -119,9 +186,9 @@ def _thread(
                 with core.request() as turn:
                     yield turn
                     yield state.env.timeout(seconds)
-                state.phase_seconds[index] += seconds
+                state.phase_seconds[index] += seconds * copies
                 state.core_busy[core_index] += seconds
-                state.tiles += 1
+                state.tiles += copies
             yield barrier.wait()
 
 

@@ -22,7 +22,7 @@ from archsim.machine import Machine
 from archsim.machinefile import load_machine
 from archsim.methods import get_method
 from archsim.network import Layer
-from archsim.plan import Plan, Work
+from archsim.plan import OPERATIONS, Plan, Work
 from archsim.sparsity import Sparsity
 from archsim.validate.llvm_mca import Analyser, AnalysisError
 from archsim.validate.points import Point, Suite
@@ -149,7 +149,7 @@ def _turn(few: Plan, more: Plan) -> tuple[int, int, Work] | None:
     vectors = int(few.blocking.get("reg_vectors", few.blocking.get("pixel_vectors", 1)))
     added = {
         name: _total(more, name) - _total(few, name)
-        for name in Work.__dataclass_fields__
+        for name in OPERATIONS
         if name not in ("loads_line_crossing", "loads_page_crossing", "mispredicts", "stores")
     }
     turns = added["broadcasts"]

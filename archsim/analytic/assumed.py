@@ -1,0 +1,62 @@
+"""What ecm assumes where a machine's file does not say: which field, for which term, and what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from archsim.machine import Cache, Machine
+from archsim.units import format_quantity
+
+
+def assumptions(
+    machine: Machine, isa: str | None = None, clock: str = "sustained"
+) -> tuple[str, ...]:
+    """Return one line for each number that a prediction needs and the file does not state.
+
+    Fields without which there is no prediction at all have no default: their absence is an error
+    when the file is read, which names the field.
+    """
+    return tuple(_found(machine, isa or machine.default_isa, clock))
+
+
+def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
+    unit = machine.instruction_set(isa)
+    if clock == "sustained" and unit.vector_clock_hz is None:
+        nominal = format_quantity(machine.clock_hz, "frequency")
+        yield f"core.isa.{isa}.vector_clock, for all terms: the nominal clock, {nominal}"
+    if unit.gathers is None:
+        yield f"core.isa.{isa}.gathers, for load: as many as scalar loads"
+    for place, cache in enumerate(machine.caches):
+        yield from _of_cache(cache, machine.caches[place - 1] if place else None)
+    last = machine.caches[-1]
+    for memory in machine.memory:
+        where = f"memory.{memory.name}"
+        if memory.core_bandwidth_bytes_per_s is None:
+            rate = format_quantity(
+                last.outstanding * last.line_bytes / memory.latency_s, "bandwidth"
+            )
+            latency = format_quantity(memory.latency_s, "time")
+            yield (
+                f"{where}.core_bandwidth, for {memory.name}: lines in flight over the latency, "
+                f"{last.outstanding} x {last.line_bytes:.0f} B / {latency} = {rate}"
+            )
+            if "outstanding" not in last.model_fields_set:
+                yield f"caches.{last.name}.outstanding, for {memory.name}: {last.outstanding}"
+        if "write_allocate" not in memory.model_fields_set:
+            yield f"{where}.write_allocate, for {memory.name}: a store first reads its line"
+    if machine.fork_join_s is None:
+        yield "fork_join, for barrier: a barrier of all threads at the end of a call"
+    if machine.call_overhead_s is None:
+        yield "call_overhead, for call: none"
+
+
+def _of_cache(cache: Cache, inner: Cache | None) -> Iterator[str]:
+    where = f"caches.{cache.name}"
+    if "overlap" not in cache.model_fields_set:
+        yield f"{where}.overlap, for what misses there: {cache.overlap}"
+    if inner is None:
+        return
+    if cache.write_bytes_per_cycle is None:
+        yield f"{where}.write_bandwidth, for {cache.name}: as read"
+    if cache.shared_by > 1 and cache.shared_bandwidth_bytes_per_cycle is None:
+        yield f"{where}.shared_bandwidth, for {cache.name}: each core has its own rate"
