@@ -224,9 +224,8 @@ def _past_caches(layer: Layer, geometry: Geometry, target: Target) -> bool:
     """Whether an output is written that no cache would keep for its reader.
 
     A plain store first fetches the line that it is about to overwrite, so a call alone is quicker
-    past the caches as soon as its output leaves the second level; but then whoever reads it waits
-    for memory. 64 -> 256 channels at 56x56 and sparsity 0.9 on a Sapphire Rapids core: 185 against
-    329 us alone, 673 against 459 us with a reader that follows.
+    past the caches as soon as its output leaves L2; but then its reader waits for memory
+    (docs/benchmarks.md: 185 for 329 us alone, 673 for 459 us with a reader).
     """
     aligned = layer.H * layer.W % geometry.lanes == 0
     return geometry.mode == "pointwise" and aligned and layer.output_bytes > target.last_bytes
