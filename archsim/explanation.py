@@ -154,7 +154,9 @@ def explain(
     clock: str = "sustained",
     isa: str | None = None,
 ) -> Explanation:
-    """Explain what :func:`archsim.predict` says with ``ecm``; arguments as there.
+    """Explain what :func:`archsim.predict` says with ``ecm`` and ``traffic="rule"``.
+
+    Arguments are those of that function.
 
     Raises
     ------
@@ -166,7 +168,7 @@ def explain(
     result = predict(
         layer, machine, method=method, density=density, pattern=pattern,
         density_domain=density_domain, schedule=schedule, partition=partition, batch=batch,
-        threads=threads, clock=clock, isa=isa,
+        threads=threads, clock=clock, isa=isa, traffic="rule",
     )  # fmt: skip
     if result.seconds is None:
         raise NotApplicableError(result.reason or "no method applies")

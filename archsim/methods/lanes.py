@@ -319,8 +319,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     Every thread that shares an image copies for itself, once for each part of output channels, the
     channels of the groups that these are in.
     """
-    layer, geometry = counts.layer, counts.choice.geometry
-    lanes = geometry.lanes
+    layer, geometry, lanes = counts.layer, counts.choice.geometry, counts.choice.geometry.lanes
     read, written = _window_rows(layer, geometry, counts.choice.reg)
     if layer.stride[1] > 1:  # one pixel at a time
         work = Work.of(scalar_loads=lanes * read, scalar_ops=lanes * read,
@@ -336,10 +335,11 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     window = counts.window_bytes
     in_block = min(counts.choice.slab_block, counts.group_slabs) * window
     # since a slab was read last, 1 / p output channels have passed, with sums and weights
-    chance = float(np.mean(counts.slabs[counts.unit_kind])) / counts.group_slabs
+    slabs = counts.slabs[..., counts.unit_kind].mean(axis=-1, keepdims=True)
+    chance = np.maximum(slabs / counts.group_slabs, 1e-3)
     sums = float(counts.choice.reg[0] * counts.choice.reg[1] * counts.vector_bytes)
     rounds = layer.K * counts.passes * counts.choice.slab_blocks(layer)
-    passed = (sums + _NONZERO_BYTES * counts.total / rounds) / max(chance, 1e-3)
+    each = sums + _NONZERO_BYTES * counts.total / rounds
     group = layer.K // layer.groups
     groups = [
         ceil(stop / group) - start // group if stop > start else 0
@@ -358,7 +358,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stream("input", "read", plane, first, shared="image"),
             # a band of rows is read again by its next column tile, and its ends by the next band
             stream("input", "read", again, layer.C * window, shared="image"),
-            stream("lane input", "write", written * counts.vector_bytes, in_block + passed),
+            stream("lane input", "write", written * counts.vector_bytes, in_block + each / chance),
         ),
     )
 
