@@ -28,7 +28,14 @@ from archsim.methods.lanes_cost import (
     register_blocks,
     threads_per_turn,
 )
-from archsim.methods.lanes_geometry import MODES, Geometry, Mode, slab_of_weight, windowed
+from archsim.methods.lanes_geometry import (
+    MODES,
+    Geometry,
+    Mode,
+    slab_of_weight,
+    window_rows,
+    windowed,
+)
 from archsim.methods.sharing import (
     Cut,
     Partition,
@@ -320,7 +327,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     channels of the groups that these are in.
     """
     layer, geometry, lanes = counts.layer, counts.choice.geometry, counts.choice.geometry.lanes
-    read, written = _window_rows(layer, geometry, counts.choice.reg)
+    read, written = window_rows(layer, geometry, counts.choice.reg)
     if layer.stride[1] > 1:  # one pixel at a time
         work = Work.of(scalar_loads=lanes * read, scalar_ops=lanes * read,
                        branches=lanes * read, stores=written)  # fmt: skip
@@ -361,22 +368,6 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stream("lane input", "write", written * counts.vector_bytes, in_block + each / chance),
         ),
     )
-
-
-def _window_rows(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> tuple[float, float]:
-    """Return the vectors of a channel that all windows read, and that they write with zeros."""
-    if geometry.mode == "pointwise":
-        return float(geometry.positions), float(geometry.positions)
-    residues = {r * layer.dilation[0] % layer.stride[0] for r in range(layer.R)}
-    read = written = 0
-    for top in range(0, layer.P, reg[0]):
-        depth = min(reg[0], layer.P - top) + geometry.reach[0]
-        written += depth * len(residues)
-        for residue in residues:
-            row = np.arange(top, top + depth) * layer.stride[0] + residue - layer.pad[0]
-            read += int(((row >= 0) & (row < layer.H)).sum())
-    vectors = geometry.planes // len(residues) * geometry.tiles * geometry.tile[1]
-    return float(read * vectors), float(written * vectors)
 
 
 def _products_work(counts: _Counts) -> Work:

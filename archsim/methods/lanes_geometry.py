@@ -171,3 +171,19 @@ def slab_of_weight(layer: Layer) -> NDArray[np.int64]:
     columns, column_index = np.unique(column, return_inverse=True)
     planes: NDArray[np.int64] = row_index[:, None] * len(columns) + column_index[None, :]
     return planes
+
+
+def window_rows(layer: Layer, geometry: Geometry, reg: tuple[int, int]) -> tuple[float, float]:
+    """Return the vectors of a channel that all windows read, and that they write with zeros."""
+    if geometry.mode == "pointwise":
+        return float(geometry.positions), float(geometry.positions)
+    residues = {r * layer.dilation[0] % layer.stride[0] for r in range(layer.R)}
+    read = written = 0
+    for top in range(0, layer.P, reg[0]):
+        depth = min(reg[0], layer.P - top) + geometry.reach[0]
+        written += depth * len(residues)
+        for residue in residues:
+            row = np.arange(top, top + depth) * layer.stride[0] + residue - layer.pad[0]
+            read += int(((row >= 0) & (row < layer.H)).sum())
+    vectors = geometry.planes // len(residues) * geometry.tiles * geometry.tile[1]
+    return float(read * vectors), float(written * vectors)
