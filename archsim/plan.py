@@ -48,8 +48,8 @@ def spread(value: ArrayLike, kinds: int) -> Counts:
 class Target:
     """The little of a machine that blocking depends on.  Same target, same plan.
 
-    ``l1_sharers`` and ``l2_sharers`` count hardware threads; ``last_bytes`` is one whole instance of
-    the outermost cache.
+    ``l1_sharers`` and ``l2_sharers`` count hardware threads; ``last_bytes`` is one whole instance
+    of the outermost cache.
     """
 
     isa: str
