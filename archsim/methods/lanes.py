@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil
+from math import ceil, prod
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -344,9 +344,8 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     # since a slab was read last, 1 / p output channels have passed, with sums and weights
     slabs = counts.slabs[..., counts.unit_kind].mean(axis=-1, keepdims=True)
     chance = np.maximum(slabs / counts.group_slabs, 1e-3)
-    sums = float(counts.choice.reg[0] * counts.choice.reg[1] * counts.vector_bytes)
     rounds = layer.K * counts.passes * counts.choice.slab_blocks(layer)
-    each = sums + _NONZERO_BYTES * counts.total / rounds
+    each = prod(counts.choice.reg) * counts.vector_bytes + _NONZERO_BYTES * counts.total / rounds
     group = layer.K // layer.groups
     groups = [
         ceil(stop / group) - start // group if stop > start else 0
@@ -371,8 +370,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
 
 
 def _products_work(counts: _Counts) -> Work:
-    choice = counts.choice
-    positions = choice.geometry.positions
+    choice, positions = counts.choice, counts.choice.geometry.positions
     steps = 0 if choice.geometry.mode == "shifts" else choice.reg[0] - 1
     passes, blocks = counts.passes, choice.slab_blocks(counts.layer)
     loads = counts.nonzeros * positions
