@@ -137,6 +137,7 @@ def predict(
     beta: float = 2.0,
     sgemm_flops_per_s: float | None = None,
     stream_bytes_per_s: float | None = None,
+    intervals: bool = True,
 ) -> Result:
     """Predict the time of a layer on a machine.
 
@@ -162,6 +163,9 @@ def predict(
         Of a pattern that must be drawn; carried into the result.
     alpha, beta, sgemm_flops_per_s, stream_bytes_per_s : float, optional
         Parameters of ``park``; by default the machine's published rates.
+    intervals : bool
+        Give ``ecm`` its 90 % interval (``seconds_low``, ``seconds_high``), which takes a
+        millisecond; see :mod:`archsim.analytic.interval`.
 
     Raises
     ------
@@ -194,7 +198,7 @@ def predict(
         return _answer(request, by_simulator)
     known = request.sparsity.weights is not None
     counts = traffic == "counted" or (traffic == "auto" and known)
-    return _answer(request, by_ecm_counted if counts else by_ecm)
+    return _answer(request, by_ecm_counted if counts else partial(by_ecm, intervals=intervals))
 
 
 def _park_given(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.analytic import ecm, park
+from archsim.analytic.interval import interval
 from archsim.errors import InputError, NotApplicableError
 from archsim.machine import Machine
 from archsim.methods import get_method, structured
@@ -39,9 +40,9 @@ class ParkGiven:
     stream_bytes_per_s: float | None = None
 
 
-def by_ecm(request: Request) -> Result:
+def by_ecm(request: Request, *, intervals: bool = True) -> Result:
     """Predict with our white-box closed form."""
-    return _by_ecm(request, request.plan(), None, ())
+    return _by_ecm(request, request.plan(), None, (), intervals=intervals)
 
 
 def by_ecm_counted(request: Request) -> Result:
@@ -60,15 +61,23 @@ def by_ecm_counted(request: Request) -> Result:
     return replace(answer, notes=(*answer.notes, *differences(by_rule, answer.bytes)))
 
 
-def _by_ecm(request: Request, plan: Plan, found: Counted | None, notes: tuple[str, ...]) -> Result:
+def _by_ecm(
+    request: Request, plan: Plan, found: Counted | None, notes: tuple[str, ...], *,
+    intervals: bool = True,
+) -> Result:  # fmt: skip
     made = ecm.estimate(
         plan, request.machine, isa=request.isa, clock=request.clock,
         counted=found.phases if found else None,
     )  # fmt: skip
+    low = high = None
+    if intervals:
+        low, high = interval(
+            plan, request.machine, made.seconds, isa=plan.target.isa, clock=request.clock
+        )
     return request.result(
-        schedule=plan.schedule, seconds=made.seconds, actual_flop=plan.actual_flop,
-        bound_by=made.bound_by, bytes=made.bytes, phases=made.phases,
-        notes=(*plan_notes(plan), *notes),
+        schedule=plan.schedule, seconds=made.seconds, seconds_low=low, seconds_high=high,
+        actual_flop=plan.actual_flop, bound_by=made.bound_by, bytes=made.bytes,
+        phases=made.phases, notes=(*plan_notes(plan), *notes),
         traffic="counted" if found else "rule",
     )  # fmt: skip
 

@@ -32,7 +32,8 @@ class Result:
     seconds : float or None
         Time of the whole batch; None where the method does not apply (see ``reason``).
     seconds_low, seconds_high : float or None
-        5th and 95th percentile of a measurement; None where no interval exists.
+        5th and 95th percentile of a measurement, 90 % interval of a prediction; None where there
+        is none.
     bound_by : tuple of str
         What holds the time up, the largest first.
     bytes : mapping of str to float

@@ -288,12 +288,13 @@ def _predict_layer(job: _Job, machine: Machine, layer: Layer) -> None:
 
 
 def _all_methods(
-    job: _Job, machine: Machine, layer: Layer, sparsity: Sparsity, model: str
-) -> list[Result]:
+    job: _Job, machine: Machine, layer: Layer, sparsity: Sparsity, model: str, *,
+    intervals: bool = True,
+) -> list[Result]:  # fmt: skip
     results = [
         predict(
             layer, machine, method=name, pattern=sparsity, model=model,  # type: ignore[arg-type]
-            traffic="rule", **job.settings(machine),
+            traffic="rule", intervals=intervals, **job.settings(machine),
         )
         for name in job.methods
     ]  # fmt: skip
@@ -304,7 +305,7 @@ def _predict_curve(job: _Job, machine: Machine, layer: Layer) -> None:
     domain = job.sparsities[layer.name].domain
     for sparsity in CURVE_SPARSITIES:
         uniform = Sparsity(1.0 - sparsity, domain=domain)
-        results = _all_methods(job, machine, layer, uniform, "ecm")
+        results = _all_methods(job, machine, layer, uniform, "ecm", intervals=False)
         job.study.curves += [r for r in results if not get_method(r.method).dense and r.seconds]
 
 
