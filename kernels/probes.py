@@ -22,9 +22,11 @@ WRITING = frozenset({"write", "store", "branch", "branch_random"})
 """Loops that write over the links of chases."""
 BRANCHES = 8192
 """Steps of the loops of branches: more than a predictor learns by heart in one go."""
-YARDSTICK_ADDITIONS = 64 * 300
+_YARDSTICK_STEPS = 150
+YARDSTICK_ADDITIONS = 64 * _YARDSTICK_STEPS
 """Dependent additions of one cycle that are timed before and behind each sample."""
-_YARDSTICK_STEPS = YARDSTICK_ADDITIONS // 64
+YARDSTICK_MULTIPLICATIONS = 64 * (_YARDSTICK_STEPS // 3)
+"""Dependent integer multiplications that are timed there, too."""
 _MOST_STEPS = 2**30
 
 Times = NDArray[np.float64]
@@ -80,10 +82,11 @@ class Probe:
 
         Returns
         -------
-        ndarray of shape (samples, 4), seconds
-            The yardstick before, the loop, the yardstick behind, and CPU time of all three.
+        ndarray of shape (samples, 6), seconds
+            Additions and multiplications before, the loop, additions and multiplications behind,
+            and CPU time of all five.
         """
-        times = np.empty((samples, 4))
+        times = np.empty((samples, 6))
         number = _number(loop, isa)
         self._native.time(_index(isa), number, steps, _YARDSTICK_STEPS, times)
         return times
@@ -94,7 +97,7 @@ class Probe:
             return BRANCHES
         steps, took = 1, 0.0
         while steps < _MOST_STEPS:
-            took = float(self.time(loop, isa, steps, 3)[:, 1].min())
+            took = float(self.time(loop, isa, steps, 3)[:, 2].min())
             if took > seconds / 4:
                 break
             steps *= 4
@@ -106,10 +109,10 @@ def time_team(probes: list[Probe], loop: str, isa: str | None, steps: int, sampl
 
     Returns
     -------
-    ndarray of shape (samples, threads, 4), seconds
-        Clock at the begin and at the end, CPU time, 0.
+    ndarray of shape (samples, threads, 3), seconds
+        Clock at the begin and at the end, CPU time.
     """
-    times = np.empty((samples, len(probes), 4))
+    times = np.empty((samples, len(probes), 3))
     natives = [probe._native for probe in probes]
     _native.probe_team(natives, _index(isa), _number(loop, isa), steps, times)
     return times

@@ -55,6 +55,7 @@ class Bench:
     probe: probes.Probe
     deadline: float
     samples: int
+    least_rounds: int
     progress: Progress
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     tolerances: dict[str, float] = field(default_factory=dict)
@@ -80,7 +81,8 @@ class Bench:
             self.probe.time(loop, isa, steps, _WARM_SAMPLES)
         times = self.probe.time(loop, isa, steps, self.samples)
         operations = steps * probes.loops(isa)[loop]
-        return round_of(times, operations, probes.YARDSTICK_ADDITIONS, probes.clock_tick_seconds())
+        yardstick = probes.YARDSTICK_ADDITIONS, probes.YARDSTICK_MULTIPLICATIONS
+        return round_of(times, operations, yardstick, probes.clock_tick_seconds())
 
     def _link(self, task: Task) -> None:
         """Link memory for a task; chases on a large working set go on where the last ones were.
@@ -99,14 +101,16 @@ class Bench:
             self.probe.time("read", "baseline", blocks, _WARM_WALKS)
 
     def measure(self, what: str, tasks: Sequence[Task], *, most: int = 60) -> dict[str, Figure]:
-        """Measure tasks in turns: at least two rounds each, more for those that do not agree."""
+        """Measure tasks in turns: some rounds of all, then more of those that do not agree."""
+        least = self.least_rounds
         for number in range(most):
-            pending = [task for task in tasks if number < 2 or not self.figure(task.key).settled]
-            late = number >= 2 and time.monotonic() > self.deadline
-            if not pending or late:
+            pending = [
+                task for task in tasks if number < least or not self.figure(task.key).settled
+            ]
+            if not pending or (number >= 2 and time.monotonic() > self.deadline):
                 break
-            if number > 1:
-                time.sleep(_PAUSE_SECONDS * min(number - 1, 10))
+            if number >= least:
+                time.sleep(_PAUSE_SECONDS * min(number - least + 1, 10))
             for index, task in enumerate(pending):
                 self.progress(f"{what}: round {number + 1}, {index + 1} of {len(pending)}")
                 self.rounds.setdefault(task.key, []).append(self.run(task))
@@ -119,10 +123,9 @@ class Bench:
 
     def clocks_hz(self, keys: Iterable[str]) -> list[float]:
         """Return the clock that the yardsticks gave in each round of these tasks."""
-        return [
-            r.clock_hz for key in keys for r in self.rounds.get(key, ())
-            if r.counts(self.tolerances[key])
-        ]  # fmt: skip
+        found = [(key, r) for key in keys for r in self.rounds.get(key, ())]
+        counted = [r.clock_hz for key, r in found if r.counts(self.tolerances[key])]
+        return counted or [r.clock_hz for _, r in found]
 
     @property
     def stolen(self) -> float:

@@ -70,8 +70,7 @@ def check(machine: Machine, *, progress: Progress = lambda _: None) -> Checked:
     isa = machine.default_isa
     sizes = cache_sizes(facts)[:2]
     bench = Bench(
-        probes.Probe(2 * sizes[-1]), time.monotonic() + _SECONDS, _SAMPLES,
-        progress,
+        probes.Probe(2 * sizes[-1]), time.monotonic() + _SECONDS, _SAMPLES, 2, progress,
     )  # fmt: skip
     levels = caches.places(sizes, probes.LEAST_BYTES)[: len(sizes)]
     waits = [task for task in caches.tasks(levels, isa, quick=True) if task.loop == "chase_1"]

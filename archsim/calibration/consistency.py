@@ -13,6 +13,7 @@ _SLACK: Final = 0.03
 #: cycles of an integer multiplication on any core of the last twenty years
 _INTEGER_MULTIPLY: Final = range(3, 16)
 _MOST_PER_CYCLE: Final = 16
+_SHOWN: Final = 6
 
 
 def disturbed(figures: Mapping[str, Figure], stolen: float) -> list[str]:
@@ -24,10 +25,12 @@ def disturbed(figures: Mapping[str, Figure], stolen: float) -> list[str]:
         )
     for key, figure in figures.items():
         if not figure.settled:
+            shown = " ".join(f"{value:.4g}" for value in figure.values[:_SHOWN]) or "none"
             found.append(
                 f"{key}: {figure.agreeing} of {figure.rounds} rounds within "
-                f"{figure.tolerance:.0%} of the fastest, two are due; {figure.clean:.0%} of the "
-                f"samples were undisturbed, others took {figure.stolen:.0%}"
+                f"{figure.tolerance:.0%} of the fastest, two are due; steady rounds: {shown}; "
+                f"{figure.clean:.0%} of the samples were undisturbed, others took "
+                f"{figure.stolen:.0%}"
             )
     return found
 

@@ -27,6 +27,7 @@ def level_entries(
     """Return the numbers of every level that was measured, memory last."""
     inside = [level for level in levels if level.name != "memory"]
     streams = [figure.value for figure in caches.figures_of(bench, levels, "read")]
+    streams[0] = bench.figure(f"{isa}.load").value * _vectors(isa)  # as the model counts them
     updates = [figure.value for figure in caches.figures_of(bench, levels, "update")]
     waits = caches.figures_of(bench, levels, "chase_1")
     entries: list[Entry] = []
@@ -118,23 +119,28 @@ def _overlap(
 
 
 def _size(found: Calibration, levels: Sequence[Level], index: int, stated: int) -> Entry | None:
-    """Return the size of a level where the curve shows less than the system states."""
-    if index + 1 >= len(levels):
+    """Return the size of a level where the curve shows less than the system states.
+
+    Of the last level, which others use too, it is what is left; of a core's own level the stated
+    size stays, for a neighbour on the same core comes and goes.
+    """
+    if index + 1 >= len(levels) or not found.facts.caches:
         return None
     here, outside = (
         found.figures[level.key("chase_1")].value for level in levels[index : index + 2]
     )
     end = caches.level_end(found.curve, here, outside)
-    if end is None or end >= _SMALLER * stated or not found.facts.caches:
+    if end is None or end >= _SMALLER * stated:
         return None
-    cache = sorted(found.facts.caches, key=lambda c: c.level)[index]
-    way = cache.line_bytes * cache.ways
-    size = max(way, round(end / way) * way)
-    return Entry(
-        f"caches.{levels[index].name}.size", float(size), "B", float(size), float(stated),
-        f"where its latency ends; the system states {stated >> 10} KiB, of which others "
-        "may hold a part",
-    )  # fmt: skip
+    ordered = sorted(found.facts.caches, key=lambda cache: cache.level)
+    way = ordered[index].line_bytes * ordered[index].ways
+    size = float(max(way, round(end / way) * way))
+    path = f"caches.{levels[index].name}.size"
+    if 0 < index == len(ordered) - 1:
+        note = f"where its latency ends; the system states {stated >> 10} KiB, others use it too"
+        return Entry(path, size, "B", size, float(stated), note)
+    note = f"its latency ended at {end / 1024:.0f} KiB: something else used it meanwhile"
+    return Entry(path, float(stated), "B", size, float(stated), note)
 
 
 def _memory_entries(

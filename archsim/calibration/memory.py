@@ -58,7 +58,7 @@ def team_round(times: NDArray[np.float64], operations: float) -> Round:
 
     Parameters
     ----------
-    times : ndarray of shape (samples, threads, 4)
+    times : ndarray of shape (samples, threads, 3)
         Clock at the begin and at the end, and CPU seconds.
     operations : float
         Operations of all threads together in one sample.

@@ -24,6 +24,7 @@ from archsim.kernels import isa_table, probes
 #: seconds after which no more rounds of the core and of the caches are asked for, quick and full
 _SECONDS: Final = {True: (3.5, 7.0), False: (18.0, 40.0)}
 _SAMPLES: Final = {True: 40, False: 80}
+_ROUNDS: Final = {True: 2, False: 5}
 _MIB: Final = 2**20
 
 
@@ -99,7 +100,7 @@ def calibrate(*, quick: bool = False, progress: Progress = lambda _: None) -> Ca
     progress("taking memory")
     bench = Bench(
         probes.Probe(max(walked, sizes[-2] * 4 if len(sizes) > 1 else 4 * sizes[-1])),
-        begin + _SECONDS[quick][0], _SAMPLES[quick], progress,
+        begin + _SECONDS[quick][0], _SAMPLES[quick], _ROUNDS[quick], progress,
     )  # fmt: skip
     levels = caches.places(sizes, walked or probes.LEAST_BYTES)
     if not walked:
@@ -147,7 +148,7 @@ def _quietest(cpus: Sequence[int]) -> int:
     for cpu in cpus[:64]:
         os.sched_setaffinity(0, {cpu})
         times = probe.time("add_chain", None, 15_000, 20)
-        shares[cpu] = float(times[:, 3].sum() / times[:, :3].sum())
+        shares[cpu] = float(times[:, 5].sum() / times[:, :5].sum())
     return max(shares, key=lambda cpu: round(shares[cpu], 2))
 
 
@@ -161,7 +162,7 @@ def _measure_core(
     found.figures |= bench.measure("caches", tasks)
     largest = bench.probe.size_bytes
     sizes = caches.curve_sizes(levels[0].size_bytes, largest, 1 if found.quick else 2)
-    found.curve = caches.curve(bench, sizes, isas[-1], 1 if found.quick else 2)
+    found.curve = caches.curve(bench, sizes, isas[-1], 1 if found.quick else 3)
     found.entries += ports.entries(bench, isas)
 
 

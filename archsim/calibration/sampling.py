@@ -1,10 +1,12 @@
 """From timed samples to a figure with a range, and whether it can be believed.
 
-A sample is a loop of some tens of microseconds between two runs of a yardstick, a chain of
-additions that takes one cycle each.  The yardstick gives the clock at that moment, so a loop's
-time in cycles needs no counter.  A sample counts (is *clean*) if the two yardsticks agree and
-the thread's CPU time equals the wall time: then nothing came between.  A round's value is a low
-quantile of its clean samples.  A figure needs rounds, some time apart, that agree.
+A sample is a loop of some tens of microseconds between two runs of yardsticks: a chain of
+additions that take one cycle each, and a chain of integer multiplications.  The additions give
+the clock at that moment, so a loop's time in cycles needs no counter.  A sample counts (is
+*clean*) if the yardsticks before and behind agree, if a multiplication takes a whole number of
+additions (a neighbour on the same core holds the two up differently), and if the thread's CPU
+time equals the wall time.  A round's value is a low quantile of its clean samples.  A figure
+needs rounds, some time apart, that agree.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 #: yardsticks before and behind a sample may differ so much
 YARDSTICK_TOLERANCE: Final = 0.02
+#: a multiplication may be so far from a whole number of additions
+RATIO_TOLERANCE: Final = 0.015
 #: a sample may have lost so much of its wall time to others
 STOLEN_TOLERANCE: Final = 0.02
 #: of the clean samples, the one that a round's value is
@@ -47,7 +51,7 @@ class Round:
 
     def counts(self, tolerance: float) -> bool:
         """Whether enough of it is clean, and of one speed: a neighbour may share the core."""
-        spread = self.median_seconds / self.seconds - 1.0
+        spread = self.median_cycles / self.cycles - 1.0
         return self.clean >= LEAST_CLEAN and spread <= most_spread(tolerance)
 
 
@@ -56,34 +60,41 @@ def most_spread(tolerance: float) -> float:
     return tolerance * (_SHARED_SPREAD if tolerance >= _SHARED_TOLERANCE else 1.0)
 
 
-def round_of(times: NDArray[np.float64], operations: float, additions: int, tick: float) -> Round:
+def round_of(
+    times: NDArray[np.float64], operations: float, yardstick: tuple[int, int], tick: float
+) -> Round:
     """Return what the samples of a round say.
 
     Parameters
     ----------
-    times : ndarray of shape (samples, 4)
-        Seconds of the yardstick, the loop, the yardstick, and CPU seconds of all three.
+    times : ndarray of shape (samples, 6)
+        Seconds of additions, multiplications, the loop, additions, multiplications; CPU seconds.
     operations : float
         Operations of the loop in one sample.
-    additions : int
-        Additions of one yardstick, each one cycle.
+    yardstick : (int, int)
+        Additions, each one cycle, and multiplications of one yardstick.
     tick : float
         Seconds that reading the clock takes.
     """
-    before, loop, behind, cpu = (times[:, i] for i in range(4))
-    wall = before + loop + behind
-    clean = np.abs(before - behind) <= YARDSTICK_TOLERANCE * np.minimum(before, behind)
-    clean &= cpu >= (1.0 - STOLEN_TOLERANCE) * wall
+    wall, cpu = times[:, :5].sum(axis=1), times[:, 5]
+    seconds = times[:, :5] - tick
+    clean = cpu >= (1.0 - STOLEN_TOLERANCE) * wall
+    for first, last in ((seconds[:, 0], seconds[:, 3]), (seconds[:, 1], seconds[:, 4])):
+        clean &= np.abs(first - last) <= YARDSTICK_TOLERANCE * np.minimum(first, last)
+    additions, multiplications = yardstick
+    adding, multiplying = seconds[:, 0] + seconds[:, 3], seconds[:, 1] + seconds[:, 4]
+    ratio = multiplying / adding * additions / multiplications
+    clean &= np.abs(ratio - np.round(ratio)) <= RATIO_TOLERANCE * ratio
     share = float(clean.mean())
     chosen = clean if clean.any() else np.ones_like(clean)
-    hertz = 2 * additions / (before + behind - 2 * tick)[chosen]
-    seconds = (loop - tick)[chosen] / operations
-    cycles = seconds * hertz
+    hertz = 2 * additions / adding[chosen]
+    spent = seconds[chosen, 2] / operations
+    cycles = spent * hertz
     return Round(
         cycles=float(np.quantile(cycles, QUANTILE)),
-        seconds=float(np.quantile(seconds, QUANTILE)),
+        seconds=float(np.quantile(spent, QUANTILE)),
         median_cycles=float(np.median(cycles)),
-        median_seconds=float(np.median(seconds)),
+        median_seconds=float(np.median(spent)),
         clock_hz=float(np.median(hertz)),
         clean=share,
         stolen=max(0.0, 1.0 - float(cpu.sum() / wall.sum())),
@@ -102,6 +113,8 @@ class Figure:
     clean: float
     stolen: float
     tolerance: float
+    values: tuple[float, ...] = ()
+    """Of each round that counts, the fastest first."""
 
     @property
     def settled(self) -> bool:
@@ -130,4 +143,5 @@ def settle(rounds: Sequence[Round], tolerance: float, *, seconds: bool = False) 
         clean=float(np.mean([r.clean for r in rounds])),
         stolen=float(np.mean([r.stolen for r in rounds])),
         tolerance=tolerance,
+        values=tuple(sorted(values)) if counted else (),
     )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from archsim.calibration import Calibration
     from archsim.calibration.check import Checked
 
+_MOST_REASONS = 12
+
 
 @click.command("calibrate")
 @click.option("-o", "--output", metavar="FILE", callback=filled_path,
@@ -66,8 +68,11 @@ def _calibrate(output: Path | None, quick: bool, force: bool, as_json: bool, tel
         _print(found)
     for line in found.left_out:
         say(f"left out: {line}")
-    for line in [*found.contradictions, *found.disturbed]:
+    reasons = [*found.contradictions, *found.disturbed]
+    for line in reasons[:_MOST_REASONS]:
         say(f"{'warning' if write else 'refused'}: {line}")
+    if len(reasons) > _MOST_REASONS:
+        say(f"... and {len(reasons) - _MOST_REASONS} more (--json shows all)")
     if not write:
         say("nothing was written: try again when the machine is quiet, or --force such a file")
         return 1

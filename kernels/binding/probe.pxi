@@ -20,6 +20,7 @@ cdef extern from "probe.h" nogil:
         AS_PROBE_PAGE
         AS_PROBE_LEAST
         AS_PROBE_TIMES
+        AS_PROBE_TEAM_TIMES
 
     ctypedef struct as_probe:
         int64_t size
@@ -140,7 +141,7 @@ cdef class Probe:
         int loop,
         int64_t steps,
         int64_t yardstick,
-        double[:, ::1] times,  # OUT, (samples, 4)
+        double[:, ::1] times,  # OUT, (samples, 6)
     ):
         """Time a loop on this thread; see as_probe_time. Chases need `link` for as many before."""
         cdef const as_probe_loop *what = probe_loop(isa_index, loop)
@@ -166,7 +167,7 @@ def probe_team(
     int isa_index,
     int loop,
     int64_t steps,
-    double[:, :, ::1] times,  # OUT, (samples, threads, 4)
+    double[:, :, ::1] times,  # OUT, (samples, threads, 3)
 ):
     """Time a loop on as many threads as there are probes; see as_probe_time_team."""
     cdef const as_probe_loop *what = probe_loop(isa_index, loop)
@@ -174,7 +175,7 @@ def probe_team(
     cdef Probe probe
     check_runs(steps, times.shape[0])
     check_length("times", times.shape[1], threads)
-    check_length("times", times.shape[2], AS_PROBE_TIMES)
+    check_length("times", times.shape[2], AS_PROBE_TEAM_TIMES)
     if not 1 <= threads <= AS_MOST_THREADS:
         raise ValueError(f"probes: got {threads}")
     cdef as_probe **list_of = <as_probe **> as_alloc(threads * sizeof(as_probe *))

@@ -37,8 +37,9 @@ typedef struct {
     int count;
 } as_probe_loops;
 
-/* Those that need no vectors (probe_scalar.c). The first is the yardstick: a chain of additions,
- * each of one cycle. */
+/* Those that need no vectors (probe_scalar.c). The first two are yardsticks: chains of additions,
+ * each of one cycle, and of multiplications, each of a few. Other load on the same core holds the
+ * two up differently. */
 extern const as_probe_loops as_probe_scalar;
 
 /* Memory of this size, in large pages where the system has them, all written; AS_ERR_MEMORY. */
@@ -55,16 +56,16 @@ double as_probe_tick(void);
 /* Seconds of CPU time that this thread has used. */
 double as_probe_cpu_now(void);
 
-enum { AS_PROBE_TIMES = 4 }; /* doubles of a sample */
+enum { AS_PROBE_TIMES = 6, AS_PROBE_TEAM_TIMES = 3 }; /* doubles of a sample */
 
 /* Times `samples` runs of `steps` steps on the calling thread, after one that is not timed. Of each
- * sample: seconds of the yardstick before it, of the loop, of the yardstick behind it, and CPU
- * seconds of all three. */
+ * sample: seconds of `yardstick` steps of additions and of a third as many of multiplications,
+ * seconds of the loop, the two yardsticks again, and CPU seconds of all five. */
 void as_probe_time(const as_probe_loop *loop, as_probe *probe, int64_t steps, int64_t yardstick,
                    int samples, double *times);
 
 /* The same on several threads at once, each with its own probe, who meet before each sample. Of each
- * sample and thread: the clock at the begin and at the end, CPU seconds, 0. AS_ERR_THREADS. */
+ * sample and thread: the clock at the begin and at the end, CPU seconds. AS_ERR_THREADS. */
 int as_probe_time_team(const as_probe_loop *loop, as_probe *const *probes, int threads,
                        int64_t steps, int samples, double *times);
 

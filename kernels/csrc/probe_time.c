@@ -102,23 +102,29 @@ double as_probe_cpu_now(void)
 void as_probe_time(const as_probe_loop *loop, as_probe *probe, int64_t steps, int64_t yardstick,
                    int samples, double *times)
 {
-    const as_probe_fn measure = as_probe_scalar.loop[0].run;
+    const as_probe_fn additions = as_probe_scalar.loop[0].run;
+    const as_probe_fn multiplications = as_probe_scalar.loop[1].run;
     for (int i = -1; i < samples; ++i) {
         if (loop->prepare != NULL)
             loop->prepare(probe, steps);
         const double cpu = as_probe_cpu_now();
-        const double a = as_now();
-        measure(probe, yardstick);
-        const double b = as_now();
+        double at[AS_PROBE_TIMES];
+        at[0] = as_now();
+        additions(probe, yardstick);
+        at[1] = as_now();
+        multiplications(probe, yardstick / 3);
+        at[2] = as_now();
         loop->run(probe, steps);
-        const double c = as_now();
-        measure(probe, yardstick);
-        const double d = as_now();
+        at[3] = as_now();
+        additions(probe, yardstick);
+        at[4] = as_now();
+        multiplications(probe, yardstick / 3);
+        at[5] = as_now();
         if (i < 0)
             continue;
         double *sample = times + i * AS_PROBE_TIMES;
-        sample[0] = b - a, sample[1] = c - b, sample[2] = d - c;
-        sample[3] = as_probe_cpu_now() - cpu;
+        for (int j = 0; j < 5; ++j) sample[j] = at[j + 1] - at[j];
+        sample[5] = as_probe_cpu_now() - cpu;
     }
 }
 
@@ -145,8 +151,8 @@ static void time_member(void *arg, int rank)
         const double end = as_now();
         if (i < 0)
             continue;
-        double *sample = run->times + (i * run->threads + rank) * AS_PROBE_TIMES;
-        sample[0] = start, sample[1] = end, sample[2] = as_probe_cpu_now() - cpu, sample[3] = 0.0;
+        double *sample = run->times + (i * run->threads + rank) * AS_PROBE_TEAM_TIMES;
+        sample[0] = start, sample[1] = end, sample[2] = as_probe_cpu_now() - cpu;
     }
 }
 
