@@ -120,8 +120,8 @@ cdef class Probe:
         """Set how much is walked, a multiple of PROBE_BLOCK, and where loads begin in a line."""
         if size_bytes % AS_PROBE_BLOCK or not AS_PROBE_BLOCK <= size_bytes <= self.probe.size:
             raise ValueError(f"size_bytes: got {size_bytes} of {self.probe.size}")
-        if not 0 <= offset < AS_PROBE_PAGE:
-            raise ValueError(f"offset: got {offset}; must be below {AS_PROBE_PAGE}")
+        if offset % 4 or not 0 <= offset < AS_PROBE_PAGE:
+            raise ValueError(f"offset: got {offset}; a multiple of 4 below {AS_PROBE_PAGE} is due")
         self.probe.bytes, self.probe.offset = size_bytes, offset
         self.probe.position %= size_bytes  # a large walk goes on where it was
 

@@ -17,7 +17,7 @@ enum {
 typedef struct {
     char *memory; /* aligned to a page, `size` >= AS_PROBE_LEAST bytes */
     int64_t size, bytes, position;
-    int64_t offset; /* of the loads of load and load_pages: 0 .. AS_PROBE_PAGE - 1 */
+    int64_t offset; /* of the loads of load and load_pages: a multiple of 4 below a page */
     uint64_t random;
     void *at[AS_PROBE_CHASES]; /* where each chase is */
     _Alignas(64) char hot[1024]; /* stays in the first level */

@@ -49,7 +49,7 @@ static uint64_t shuffled(uint64_t i, int bits)
                                        0x94d049bb133111ebu};
     for (int round = 0; round < 6; ++round) {
         i = (i * factors[round % 3] + SEED) & mask;
-        i ^= i >> (half - (round & 1));
+        i ^= i >> (half > 1 ? half - (round & 1) : 1);
     }
     return i;
 }
@@ -76,7 +76,7 @@ void as_probe_link(as_probe *probe, int64_t lines, int chases)
         if (chase < chases && n >= lines * chase / chases)
             probe->at[chase++] = here;
         line = n + 1 < lines ? next_line(&i, (uint64_t)lines, bits) : first;
-        *(char **)here = probe->memory + (int64_t)line * AS_PROBE_LINE;
+        *(void **)here = probe->memory + (int64_t)line * AS_PROBE_LINE;
     }
 }
 

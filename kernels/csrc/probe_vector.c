@@ -1,4 +1,6 @@
 /* Probes of one instruction set; see probe.h. Compiled once for each. */
+#include <stddef.h>
+
 #include "microkernels.h"
 #include "probe.h"
 #include "simd.h"
