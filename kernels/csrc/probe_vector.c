@@ -14,16 +14,17 @@
 
 typedef enum { FMA, MULTIPLY, ADD } operation;
 
-AS_INLINE as_vec apply(operation op, as_vec sum, as_vec factor, as_vec term)
+/* A multiply-add waits for the sum, as in the kernels. */
+AS_INLINE as_vec apply(operation op, as_vec sum, as_vec *factor, as_vec term)
 {
-    return op == FMA ? sum * factor + term : op == MULTIPLY ? sum * factor : sum + term;
+    if (op == FMA)
+        AS_OPAQUE_VECTOR(*factor); /* or one product would do for all sums */
+    return op == FMA ? sum + *factor * term : op == MULTIPLY ? sum * *factor : sum + term;
 }
 
 AS_INLINE void arithmetic(int64_t steps, operation even, operation odd, int side_by_side)
 {
     as_vec sum[COUNT], factor = as_splat(1.0f), term = as_splat(0.5f);
-    if (even == FMA)
-        factor = as_splat(0.5f);
     AS_OPAQUE_VECTOR(factor);
     AS_OPAQUE_VECTOR(term);
     AS_UNROLL for (int i = 0; i < side_by_side; ++i)
@@ -31,10 +32,10 @@ AS_INLINE void arithmetic(int64_t steps, operation even, operation odd, int side
     for (int64_t j = 0; j < steps; ++j) {
         if (side_by_side == 1) {
             AS_UNROLL for (int i = 0; i < COUNT; ++i)
-                sum[0] = apply(even, sum[0], factor, term);
+                sum[0] = apply(even, sum[0], &factor, term);
         } else {
             AS_UNROLL for (int i = 0; i < side_by_side; ++i)
-                sum[i] = apply(i % 2 ? odd : even, sum[i], factor, term);
+                sum[i] = apply(i % 2 ? odd : even, sum[i], &factor, term);
         }
     }
     AS_UNROLL for (int i = 0; i < side_by_side; ++i)
