@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 import archsim
-from archsim.calibration import caches, consistency, memory, ports
+from archsim.calibration import caches, consistency, memory, ports, siblings
 from archsim.calibration.bench import Bench, Task
 from archsim.calibration.check import Compared
 from archsim.calibration.figures import Entry
 from archsim.calibration.file import machine_text, write_atomically
 from archsim.calibration.sampling import Figure, Round, round_of, settle
+from archsim.calibration.siblings import Pair
 from archsim.errors import InputError
 from archsim.hostfacts import read_facts
 from archsim.kernels import probes, supported_isas
@@ -328,3 +330,23 @@ def test_large_chases_go_on_where_they_were() -> None:
     bench.run(Task("w", "write", supported_isas()[0], 2**20))
     assert bench._linked == (0, 0)
     bench.run(task)
+
+
+def test_two_cpus_that_are_one_core() -> None:
+    apart, together = Pair((0, 1), 1.02, 1.01), Pair((0, 1), 2.0, 1.2)
+    assert siblings.contradictions(apart, stated_one_core=False) == []
+    assert siblings.contradictions(together, stated_one_core=True) == []
+    assert "as one core would" in siblings.contradictions(together, stated_one_core=False)[0]
+    assert siblings.hides_stalls(together).value is True
+    assert siblings.hides_stalls(Pair((0, 1), 2.0, 1.9)).value is False
+    assert siblings.sibling_of(0, (0, 1, 4), "0,4\n") == 4
+    assert siblings.sibling_of(0, (0, 1), "0,4\n") is None
+
+
+def test_a_pair_is_measured() -> None:
+    cpu = read_facts().cpus[0]
+    before = os.sched_getaffinity(0)
+    pair = siblings.measure_pair((cpu, cpu), supported_isas()[-1])
+    assert pair.arithmetic > 0
+    assert pair.branches > 0
+    assert os.sched_getaffinity(0) == before

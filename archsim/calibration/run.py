@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from archsim.calibration import caches, consistency, memory, ports, threads
+from archsim.calibration import caches, consistency, memory, ports, siblings, threads
 from archsim.calibration.bench import Bench, Progress
 from archsim.calibration.caches import Level, Point
 from archsim.calibration.figures import Entry
@@ -170,6 +170,7 @@ def _measure_threads(
     found: Calibration, bench: Bench, levels: Sequence[Level], isas: tuple[str, ...]
 ) -> None:
     cores = found.facts.cores
+    _measure_pair(found, bench, isas[-1])
     found.figures["call"] = threads.call_figure(bench)
     call = found.figures["call"]
     found.entries.append(
@@ -193,6 +194,25 @@ def _measure_threads(
                 found.figures[f"{level.name}.{walk} on {shared.cores} cores"] = shared.figure
 
 
+def _measure_pair(found: Calibration, bench: Bench, isa: str) -> None:
+    """Look whether CPUs are the cores that the system says they are."""
+    cpus = found.facts.cpus
+    if len(cpus) < 2:
+        return
+    bench.progress("two CPUs at once")
+    path = Path(f"/sys/devices/system/cpu/cpu{cpus[0]}/topology/thread_siblings_list")
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError:
+        found.left_out.append("hardware threads: the system does not tell which share a core")
+        return
+    sibling = siblings.sibling_of(cpus[0], cpus, text)
+    pair = siblings.measure_pair((cpus[0], cpus[1] if sibling is None else sibling), isa)
+    found.contradictions += siblings.contradictions(pair, stated_one_core=sibling is not None)
+    if sibling is not None:
+        found.entries.append(siblings.hides_stalls(pair))
+
+
 def _judge(
     found: Calibration, bench: Bench, levels: Sequence[Level], isas: tuple[str, ...]
 ) -> None:
@@ -209,7 +229,7 @@ def _judge(
     }  # fmt: skip
     vector = {e.path: float(e.value) for e in found.entries if e.path.endswith("vector_clock")}
     clock = float(value["clock"])
-    found.contradictions = [
+    found.contradictions += [
         *consistency.yardstick(bench.figure("multiply_chain").value),
         *consistency.ordered("cycles of a line", names, [f.value for f in streams]),
         *consistency.ordered("latency, cycles", names, waits),

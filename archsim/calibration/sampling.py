@@ -115,6 +115,8 @@ class Figure:
     tolerance: float
     values: tuple[float, ...] = ()
     """Of each round that counts, the fastest first."""
+    clock_hz: float = 0.0
+    """Median of the rounds; 0: not measured."""
 
     @property
     def settled(self) -> bool:
@@ -144,4 +146,5 @@ def settle(rounds: Sequence[Round], tolerance: float, *, seconds: bool = False) 
         stolen=float(np.mean([r.stolen for r in rounds])),
         tolerance=tolerance,
         values=tuple(sorted(values)) if counted else (),
+        clock_hz=float(np.median([r.clock_hz for r in used])),
     )
