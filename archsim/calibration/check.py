@@ -68,11 +68,12 @@ def check(machine: Machine, *, progress: Progress = lambda _: None) -> Checked:
             f"that of this host ({facts.model}) is {identity(facts)}"
         )
     isa = machine.default_isa
-    sizes = cache_sizes(facts)[:2]
+    sizes = cache_sizes(facts)
+    own = sizes[: max(1, min(2, len(sizes) - 1))]  # a core's own levels
     bench = Bench(
-        probes.Probe(2 * sizes[-1]), time.monotonic() + _SECONDS, _SAMPLES, 2, progress,
+        probes.Probe(max(2 * own[-1], probes.LEAST_BYTES)), time.monotonic() + _SECONDS, _SAMPLES, 2, progress,
     )  # fmt: skip
-    levels = caches.places(sizes, probes.LEAST_BYTES)[: len(sizes)]
+    levels = caches.places(sizes, probes.LEAST_BYTES)[: len(own)]
     waits = [task for task in caches.tasks(levels, isa, quick=True) if task.loop == "chase_1"]
     with on_one_cpu(facts, progress):
         figures = bench.measure("core", ports.tasks((isa,)))

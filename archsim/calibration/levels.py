@@ -48,7 +48,12 @@ def level_entries(
                 _step(f"{at}.bandwidth", reads[index - 1], bench.figure(level.key("read")))
             )
             entries.append(
-                _step(f"{at}.write_bandwidth", writes[index - 1], bench.figure(level.key("update")))
+                _step(
+                    f"{at}.write_bandwidth",
+                    writes[index - 1],
+                    bench.figure(level.key("update")),
+                    hidden=writes[index - 1] <= store,
+                )  # fmt: skip
             )
         if index + 1 < len(levels):
             most, seen = caches.outstanding(bench, levels, index)
@@ -59,7 +64,8 @@ def level_entries(
         if size is not None:
             entries.append(size)
     if len(levels) > len(inside):
-        entries += _memory_entries(found, bench, levels[-1], reads[-1], writes[-1])
+        hidden = writes[-1] <= store
+        entries += _memory_entries(found, bench, levels[-1], reads[-1], writes[-1], hidden=hidden)
     return [*entries, *_shared_entries(found, bench, inside)]
 
 
@@ -81,12 +87,13 @@ def _first_level(bench: Bench, level: Level, isa: str) -> list[Entry]:
     ]  # fmt: skip
 
 
-def _step(path: str, step: float, stream: Figure) -> Entry:
+def _step(path: str, step: float, stream: Figure, *, hidden: bool = False) -> Entry:
     """Return the rate of a step; it is as uncertain as the stream that it is taken from."""
     spread = stream.high - stream.low
+    note = "hidden behind reading: the rate of the core's own stores; " if hidden else ""
     return Entry(
         path, _LINE / step, "B/cycle", _LINE / (step + spread), _LINE / step,
-        f"the stream itself: {_LINE / stream.value:.4g} B/cycle", stream,
+        f"{note}the stream itself: {_LINE / stream.value:.4g} B/cycle", stream,
     )  # fmt: skip
 
 
@@ -144,7 +151,7 @@ def _size(found: Calibration, levels: Sequence[Level], index: int, stated: int) 
 
 
 def _memory_entries(
-    found: Calibration, bench: Bench, level: Level, read: float, write: float
+    found: Calibration, bench: Bench, level: Level, read: float, write: float, *, hidden: bool
 ) -> list[Entry]:
     """Memory as one core sees it, and as all cores together do."""
     at = "memory.DDR"
@@ -162,7 +169,8 @@ def _memory_entries(
         Entry(f"{at}.core_bandwidth", _LINE / (read * cycle), "B/s",
               note=f"the step alone; the stream itself {alone / 1e9:.4g} GB/s"),
         Entry(f"{at}.core_write_bandwidth", _LINE / (write * cycle), "B/s",
-              note="the step alone"),
+              note="hidden behind reading: the rate of the core's own stores" if hidden
+              else "the step alone"),
         Entry(f"{at}.write_allocate",
               allocates_on_write(lines["read"], lines["write"], lines["update"]),
               note="cycles of a line read {read:.3g}, written {write:.3g}, both {update:.3g}"

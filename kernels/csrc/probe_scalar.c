@@ -38,11 +38,18 @@ static void add(as_probe *probe, int64_t steps)
     }
 }
 
+/* Of four bytes: of one byte they are more to a line of code than caches of decoded code hold. */
+#if defined(__x86_64__)
+#define NOP __asm__ __volatile__(".byte 0x0f, 0x1f, 0x40, 0x00");
+#else
+#define NOP __asm__ __volatile__("nop");
+#endif
+
 static void nop(as_probe *probe, int64_t steps)
 {
     (void)probe;
     for (int64_t i = 0; i < steps; ++i) {
-        REPEAT_64(__asm__ __volatile__("nop");)
+        REPEAT_64(NOP)
     }
 }
 
