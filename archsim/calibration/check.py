@@ -71,8 +71,12 @@ def check(machine: Machine, *, progress: Progress = lambda _: None) -> Checked:
     sizes = cache_sizes(facts)
     own = sizes[: max(1, min(2, len(sizes) - 1))]  # a core's own levels
     bench = Bench(
-        probes.Probe(max(2 * own[-1], probes.LEAST_BYTES)), time.monotonic() + _SECONDS, _SAMPLES, 2, progress,
-    )  # fmt: skip
+        probes.Probe(max(2 * own[-1], probes.LEAST_BYTES)),
+        deadline=time.monotonic() + _SECONDS,
+        samples=_SAMPLES,
+        least_rounds=2,
+        progress=progress,
+    )
     levels = caches.places(sizes, probes.LEAST_BYTES)[: len(own)]
     waits = [task for task in caches.tasks(levels, isa, quick=True) if task.loop == "chase_1"]
     with on_one_cpu(facts, progress):

@@ -53,7 +53,7 @@ def level_entries(
                     writes[index - 1],
                     bench.figure(level.key("update")),
                     hidden=writes[index - 1] <= store,
-                )  # fmt: skip
+                )
             )
         if index + 1 < len(levels):
             most, seen = caches.outstanding(bench, levels, index)

@@ -100,8 +100,11 @@ def calibrate(*, quick: bool = False, progress: Progress = lambda _: None) -> Ca
     progress("taking memory")
     bench = Bench(
         probes.Probe(max(walked, sizes[-2] * 4 if len(sizes) > 1 else 4 * sizes[-1])),
-        begin + _SECONDS[quick][0], _SAMPLES[quick], _ROUNDS[quick], progress,
-    )  # fmt: skip
+        deadline=begin + _SECONDS[quick][0],
+        samples=_SAMPLES[quick],
+        least_rounds=_ROUNDS[quick],
+        progress=progress,
+    )
     levels = caches.places(sizes, walked or probes.LEAST_BYTES)
     if not walked:
         levels.pop()
