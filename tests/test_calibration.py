@@ -16,6 +16,7 @@ from archsim.calibration.bench import Bench, Task
 from archsim.calibration.check import Compared
 from archsim.calibration.figures import Entry
 from archsim.calibration.file import machine_text, write_atomically
+from archsim.calibration.run import Calibration, levels_that_fit
 from archsim.calibration.sampling import Figure, Round, round_of, settle
 from archsim.calibration.siblings import Pair
 from archsim.errors import InputError
@@ -172,7 +173,7 @@ def test_write_allocate() -> None:
 
 
 def test_places_lie_inside_their_level() -> None:
-    levels = caches.places([48 << 10, 2 << 20, 32 << 20], 100 << 20)
+    levels = caches.places({"L1": 48 << 10, "L2": 2 << 20, "L3": 32 << 20}, 100 << 20)
     sizes = [level.size_bytes for level in levels]
     assert [level.name for level in levels] == ["L1", "L2", "L3", "memory"]
     assert sizes == [16 << 10, 384 << 10, 16 << 20, 100 << 20]
@@ -183,6 +184,15 @@ def test_memory_to_walk() -> None:
     assert memory.working_set(32 * mib, 8192 * mib) == 72 * mib
     assert memory.working_set(32 * mib, 100 * mib) == 0  # too little to be sure of missing
     assert memory.working_set(1 * mib, 8192 * mib) == 64 * mib
+
+
+def test_levels_that_do_not_fit_are_left_out() -> None:
+    sizes = {"L1": 48 << 10, "L2": 2 << 20, "L3": 260 << 20}
+    for free, names in ((8 << 30, ["L1", "L2", "L3", "memory"]), (700 << 20, ["L1", "L2", "L3"]),
+                        (30 << 20, ["L1", "L2"]), (1 << 10, ["L1"])):  # fmt: skip
+        found = Calibration(read_facts(), True)
+        assert [level.name for level in levels_that_fit(found, sizes, free)] == names
+        assert len(found.left_out) == 4 - len(names)
 
 
 def test_a_cgroup_limits_memory(tmp_path: Path) -> None:
@@ -308,7 +318,7 @@ def test_a_small_run() -> None:
     isas = supported_isas()[-1:]
     figures = bench.measure("core", ports.tasks(isas))
     assert len(told) == 2 * len(figures)
-    levels = caches.places([32 << 10, 512 << 10], 2**20)[:2]
+    levels = caches.places({"L1": 32 << 10, "L2": 512 << 10}, 2**20)[:2]
     figures |= bench.measure("caches", caches.tasks(levels, isas[-1], quick=True))
     assert all(figure.value > 0 and figure.rounds == 2 for figure in figures.values())
     entries = ports.entries(bench, isas)

@@ -45,18 +45,20 @@ class Level:
         return f"{self.name}.{what}"
 
 
-def places(sizes_bytes: Sequence[int], memory_bytes: int) -> list[Level]:
+def places(sizes_bytes: Mapping[str, int], memory_bytes: int) -> list[Level]:
     """Return what to walk for each cache level, inside out, and for memory (the last one).
 
     Eight times the level inside, so that little of it hits there, but at most half of the level
     itself; a third of the first level.
     """
     found: list[Level] = []
-    for index, size in enumerate(sizes_bytes):
-        walked = min(size // 2, 8 * sizes_bytes[index - 1]) if index else size // 3
-        last = 0 < index == len(sizes_bytes) - 1  # others use it too
+    inside = 0
+    for name, size in sizes_bytes.items():
+        walked = min(size // 2, 8 * inside) if inside else size // 3
+        last = 0 < len(found) == len(sizes_bytes) - 1  # others use it too
         tolerance = MEMORY_TOLERANCE if last else CACHE_TOLERANCE
-        found.append(Level(f"L{index + 1}", _blocks(walked), tolerance))
+        found.append(Level(name, _blocks(walked), tolerance))
+        inside = size
     found.append(Level("memory", _blocks(memory_bytes), MEMORY_TOLERANCE))
     return found
 
@@ -83,7 +85,7 @@ def tasks(levels: Sequence[Level], isa: str, *, quick: bool) -> list[Task]:
 
 
 def _task(level: Level, loop: str, isa: str | None, chases: int = 0) -> Task:
-    exact = loop in _EXACT and (level.name, loop) != ("L1", "read")  # its loads are core.loads
+    exact = loop in _EXACT and (level.name, loop) != ("L1", "read")  # loads are measured apart
     tolerance = level.tolerance if exact else _ROUGH_TOLERANCE
     return Task(
         level.key(loop), loop, isa, level.size_bytes, chases=chases, tolerance=tolerance,

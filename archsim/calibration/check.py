@@ -69,7 +69,7 @@ def check(machine: Machine, *, progress: Progress = lambda _: None) -> Checked:
         )
     isa = machine.default_isa
     sizes = cache_sizes(facts)
-    own = sizes[: max(1, min(2, len(sizes) - 1))]  # a core's own levels
+    own = list(sizes.values())[: max(1, min(2, len(sizes) - 1))]  # a core's own levels
     bench = Bench(
         probes.Probe(max(2 * own[-1], probes.LEAST_BYTES)),
         deadline=time.monotonic() + _SECONDS,

@@ -16,7 +16,7 @@ from archsim.kernels import probes
 #: a working set of so many times the last cache is memory's
 BEYOND_CACHE: Final = 2.25
 _LEAST_BEYOND: Final = 1.5
-_SHARE_OF_FREE: Final = 0.4
+SHARE_OF_FREE: Final = 0.4
 _LEAST_BYTES: Final = 64 * 2**20
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
@@ -48,7 +48,7 @@ def _text(path: Path) -> str:
 def working_set(last_cache_bytes: int, free: int) -> int:
     """Return the bytes to walk for memory; 0: there is not enough to be sure of missing."""
     wanted = max(_LEAST_BYTES, int(BEYOND_CACHE * last_cache_bytes))
-    usable = min(wanted, int(_SHARE_OF_FREE * free))
+    usable = min(wanted, int(SHARE_OF_FREE * free))
     usable -= usable % probes.BLOCK_BYTES
     return usable if usable >= _LEAST_BEYOND * last_cache_bytes else 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,41 +88,47 @@ def calibrate(*, quick: bool = False, progress: Progress = lambda _: None) -> Ca
     begin = time.monotonic()
     found = Calibration(read_facts(), quick)
     sizes = cache_sizes(found.facts)
-    if not found.facts.caches:
-        found.left_out.append("sizes of caches: the system tells none; the generic ones stay")
-    outermost = sizes[-1]
-    walked = memory.working_set(outermost, memory.free_bytes())
-    if not walked:
-        found.left_out.append(
-            f"memory: a working set beyond the last cache ({outermost / _MIB:.0f} MiB) does not "
-            "fit into what may be used; its rates are assumed"
-        )
+    levels = levels_that_fit(found, sizes, memory.free_bytes())
     progress("taking memory")
     bench = Bench(
-        probes.Probe(max(walked, sizes[-2] * 4 if len(sizes) > 1 else 4 * sizes[-1])),
+        probes.Probe(max(probes.LEAST_BYTES, *(level.size_bytes for level in levels))),
         deadline=begin + _SECONDS[quick][0],
         samples=_SAMPLES[quick],
         least_rounds=_ROUNDS[quick],
         progress=progress,
     )
-    levels = caches.places(sizes, walked or probes.LEAST_BYTES)
-    if not walked:
-        levels.pop()
     isas = _distinct_isas(found.facts)
     with on_one_cpu(found.facts, progress):
         _measure_core(found, bench, levels, isas)
     _measure_threads(found, bench, levels, isas)
-    found.entries += level_entries(found, bench, levels, sizes, isas[-1])
+    found.entries += level_entries(found, bench, levels, list(sizes.values()), isas[-1])
     _judge(found, bench, levels, isas)
     found.seconds = time.monotonic() - begin
     return found
 
 
-def cache_sizes(facts: HostFacts) -> list[int]:
-    """Return the sizes of the caches, inside out: the system's, or the generic machine's."""
-    if facts.caches:
-        return [c.size_bytes for c in sorted(facts.caches, key=lambda c: c.level)]
-    return [int(cache.size_bytes) for cache in machine_from_facts(facts).caches]
+def levels_that_fit(found: Calibration, sizes: Mapping[str, int], free: int) -> list[Level]:
+    """Return the levels to measure with so many bytes free; say which are left out."""
+    if not found.facts.caches:
+        found.left_out.append("sizes of caches: the system tells none; the generic ones stay")
+    *_, outermost = sizes.values()
+    walked = memory.working_set(outermost, free)
+    levels = caches.places(sizes, walked or probes.LEAST_BYTES)
+    while len(levels) > 1 and (
+        levels[-1].size_bytes > memory.SHARE_OF_FREE * free
+        or (levels[-1].name == "memory" and not walked)
+    ):
+        name = levels.pop().name
+        found.left_out.append(
+            f"{name}: what would have to be walked does not fit into {free / _MIB:.0f} MiB that "
+            "are free; its rates are assumed"
+        )
+    return levels
+
+
+def cache_sizes(facts: HostFacts) -> dict[str, int]:
+    """Return name -> bytes of the caches, inside out: the system's, or the generic machine's."""
+    return {cache.name: int(cache.size_bytes) for cache in machine_from_facts(facts).caches}
 
 
 def _distinct_isas(facts: HostFacts) -> tuple[str, ...]:
