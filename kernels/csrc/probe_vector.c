@@ -5,6 +5,15 @@
 #include "probe.h"
 #include "simd.h"
 
+/* A use of a vector, which without one would not be made at all. */
+#if defined(__x86_64__)
+#define USED(vector) __asm__ __volatile__("" : : "v"(vector))
+#elif defined(__aarch64__)
+#define USED(vector) __asm__ __volatile__("" : : "w"(vector))
+#else
+#define USED(vector) __asm__ __volatile__("" : : "m"(vector))
+#endif
+
 #define COUNT (AS_REGISTERS - 2) /* sums side by side: more than latency times ports anywhere */
 #define WIDTH (4 * AS_LANES)     /* bytes of a vector */
 /* From now on the compiler knows nothing of memory, nor how the pointer was made. */
@@ -39,7 +48,7 @@ AS_INLINE void arithmetic(int64_t steps, operation even, operation odd, int side
         }
     }
     AS_UNROLL for (int i = 0; i < side_by_side; ++i)
-        AS_USED_VECTOR(sum[i]);
+        USED(sum[i]);
 }
 
 #define DEFINE_ARITHMETIC(name, even, odd, side_by_side)     \
@@ -68,7 +77,7 @@ AS_INLINE void loads(const as_probe *probe, int64_t steps, int count, int apart)
     for (int64_t j = 0; j < steps; ++j) {
         FORGET(from);
         AS_UNROLL for (int i = 0; i < count; ++i)
-            AS_USED_VECTOR(as_load((const float *)(from + i * apart)));
+            USED(as_load((const float *)(from + i * apart)));
     }
 }
 
@@ -101,7 +110,7 @@ static void broadcast(as_probe *probe, int64_t steps)
     for (int64_t j = 0; j < steps; ++j) {
         FORGET(from);
         AS_UNROLL for (int i = 0; i < LOADS; ++i)
-            AS_USED_VECTOR(as_splat(*(const float *)(from + 4 * i)));
+            USED(as_splat(*(const float *)(from + 4 * i)));
     }
 }
 
@@ -147,9 +156,9 @@ static void gather(as_probe *probe, int64_t steps)
         AS_UNROLL for (int i = 0; i < GATHERS; ++i) {
             const float *p = (const float *)(from + AS_PROBE_LINE * i);
 #if AS_LANES == 16
-            AS_USED_VECTOR(_mm512_i32gather_ps((__m512i)index, p, 4));
+            USED(_mm512_i32gather_ps((__m512i)index, p, 4));
 #else
-            AS_USED_VECTOR(_mm256_i32gather_ps(p, (__m256i)index, 4));
+            USED(_mm256_i32gather_ps(p, (__m256i)index, 4));
 #endif
         }
     }
@@ -186,11 +195,11 @@ AS_INLINE void walk(as_probe *probe, int64_t steps, walk_kind kind, int again, i
                     AS_OPAQUE_VECTOR(v);
                     as_store_aligned(p, v);
                 } else {
-                    AS_USED_VECTOR(v);
+                    USED(v);
                 }
             }
             AS_UNROLL for (int i = 0; i < again; ++i)
-                AS_USED_VECTOR(as_load_aligned((const float *)(hot + i * 64 % 1024)));
+                USED(as_load_aligned((const float *)(hot + i * 64 % 1024)));
             AS_UNROLL for (int i = 0; i < products; ++i)
                 sum[(line * products + i) % 8] *= value; /* each waits for the eighth before */
         }
@@ -201,7 +210,7 @@ AS_INLINE void walk(as_probe *probe, int64_t steps, walk_kind kind, int again, i
     if (kind != READ)
         __sync_synchronize(); /* stores that still wait belong to this loop */
     AS_UNROLL for (int i = 0; i < 8; ++i)
-        AS_USED_VECTOR(sum[i]);
+        USED(sum[i]);
 }
 
 #define DEFINE_WALK(name, kind, again, products)     \

@@ -67,17 +67,13 @@ _Static_assert(AS_REGISTERS == AS_OF_ISA(AS_REGISTERS_, AS_ISA),
 /* Hides how a pointer was made. Without it compilers keep a register per row, run out and spill. */
 #define AS_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 
-/* The same for a vector: what is made of it must be made again. And a use, for what would otherwise
- * not be made at all. */
+/* The same for a vector: what is made of it must be made again. */
 #if defined(__x86_64__)
 #define AS_OPAQUE_VECTOR(vector) __asm__("" : "+v"(vector))
-#define AS_USED_VECTOR(vector) __asm__ __volatile__("" : : "v"(vector))
 #elif defined(__aarch64__)
 #define AS_OPAQUE_VECTOR(vector) __asm__("" : "+w"(vector))
-#define AS_USED_VECTOR(vector) __asm__ __volatile__("" : : "w"(vector))
 #else
 #define AS_OPAQUE_VECTOR(vector) __asm__("" : "+m"(vector))
-#define AS_USED_VECTOR(vector) __asm__ __volatile__("" : : "m"(vector))
 #endif
 
 /* Marks around the body of a loop of rows x vectors accumulators, for a throughput analyser that reads
