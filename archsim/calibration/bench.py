@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from archsim.calibration.sampling import Figure, Round, round_of, settle
+from archsim.calibration.sampling import AGREEING, Figure, Round, round_of, settle
 from archsim.kernels import probes
 
 Progress = Callable[[str], None]
@@ -107,15 +107,22 @@ class Bench:
             pending = [
                 task for task in tasks if number < least or not self.figure(task.key).settled
             ]
-            if not pending or (number >= 2 and time.monotonic() > self.deadline):
+            if not pending or (number >= AGREEING and self.late):
                 break
             if number >= least:
                 time.sleep(_PAUSE_SECONDS * min(number - least + 1, 10))
             for index, task in enumerate(pending):
+                if number >= AGREEING and self.late:
+                    break
                 self.progress(f"{what}: round {number + 1}, {index + 1} of {len(pending)}")
                 self.rounds.setdefault(task.key, []).append(self.run(task))
                 self.tolerances[task.key] = task.tolerance
         return {task.key: self.figure(task.key) for task in tasks}
+
+    @property
+    def late(self) -> bool:
+        """Whether the time for more rounds is over."""
+        return time.monotonic() > self.deadline
 
     def figure(self, key: str, *, seconds: bool = False) -> Figure:
         """Return what the rounds of a task give so far, cycles or seconds of an operation."""

@@ -248,6 +248,8 @@ def curve(bench: Bench, sizes: Sequence[int], isa: str, passes: int) -> list[Poi
         for size in sizes
     }  # fmt: skip
     for number in range(passes):
+        if number and bench.late:
+            break
         for index, size in enumerate(sizes):
             bench.progress(
                 f"working sets: pass {number + 1} of {passes}, {index + 1} of {len(sizes)}"

@@ -23,6 +23,7 @@ from archsim.kernels import isa_table, probes
 
 #: seconds after which no more rounds of the core and of the caches are asked for, quick and full
 _SECONDS: Final = {True: (3.5, 7.0), False: (18.0, 40.0)}
+_THREAD_SECONDS: Final = {True: 1.0, False: 6.0}
 _SAMPLES: Final = {True: 40, False: 80}
 _ROUNDS: Final = {True: 2, False: 5}
 _MIB: Final = 2**20
@@ -179,6 +180,7 @@ def _measure_threads(
     found: Calibration, bench: Bench, levels: Sequence[Level], isas: tuple[str, ...]
 ) -> None:
     cores = found.facts.cores
+    bench.deadline = max(bench.deadline, time.monotonic()) + _THREAD_SECONDS[found.quick]
     _measure_pair(found, bench, isas[-1])
     found.figures["call"] = threads.call_figure(bench)
     call = found.figures["call"]

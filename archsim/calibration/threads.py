@@ -27,6 +27,7 @@ POOL_TOLERANCE: Final = 0.15
 _POOL_QUANTILE: Final = 0.25
 _SAMPLE_SECONDS: Final = 200e-6
 _ROUNDS: Final = 8
+_POOL_STEPS: Final = 5  # few: a thread that lost its core holds all of them up
 _CALLS: Final = 200
 
 
@@ -60,7 +61,7 @@ def _shared_walk(bench: Bench, level: Level, walk: str, isa: str, cores: int) ->
         rounds.append(team_round(times, cores * steps * lines))
         if number and settle(rounds, level.tolerance).settled:
             break
-        if number > 1 and time.monotonic() > bench.deadline:
+        if number and bench.late:
             break
     figure = settle(rounds, level.tolerance, seconds=True)
     return Shared(level.name, cores, figure)
@@ -69,7 +70,7 @@ def _shared_walk(bench: Bench, level: Level, walk: str, isa: str, cores: int) ->
 def pool_figure(bench: Bench, what: str, cores: int) -> Figure:
     """Measure seconds of a ``barrier`` or of a ``fork_join`` of so many threads."""
     run = probes.barrier_seconds if what == "barrier" else probes.fork_join_seconds
-    return _repeated(bench, what, lambda: run(cores, samples=bench.samples))
+    return _repeated(bench, what, lambda: run(cores, steps=_POOL_STEPS, samples=bench.samples))
 
 
 def call_figure(bench: Bench) -> Figure:
@@ -108,6 +109,8 @@ def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]
         # a pool's thread that waits gives its core away on purpose: not stolen
         rounds.append(Round(value, value, middle, middle, 0.0, 1.0, stolen))
         if number and settle(rounds, POOL_TOLERANCE).settled:
+            break
+        if number and bench.late:
             break
         time.sleep(0.02 * number)
     return settle(rounds, POOL_TOLERANCE)
