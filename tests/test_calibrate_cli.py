@@ -20,7 +20,6 @@ from archsim.hostfacts import read_facts
 from archsim.hostfile import cached_path
 from archsim.machinefile import forget_host
 
-FACTS = read_facts()
 FIGURE = Figure(0.5, 0.5, 0.51, 2, 2, 0.9, 0.0, 0.02, (0.5, 0.51), 3e9)
 
 
@@ -29,7 +28,7 @@ def _found(**changes: Any) -> Calibration:
         Entry("clock", 2.5e9, "Hz", 2.4e9, 2.6e9, "made up"),
         Entry("caches.L1.overlap", "overlapped"),
     ]
-    return Calibration(FACTS, True, entries=entries, figures={"load": FIGURE}, **changes)
+    return Calibration(read_facts(), True, entries=entries, figures={"load": FIGURE}, **changes)
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_any_other_is_refused(
     assert "refused: load: 0 of 9 rounds" in told
     assert "and 8 more" in told
     assert not Path("mine.yaml").exists()
-    assert not cached_path(FACTS).exists()
+    assert not cached_path(read_facts()).exists()
     assert run(["calibrate", "-o", "mine.yaml", "--force"]) == 0
     machine = archsim.load_machine("mine.yaml")
     assert "DISTURBED" in machine.description
@@ -88,7 +87,7 @@ def test_json(host: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> 
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1
     assert document["trusted"]
-    assert document["written"] == [str(cached_path(FACTS))]
+    assert document["written"] == [str(cached_path(read_facts()))]
     assert document["figures"]["load"]["agreeing"] == 2
     assert document["numbers"][0] == {
         "path": "clock", "value": 2.5e9, "unit": "Hz", "low": 2.4e9, "high": 2.6e9,

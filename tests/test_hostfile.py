@@ -28,17 +28,16 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_host()
 
 
-FACTS = read_facts()
 ENTRIES = [Entry("clock", 1.234e9, "Hz", 1.2e9, 1.3e9)]
 
 
 def _calibration(**changes: object) -> Calibration:
-    return replace(Calibration(FACTS, True, entries=ENTRIES), **changes)  # type: ignore[arg-type]
+    return replace(Calibration(read_facts(), True, entries=ENTRIES), **changes)  # type: ignore[arg-type]
 
 
 def test_what_was_calibrated_is_the_host(tmp_path: Path) -> None:
     written, failed = save(_calibration(), "archsim calibrate", tmp_path / "mine.yaml")
-    assert written == [str(tmp_path / "mine.yaml"), str(cached_path(FACTS))]
+    assert written == [str(tmp_path / "mine.yaml"), str(cached_path(read_facts()))]
     assert failed == []
     host = archsim.load_machine("host")
     assert host.clock_hz == 1.234e9
@@ -54,7 +53,7 @@ def test_without_a_file_nothing_is_said() -> None:
 
 def test_other_hardware_is_refused() -> None:
     save(_calibration(), "archsim calibrate")
-    path = cached_path(FACTS)
+    path = cached_path(read_facts())
     path.write_text(path.read_text().replace("identity: ", "identity: x"))
     with pytest.warns(HostFileWarning, match="other hardware"):
         host = archsim.load_machine("host")
@@ -67,7 +66,7 @@ def test_other_hardware_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "- 1", "identity: 1", "clock: 3"])
 def test_a_broken_file_is_refused(text: str) -> None:
-    path = cached_path(FACTS)
+    path = cached_path(read_facts())
     path.parent.mkdir()
     path.write_text(text)
     with pytest.warns(HostFileWarning):
@@ -76,7 +75,7 @@ def test_a_broken_file_is_refused(text: str) -> None:
 
 def test_a_file_that_is_no_machine_is_refused() -> None:
     save(_calibration(), "archsim calibrate")
-    path = cached_path(FACTS)
+    path = cached_path(read_facts())
     path.write_text(path.read_text().replace("1.234 GHz", "1.234 miles"))
     with pytest.warns(HostFileWarning, match="unknown unit"):
         assert archsim.load_machine("host").clock_hz != 1.234e9
@@ -84,13 +83,14 @@ def test_a_file_that_is_no_machine_is_refused() -> None:
 
 def test_another_number_of_cores() -> None:
     """The file was made with two cores more than this process may use."""
-    more = replace(FACTS, cpus=tuple(range(len(FACTS.cpus) + 2)), cores=FACTS.cores + 2)
-    path = cached_path(FACTS)
+    facts = read_facts()
+    more = replace(facts, cpus=tuple(range(len(facts.cpus) + 2)), cores=facts.cores + 2)
+    path = cached_path(facts)
     path.parent.mkdir()
     path.write_text(machine_text(more, ENTRIES, about="x", disturbed=False, left_out=""))
     with pytest.warns(HostFileWarning, match="was calibrated with"):
-        host = machine_from_node(calibrated_node(FACTS))
-    assert host.total_cores == FACTS.cores
+        host = machine_from_node(calibrated_node(facts))
+    assert host.total_cores == facts.cores
     assert host.clock_hz == 1.234e9
 
 

@@ -152,12 +152,17 @@ def on_one_cpu(facts: HostFacts, progress: Progress) -> Iterator[None]:
 
 
 def _quietest(cpus: Sequence[int]) -> int:
-    """Return the CPU on which a thread gets the largest share of 20 ms."""
+    """Return the CPU on which a thread gets the largest share of some 100 ms.
+
+    Shorter would not do: a thread that just came to a busy CPU gets a few milliseconds at once.
+    """
     probe = probes.Probe(probes.LEAST_BYTES)
+    steps = probe.steps_for("add_chain", None, 1e-3)
+    samples = max(10, min(100, 1000 // len(cpus)))
     shares = {}
     for cpu in cpus[:64]:
         os.sched_setaffinity(0, {cpu})
-        times = probe.time("add_chain", None, 15_000, 20)
+        times = probe.time("add_chain", None, steps, samples)
         shares[cpu] = float(times[:, 5].sum() / times[:, :5].sum())
     return max(shares, key=lambda cpu: round(shares[cpu], 2))
 
@@ -171,7 +176,7 @@ def _measure_core(
     tasks = caches.tasks(levels, isas[-1], quick=found.quick)
     found.figures |= bench.measure("caches", tasks)
     largest = bench.probe.size_bytes
-    sizes = caches.curve_sizes(levels[0].size_bytes, largest, 1 if found.quick else 2)
+    sizes = caches.curve_sizes(levels[0].size_bytes, largest, 2 if found.quick else 3)
     found.curve = caches.curve(bench, sizes, isas[-1], 1 if found.quick else 3)
     found.entries += ports.entries(bench, isas)
 
