@@ -153,6 +153,12 @@ def test_steps_are_what_the_model_reads() -> None:
     assert hidden == [1.0, 0.5]  # never below what the core takes to store a line
 
 
+def test_disturbed_streams_still_give_numbers() -> None:
+    """They are refused as contradictions, or written by force: no rate is negative."""
+    assert min(caches.read_steps([0.5, 0.4, 0.4], ["serial", "overlapped"])) > 0
+    assert caches.hiding({0: 0.5, 2: 1.0}, {0: 0.4, 2: 1.0}).share == 0.0
+
+
 def test_overlap_is_decided_where_the_rules_differ_most() -> None:
     first = {0: 0.5, 4: 2.5, 12: 6.5, 24: 12.5}
     serial = {n: cycles + 5.5 for n, cycles in first.items()}

@@ -24,6 +24,7 @@ BESIDE: Final = (2, 4, 8, 12, 16, 24, 32)
 CHASES: Final = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32)
 #: a level without prefetch takes a stream at nearly its latency for each line
 _LATENCY_SHARE: Final = 0.7
+_LEAST_STEP: Final = 0.01
 #: of what only decides a rule or gives a whole number: misses in flight, overlap, write-allocate
 _ROUGH_TOLERANCE: Final = 0.15
 _EXACT: Final = ("chase_1", "read", "update")
@@ -122,6 +123,8 @@ def hiding(first: Mapping[int, float], level: Mapping[int, float]) -> Hiding:
     beside = min((n for n in level if n), key=lambda n: abs(first[n] - stream))
     added = first[beside] + stream - first[0]
     hidden = max(first[beside], stream)
+    if added <= hidden:  # disturbed: a level no slower than the first
+        return Hiding(0.0, beside)
     return Hiding((added - level[beside]) / (added - hidden), beside)
 
 
@@ -156,7 +159,8 @@ def read_steps(streams: Sequence[float], rules: Sequence[Overlap]) -> list[float
         if how == "overlapped":
             steps.append(stream)
         else:
-            steps.append(stream - serial)
+            # disturbed, an outer stream can be as fast as an inner one: that is refused elsewhere
+            steps.append(max(stream - serial, _LEAST_STEP * stream))
             serial = max(serial, stream)
     return steps
 

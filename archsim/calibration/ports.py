@@ -101,9 +101,11 @@ def _vector_load_latency(found: dict[str, Figure], isa: str) -> Entry:
 def _mispredict(found: dict[str, Figure]) -> Entry:
     """Random branches against alternating ones: half of the random ones are mispredicted."""
     random, known = found["branch_random"], found["branch"]
+    lost, low, high = (
+        max(0.0, 2 * (cycles - known.value)) for cycles in (random.value, random.low, random.high)
+    )
     return Entry(
-        "core.mispredict", 2 * (random.value - known.value), "cycles",
-        2 * (random.low - known.value), 2 * (random.high - known.value),
+        "core.mispredict", lost, "cycles", low, high,
         "random branches against alternating ones", random,
     )  # fmt: skip
 
