@@ -71,7 +71,7 @@ sanitize-threads: $(READY)
 	@echo "== thread sanitizer"
 	$(BIN)/cmake -S . -B $(SANITIZED)/threads -G Ninja -DARCHSIM_CHECKS=ONLY -DARCHSIM_SANITIZE=thread >/dev/null
 	$(BIN)/cmake --build $(SANITIZED)/threads
-	TSAN_OPTIONS=die_after_fork=0 $(SANITIZED)/threads/tests/native/check_kernels chains threads forks
+	TSAN_OPTIONS=die_after_fork=0 $(SANITIZED)/threads/tests/native/check_kernels chains probes threads forks
 
 # the same C program on old x86 CPUs and on aarch64, as far as they can be emulated here
 check-cross: $(READY)

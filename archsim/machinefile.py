@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from archsim.errors import InputError, input_error
-from archsim.hostfacts import HOST, host_node
+from archsim.hostfacts import HOST, host_node, read_facts
+from archsim.hostfile import calibrated_node, warn_unused
 from archsim.machine import Machine, Provenance, Source
 from archsim.machinepath import NAMED_LISTS, TEXT_KEYS, unit_at, value_at
 from archsim.schema import dotted as _dotted
@@ -71,7 +72,20 @@ def load_machine(name_or_path: str | Path) -> Machine:
 
 @lru_cache(maxsize=1)
 def _host() -> Machine:
-    return machine_from_node(host_node())
+    facts = read_facts()
+    node = calibrated_node(facts)
+    try:
+        return machine_from_node(node)
+    except InputError as error:
+        if not node.mark.file.endswith(".yaml"):
+            raise
+        warn_unused(str(error))
+        return machine_from_node(host_node(facts))
+
+
+def forget_host() -> None:
+    """Read this host's file anew at its next use: it was written."""
+    _host.cache_clear()
 
 
 def machine_from_node(node: Node) -> Machine:
@@ -133,7 +147,7 @@ def _merge_base(node: Node, path: Path, stack: tuple[Path, ...]) -> _Tree:
 
 def _base_tree(name: str, where: str, path: Path, stack: tuple[Path, ...]) -> _Tree:
     if name == HOST:
-        return _merge_base(host_node(), Path(HOST), stack)
+        return _merge_base(calibrated_node(), Path(HOST), stack)
     base_path = _find(name, where, path.parent)
     if base_path.resolve() in stack:
         chain = " -> ".join(p.name for p in (*stack, base_path.resolve()))

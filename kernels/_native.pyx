@@ -12,6 +12,7 @@ share and one for each kernel, which declares its own part of archsim_native.h.
 
 include "binding/shared.pxi"
 include "binding/sets.pxi"
+include "binding/probe.pxi"
 include "binding/direct_row.pxi"
 include "binding/direct_lanes.pxi"
 include "binding/direct_shifts.pxi"

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # room -> its rank; a module may import rooms of a lower rank, or its own
 RANK = {
     "kernels": 0,
-    "errors": 0, "units": 1, "yamlfile": 1, "schema": 2, "hostfacts": 2,
+    "errors": 0, "units": 1, "yamlfile": 1, "schema": 2, "hostfacts": 2, "hostfile": 3,
     "network": 3, "sparsity": 4, "plan": 5, "result": 5,
     "machine": 6, "machinepath": 7, "machinefile": 8, "machineview": 9, "host": 9,
     "methods": 8,
@@ -21,6 +21,7 @@ RANK = {
     "analytic": 10, "simulator": 10, "traffic": 10,
     "predictors": 11,
     "api": 12, "grid": 12,
+    "calibration": 11,
     "study": 13, "validate": 13, "explanation": 13, "layerchain": 13,
     "report": 14,
     "pruning": 15,

@@ -83,6 +83,32 @@ def test_a_long_chain_costs_latency() -> None:
     assert found.cycles[0] == pytest.approx(10 * XEON.core.isa["avx2"].multiply_latency_cycles)
 
 
+def test_pairs_of_a_multiply_and_an_addition_are_a_rate_of_their_own() -> None:
+    """Two ports each and three together: neither shared ports nor separate ones."""
+    work = Work.of(multiply_adds=30)
+    for pairs, cycles in ((None, 45.0), (1.5, 20.0)):
+        machine = changed(ATOM, core__isa__sse42__pairs=pairs)
+        machine = changed(machine, core__isa__sse42__multiply=1.0, core__isa__sse42__add=2.0)
+        machine = changed(machine, core__isa__sse42__shared_arithmetic=True)
+        assert incore(work, machine, "sse42").arithmetic[0] == pytest.approx(cycles)
+        lanes = machine.core.isa["sse42"].lanes
+        rate = 2 * lanes * 30 / cycles * machine.clock_for("sse42") * machine.total_cores
+        assert machine.peak_flops_per_s("sse42") == pytest.approx(rate)
+
+
+def test_lines_written_back_to_memory_have_a_rate_of_their_own() -> None:
+    layer = Layer("big", C=64, K=64, H=224, W=224, R=3, S=3, pad=(1, 1))
+    plan = make_plan(layer, XEON, method="dense_direct", batch=8, threads=1)
+    as_read = XEON.memory[0].core_bandwidth_bytes_per_s
+    seconds = [
+        ecm.estimate(plan, changed(XEON, memory__0__core_write_bytes_per_s=rate)).seconds
+        for rate in (None, as_read, 1e8)
+    ]
+    if as_read is not None:
+        assert seconds[0] == pytest.approx(seconds[1])
+    assert seconds[2] > 1.01 * seconds[0]
+
+
 def test_dense_never_beats_the_peak() -> None:
     for machine in MACHINES:
         for layer in load_network("alexnet"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from contextlib import suppress
 from importlib import import_module
 
@@ -27,6 +28,7 @@ _COMMANDS = {
     "explain": "explain",
     "validate": "validate",
     "report": "study",
+    "calibrate": "calibrate",
     "machines": "machines",
     "networks": "networks",
 }
@@ -80,8 +82,14 @@ def run(arguments: list[str] | None = None) -> int:
     return status
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning of the library as one line."""
+    _say(str(message), "warning")
+
+
 def _call(arguments: list[str] | None) -> int:
     """Run the command line; turn errors into one line and a status."""
+    warnings.showwarning = _show_warning
     try:
         status = cli.main(args=arguments, prog_name="archsim", standalone_mode=False)
         return int(status or 0)
@@ -119,8 +127,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(text: str) -> None:
+def _say(text: str, kind: str = "error") -> None:
     from archsim.report.record import clean
 
     with suppress(OSError):  # nobody listens
-        click.echo("error: " + clean(" ".join(text.splitlines())), err=True)
+        click.echo(f"{kind}: " + clean(" ".join(text.splitlines())), err=True)

@@ -8,6 +8,7 @@
 #include "fc.h"
 #include "lanes.h"
 #include "microkernels.h"
+#include "probe.h"
 #include "shifts.h"
 #include "winograd.h"
 
@@ -30,6 +31,7 @@ typedef struct {
     const as_fc_kernels *fc;
     const as_winograd_kernels *winograd;
     const as_winograd_lists_kernels *winograd_lists;
+    const as_probe_loops *probe;
 } as_isa;
 
 int as_isa_count(void);

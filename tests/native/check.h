@@ -19,6 +19,7 @@ void check_fc_tiles(const as_isa *isa);
 void check_winograd_tiles(const as_isa *isa);
 void check_chains(const as_isa *isa);
 void check_layers(const as_isa *isa);
+void check_probes(const as_isa *isa);
 void check_threads(const as_isa *isa);
 void check_forks(const as_isa *isa);
 

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 1800
 # qemu 7.2 loses its own locks in children of a process with threads: forks are not for it
-FAMILIES = ("tiles", "layers", "chains", "threads")
+FAMILIES = ("tiles", "layers", "chains", "probes", "threads")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-/* check_kernels [--room] [tiles] [layers] [chains] [threads] [forks] [replay]: all of them if none is
- * named.
+/* check_kernels [--room] [tiles] [layers] [chains] [probes] [threads] [forks] [replay]: all of them if
+ * none is named.
  *
  * --room: arrays do not end where memory does; see check_leave_room.
  * Runs every microkernel and driver of every instruction set that this CPU has, compares with
@@ -58,6 +58,8 @@ int main(int argc, char **argv)
             run("layers", check_layers, isa);
         if (wants(families, "chains"))
             run("chains", check_chains, isa);
+        if (wants(families, "probes"))
+            run("probes", check_probes, isa);
         if (wants(families, "threads"))
             run("threads", check_threads, isa);
         if (wants(families, "forks"))

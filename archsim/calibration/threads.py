@@ -1,0 +1,116 @@
+"""Several cores at once: shared levels, and what the pool of threads itself costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.calibration.bench import Bench
+from archsim.calibration.caches import Level
+from archsim.calibration.memory import team_round
+from archsim.calibration.sampling import Figure, Round, settle
+from archsim.host import machine_from_facts
+from archsim.hostfacts import read_facts
+from archsim.kernels import probes
+from archsim.methods import get_method
+from archsim.native import prepare
+from archsim.network import Layer
+from archsim.sparsity import Sparsity
+
+#: waiting for each other varies more than computing
+POOL_TOLERANCE: Final = 0.15
+_POOL_QUANTILE: Final = 0.25
+_SAMPLE_SECONDS: Final = 200e-6
+_ROUNDS: Final = 8
+_POOL_STEPS: Final = 5  # few: a thread that lost its core holds all of them up
+_CALLS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A walk by several cores at once: seconds of a line, of all of them together."""
+
+    level: str
+    cores: int
+    figure: Figure
+
+
+def shared_walks(bench: Bench, level: Level, walk: str, isa: str, cores: int) -> list[Shared]:
+    """Measure a walk of a level on 2, 4, 8 ... and all cores, each with its own working set."""
+    counts = sorted({*(2**i for i in range(1, 11) if 2**i < cores), cores})
+    return [_shared_walk(bench, level, walk, isa, count) for count in counts if count > 1]
+
+
+def _shared_walk(bench: Bench, level: Level, walk: str, isa: str, cores: int) -> Shared:
+    each = level.size_bytes if level.name != "memory" else level.size_bytes // cores
+    each -= each % probes.BLOCK_BYTES
+    team = [probes.Probe(max(each, probes.LEAST_BYTES)) for _ in range(cores)]
+    alone = bench.figure(level.key(walk), seconds=True).value
+    lines = probes.BLOCK_BYTES // probes.LINE_BYTES
+    steps = max(1, round(_SAMPLE_SECONDS / (alone * lines)))
+    probes.time_team(team, walk, isa, each // probes.BLOCK_BYTES, 1)
+    rounds: list[Round] = []
+    for number in range(_ROUNDS):
+        bench.progress(f"{level.name} {walk} on {cores} cores: round {number + 1}")
+        times = probes.time_team(team, walk, isa, steps, bench.samples)
+        rounds.append(team_round(times, cores * steps * lines))
+        if number and settle(rounds, level.tolerance).settled:
+            break
+        if number and bench.late:
+            break
+    figure = settle(rounds, level.tolerance, seconds=True)
+    return Shared(level.name, cores, figure)
+
+
+def pool_figure(bench: Bench, what: str, cores: int) -> Figure:
+    """Measure seconds of a ``barrier`` or of a ``fork_join`` of so many threads."""
+    run = probes.barrier_seconds if what == "barrier" else probes.fork_join_seconds
+    return _repeated(bench, what, lambda: run(cores, steps=_POOL_STEPS, samples=bench.samples))
+
+
+def call_figure(bench: Bench) -> Figure:
+    """Measure seconds of calling a prepared layer that has next to nothing to compute."""
+    layer, weights = Layer("tiny", C=1, K=1), np.ones((1, 1, 1, 1), np.float32)
+    plan = get_method("direct_sparse").plan(
+        layer, Sparsity(1.0, weights), batch=1, threads=1, schedule="row",
+        target=machine_from_facts(read_facts()).target(), partition="nnz",
+    )  # fmt: skip
+    prepared = prepare(plan, weights)
+    x = np.ones((1, layer.C, layer.H, layer.W), np.float32)
+    out = prepared.run(x)
+
+    def sample() -> NDArray[np.float64]:
+        seconds = np.empty(bench.samples)
+        for i in range(bench.samples):
+            start = time.perf_counter()
+            for _ in range(_CALLS):
+                prepared.run(x, out)
+            seconds[i] = (time.perf_counter() - start) / _CALLS
+        return seconds
+
+    return _repeated(bench, "call", sample)
+
+
+def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]) -> Figure:
+    """Measure rounds of samples that know no yardstick: seconds of one operation each."""
+    rounds: list[Round] = []
+    for number in range(_ROUNDS):
+        bench.progress(f"{what}: round {number + 1}")
+        cpu, wall = time.thread_time(), time.perf_counter()
+        seconds = sample()
+        wall = time.perf_counter() - wall
+        stolen = max(0.0, 1.0 - (time.thread_time() - cpu) / wall)
+        value, middle = (float(np.quantile(seconds, q)) for q in (_POOL_QUANTILE, 0.5))
+        # a pool's thread that waits gives its core away on purpose: not stolen
+        rounds.append(Round(value, value, middle, middle, 0.0, 1.0, stolen))
+        if number and settle(rounds, POOL_TOLERANCE).settled:
+            break
+        if number and bench.late:
+            break
+        time.sleep(0.02 * number)
+    return settle(rounds, POOL_TOLERANCE)
