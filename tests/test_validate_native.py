@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from archsim.cli import run
 from archsim.errors import HostMismatchError, InputError
 from archsim.validate import Point, cases, native
 from archsim.validate.ranking import choices
+from archsim.validate.spread import model_errors_of, write_model_errors
+from archsim.yamlfile import read_yaml
 
 TABLE = "name,C,H,W,K,R,S,pad\na,16,10,10,8,3,3,1\nb,12,9,9,8,1,1,0\n"
 
@@ -100,6 +103,17 @@ def test_intervals_are_counted() -> None:
     assert inside.covered
     assert _point("a", 1.0, 1.1).covered is None
     assert not _point("a", 1.0, 1.3, predicted_low=0.9, predicted_high=1.2).covered
+
+
+def test_the_model_s_error_is_of_seen_points(tmp_path: Path) -> None:
+    seen = [_point("a", 1.0, 1.0 + i / 100, split="seen") for i in range(20)]
+    found = model_errors_of([*seen, _point("a", 1.0, 50.0), _point("b", 1.0, 2.0, split="seen")])
+    assert set(found) == {"a", "all"}  # one point is too few for percentiles
+    assert found["a"] == pytest.approx((math.log(1.0095), math.log(1.1805)), abs=1e-3)
+    path = write_model_errors(seen, tmp_path / "errors.yaml", source="today")
+    assert read_yaml(path).plain()["methods"]["a"][1] == pytest.approx(0.166, abs=1e-3)
+    with pytest.raises(InputError, match="at least 10"):
+        write_model_errors(seen[:3], path, source="today")
 
 
 def test_a_small_run(table: Path) -> None:

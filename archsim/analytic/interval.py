@@ -70,8 +70,11 @@ def _of_machine(plan: Plan, machine: Machine, isa: str, clock: str) -> tuple[flo
 
 
 @lru_cache(maxsize=64)
-def _variants(key: int, isa: str) -> tuple[tuple[Machine, Machine], ...]:
-    machine = _machines[key]
+def variants(machine: Machine, isa: str) -> tuple[tuple[Machine, Machine], ...]:
+    """Return the machine with each ranged number at its low and its high end.
+
+    Ranges that would change the plan (sizes of caches) are left out.
+    """
     found = []
     for path, source in machine.provenance.items():
         if source.low is None or source.high is None or source.low == source.high:
@@ -83,18 +86,6 @@ def _variants(key: int, isa: str) -> tuple[tuple[Machine, Machine], ...]:
         if low.target(isa) == high.target(isa) == machine.target(isa):
             found.append((low, high))
     return tuple(found)
-
-
-_machines: dict[int, Machine] = {}
-
-
-def variants(machine: Machine, isa: str) -> tuple[tuple[Machine, Machine], ...]:
-    """Return the machine with each ranged number at its low and its high end.
-
-    Ranges that would change the plan (sizes of caches) are left out.
-    """
-    _machines[id(machine)] = machine  # kept, so that its id stays its own
-    return _variants(id(machine), isa)
 
 
 @lru_cache(maxsize=1)

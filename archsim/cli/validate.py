@@ -183,12 +183,15 @@ def _incore_table(suite: Suite) -> Table:
 @click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
               help="Of settings, patterns and inputs.")  # fmt: skip
 @click.option("--full", is_flag=True, help="All layers and settings: hours.")
+@click.option("--spread", metavar="FILE", callback=filled_path,
+              help="Also write the model's error on seen layers, for intervals.")  # fmt: skip
 @click.option("--worst", type=Whole(min=0), default=5, show_default=True, metavar="N",
               help="How many of the worst points to list.")  # fmt: skip
 @json_option
 def native_command(
-    machine: str, model: str, layers: Path | None, seed: int, full: bool, worst: int, as_json: bool
-) -> None:
+    machine: str, model: str, layers: Path | None, seed: int, full: bool, spread: Path | None,
+    worst: int, as_json: bool,
+) -> None:  # fmt: skip
     """Hold a model against this host's own kernels, methods side by side."""
     from archsim.validate import run_suite
 
@@ -197,6 +200,10 @@ def native_command(
             "native", machine=machine, model=model, layers=layers, seed=seed, full=full,
             progress=progress,
         )  # fmt: skip
+    if spread is not None:
+        from archsim.validate.spread import write_model_errors
+
+        say(f"wrote {write_model_errors(found.points, spread, source=_about())}")
     document = found.as_document()
     if as_json:
         print_json(document)
