@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from archsim.network import Layer, Network, load_network, network_names
     from archsim.plan import Plan, Target
     from archsim.result import Result
+    from archsim.simulation import NetworkSimulation, simulate_network
+    from archsim.simulator.layer import SimulationStuckError
+    from archsim.simulator.scenario import Scenario, load_scenario
+    from archsim.simulator.timeline import Recorder
     from archsim.sparsity import Sparsity, load_sparsity
     from archsim.study import run_study
 
@@ -46,6 +50,9 @@ _PUBLIC = {
     "Grid": "grid",
     "Explanation": "explanation",
     "ChainResult": "layerchain",
+    "NetworkSimulation": "simulation",
+    "Recorder": "simulator.timeline",
+    "Scenario": "simulator.scenario",
     # loading
     "load_machine": "machinefile",
     "machine_names": "machinefile",
@@ -53,12 +60,14 @@ _PUBLIC = {
     "load_network": "network",
     "network_names": "network",
     "load_sparsity": "sparsity",
+    "load_scenario": "simulator.scenario",
     # verbs
     "make_plan": "api",
     "predict": "api",
     "predict_grid": "grid",
     "explain": "explanation",
     "simulate": "api",
+    "simulate_network": "simulation",
     "measure": "api",
     "chains": "layerchain",
     "chain": "layerchain",
@@ -71,15 +80,17 @@ _PUBLIC = {
     "InputError": "errors",
     "NotApplicableError": "errors",
     "HostMismatchError": "errors",
+    "SimulationStuckError": "simulator.layer",
 }
 
 __version__ = "0.1.0"
 __all__ = [
     "ArchsimError", "ChainResult", "Explanation", "Grid", "HostMismatchError", "InputError",
-    "Layer", "Machine", "Network", "NotApplicableError", "Plan", "Result", "Sparsity",
-    "Target", "__version__", "chain", "chains", "explain", "load_machine", "load_network",
-    "load_sparsity", "machine_names", "make_plan", "measure", "measure_chain", "network_names",
-    "plan_chain", "predict", "predict_chain", "predict_grid", "run_study", "simulate", "vary",
+    "Layer", "Machine", "Network", "NetworkSimulation", "NotApplicableError", "Plan", "Recorder",
+    "Result", "Scenario", "SimulationStuckError", "Sparsity", "Target", "__version__", "chain",
+    "chains", "explain", "load_machine", "load_network", "load_scenario", "load_sparsity",
+    "machine_names", "make_plan", "measure", "measure_chain", "network_names", "plan_chain",
+    "predict", "predict_chain", "predict_grid", "run_study", "simulate", "simulate_network", "vary",
 ]  # fmt: skip
 
 

@@ -215,8 +215,8 @@ def _park_given(
 def simulate(layer: Layer, machine: Machine | str | Path, **arguments: Any) -> Result:
     """Simulate a layer on a machine; arguments as in :func:`predict`.
 
-    Tiles of the plan are events in time on the machine's cores; memory is not modelled yet, so
-    this is the machine with all data in L1.
+    Tiles of the plan run in time on the machine's cores and draw on its caches and memories.
+    More of what a run finds out, whole networks and scenarios: :func:`simulate_network`.
     """
     if "model" in arguments:
         raise input_error("simulate: model", "is the simulator", found=arguments["model"])

@@ -24,6 +24,7 @@ from archsim.machine import Machine
 from archsim.methods import lanes_chain
 from archsim.network import Layer, Network
 from archsim.plan import Plan, Target
+from archsim.predictors import simulated
 from archsim.request import (
     MAX_BATCH,
     Request,
@@ -212,11 +213,13 @@ def predict_chain(
         seed=seed, model=model,
     )  # fmt: skip
     plans = _plans(requests, schedule)
-    answer = _by_ecm if model == "ecm" else _by_simulator
-    results = tuple(
-        answer(request, plan, index == len(plans) - 1)
-        for index, (request, plan) in enumerate(zip(requests, plans, strict=True))
-    )
+    if model == "simulator":
+        results = _simulated(requests, plans)
+    else:
+        results = tuple(
+            _by_ecm(request, plan, index == len(plans) - 1)
+            for index, (request, plan) in enumerate(zip(requests, plans, strict=True))
+        )
     apart = [
         predict(
             request.layer, request.machine, method=request.method, pattern=request.sparsity,
@@ -296,16 +299,15 @@ def _by_ecm(request: Request, plan: Plan, last: bool) -> Result:
     )  # fmt: skip
 
 
-def _by_simulator(request: Request, plan: Plan, last: bool) -> Result:
-    from archsim.simulator.engine import simulate
+def _simulated(requests: Sequence[Request], plans: Sequence[Plan]) -> tuple[Result, ...]:
+    """Run the plans one after the other; each finds the caches as the last one left them."""
+    from archsim.simulator.engine import simulate_all
 
-    del last  # its threads meet after every phase
-    found = simulate(plan, request.machine, isa=request.isa, clock=request.clock)
-    return request.result(
-        schedule=plan.schedule, seconds=found.seconds, actual_flop=plan.actual_flop,
-        bound_by=("core",), phases=found.phases,
-        notes=(f"{found.tiles} tiles; all data in L1: memory is not simulated yet",),
-    )  # fmt: skip
+    first = requests[0]
+    found = simulate_all(
+        plans, first.machine, isa=first.isa, clock=first.clock, join_each=False, linked_start="warm"
+    )
+    return tuple(map(simulated, requests, plans, found))
 
 
 def _requests(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from archsim.request import Request
 from archsim.result import PhaseResult, Result
 from archsim.sparsity import Sparsity
 from archsim.traffic import Counted, NotCountedError, counted
+
+if TYPE_CHECKING:
+    from archsim.simulator.outcome import Simulation
 
 #: density at which the in-core model takes alpha for a layer that is given as dense
 _ALPHA_DENSITY: Final = 0.1
@@ -101,16 +104,21 @@ def plan_notes(plan: Plan) -> tuple[str, ...]:
     return (structured.shapes_left(plan.layer, plan.sparsity, plan.schedule),)
 
 
-def by_simulator(request: Request) -> Result:
-    """Run the plan's tiles as events in time."""
+def by_simulator(request: Request, **settings: Any) -> Result:
+    """Run the plan's tiles as events in time; settings of the engine."""
     from archsim.simulator.engine import simulate
 
     plan = request.plan()
-    found = simulate(plan, request.machine, isa=request.isa, clock=request.clock)
+    found = simulate(plan, request.machine, isa=request.isa, clock=request.clock, **settings)
+    return simulated(request, plan, found)
+
+
+def simulated(request: Request, plan: Plan, found: Simulation) -> Result:
+    """Return a simulation as a result."""
     return request.result(
         schedule=plan.schedule, seconds=found.seconds, actual_flop=plan.actual_flop,
-        bound_by=("core",), phases=found.phases,
-        notes=(f"{found.tiles} tiles; all data in L1: memory is not simulated yet",),
+        bound_by=found.bound_by, bytes=found.bytes, phases=found.phases,
+        notes=(*plan_notes(plan), f"{found.tiles} tiles in {found.runs} events"),
     )  # fmt: skip
 
 

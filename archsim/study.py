@@ -72,7 +72,7 @@ class Study:
         found = document(self.results, self.totals())
         found["curves"] = [r.as_dict() for r in self.curves]
         found["machines"] = [
-            {**_roofs(machine), "notes": self._notes(machine)} for machine in self.machines
+            {**machine_facts(machine), "notes": self._notes(machine)} for machine in self.machines
         ]
         return found
 
@@ -394,8 +394,8 @@ def _sum_layers(results: list[Result], layers: Sequence[Layer]) -> dict[str, Any
     }
 
 
-def _roofs(machine: Machine) -> dict[str, Any]:
-    """Return what a roofline needs of a machine."""
+def machine_facts(machine: Machine) -> dict[str, Any]:
+    """Return what a report says of a machine: its name, its size and its roofs."""
     isa = active_isa(machine) if is_host(machine) else None
     return {
         "name": machine.name,

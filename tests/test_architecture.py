@@ -23,6 +23,7 @@ RANK = {
     "api": 12, "grid": 12,
     "calibration": 11,
     "study": 13, "validate": 13, "explanation": 13, "layerchain": 13,
+    "simulation": 13,
     "report": 14,
     "pruning": 15,
     "cli": 16,

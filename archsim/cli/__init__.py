@@ -24,12 +24,14 @@ from archsim.errors import ArchsimError, InputError
 _COMMANDS = {
     "study": "study",
     "predict": "run",
+    "simulate": "simulate",
     "measure": "run",
     "explain": "explain",
     "validate": "validate",
     "report": "study",
     "calibrate": "calibrate",
     "machines": "machines",
+    "scenarios": "scenarios",
     "networks": "networks",
 }
 

@@ -81,7 +81,7 @@ def study_command(
     found.command = " ".join(["archsim", *sys.argv[1:]])
     document = found.as_document()
     paths = found.write(folder, document)
-    paths += _page(document, folder / "report.html")
+    paths += write_page(document, folder / "report.html")
     if as_json:
         print_json(document)
     else:
@@ -100,7 +100,7 @@ def report_command(results: Path, page: Path | None) -> None:
 
     document = read_document(results)
     _print_study(document)
-    for path in _page(document, page or results.parent / "report.html"):
+    for path in write_page(document, page or results.parent / "report.html"):
         say(f"wrote {path}")
 
 
@@ -122,7 +122,7 @@ def _print_study(document: dict[str, Any]) -> None:
     print_tables(*study_tables(document))
 
 
-def _page(document: dict[str, Any], path: Path) -> list[Path]:
+def write_page(document: dict[str, Any], path: Path) -> list[Path]:
     """Write the HTML page where the extra for it is installed; say so where it is not."""
     from archsim.errors import ArchsimError, InputError
     from archsim.report.html import write_html

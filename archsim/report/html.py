@@ -12,6 +12,7 @@ from typing import Any, Final
 from archsim.errors import ArchsimError, input_error
 from archsim.report.bars import time_figure
 from archsim.report.contents import MachineFacts, Row, StudyContents, Totals, read_study, reasons
+from archsim.report.course import course_figure, read_courses
 from archsim.report.curves import speedup_figure
 from archsim.report.numbers import number, percent, ratio, size, sparsity_text, time_unit
 from archsim.report.roofline import roofline_figure
@@ -100,8 +101,11 @@ def render(document: Mapping[str, Any]) -> str:
         "times": time_figure(study),
         "roofline": roofline_figure(study),
     }
+    courses = [(c, course_figure(c)) for c in read_courses(document)]
+    figures |= {f"course{n}": figure for n, (_, figure) in enumerate(courses)}
     return environment.from_string(source).render(
         study=study,
+        courses=[course for course, figure in courses if figure is not None],
         figures={name: figure for name, figure in figures.items() if figure is not None},
         cards=[_card(study, machine) for machine in study.machines],
         unit=time_unit(r.seconds for r in study.rows),
