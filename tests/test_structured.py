@@ -83,10 +83,10 @@ def test_results_say_what_is_left() -> None:
     offsets = (pattern.weights[0].reshape(CONV3.C, 9) != 0).argmax(axis=1)
     left = structured.strided_columns(offsets, 2, 9)
     found = predict(CONV3, XEON, method="structured", pattern=pattern)
-    assert found.notes == (f"[384 x {left}] . [{left} x 169] of [384 x 2304] . [2304 x 169]",)
+    assert found.notes[0] == f"[384 x {left}] . [{left} x 169] of [384 x 2304] . [2304 x 169]"
     pattern = Sparsity.structured(CONV3, "kernel", density=0.25)
     found = predict(CONV3, XEON, method="structured", pattern=pattern)
-    assert found.notes == ("24576 of 98304 kernels of [384 x 2304] . [2304 x 169]",)
+    assert found.notes[0] == "24576 of 98304 kernels of [384 x 2304] . [2304 x 169]"
 
 
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.4])
