@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -204,7 +205,7 @@ def solve_both(
         raise ArchsimError(f"budgets: HiGHS gave up ({answer.message})")
     starts = np.concatenate([[0], np.cumsum([c.loss.size for c in layers])])
     picks: Index = np.array(
-        [int(np.argmax(answer.x[a:b])) for a, b in zip(starts, starts[1:], strict=False)],
+        [int(np.argmax(answer.x[a:b])) for a, b in pairwise(starts)],
         dtype=np.intp,
     )
     return picks

@@ -2,8 +2,8 @@
 
 Park et al. (ICLR 2017, section 2.2): group-wise sparsity wins where its density is below
 ``alpha / alpha_g`` times the element-wise one, for a nonzero of it costs less (alpha_g, 1 at best)
-than a scattered one (alpha).  Here both sides are predicted: the group-wise one as the layer with so
-many fewer output maps, by its best dense method.
+than a scattered one (alpha).  Here both sides are predicted: the group-wise one as the layer with
+so many fewer output maps, by its best dense method.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def compare_groups(
     dict
         ``beats``: [from, to], the equal sparsities at which the group-wise layer is faster, or
         None; ``equal``: for element-wise sparsities the group-wise one of equal time (None:
-        slower than dense, or none below 0.94), and the ratio of their densities, the published ``alpha / alpha_g``.
+        slower than dense, or none below 0.94), and the ratio of their densities, the published
+        ``alpha / alpha_g``.
     """
     layer = times.layer
     shares: list[float] = []

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -120,7 +121,7 @@ class Curve:
                 raise input_error(place, "a loss must be finite and at least 0", found=loss)
         if not rows or rows[0][0] > 0.0:
             rows.insert(0, (0.0, 0.0))
-        for (before, less), (sparsity, loss) in zip(rows, rows[1:], strict=False):
+        for (before, less), (sparsity, loss) in pairwise(rows):
             if sparsity == before:
                 raise input_error(place, "a sparsity is given twice", found=sparsity)
             if loss < less:

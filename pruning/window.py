@@ -2,8 +2,8 @@
 
 It begins where the best sparse method first beats the best dense one.  It ends
 
-* with ``park`` and a machine where memory takes over from arithmetic, the published bound x_lo (Park et al.,
-  ICLR 2017, section 2.2);
+* with ``park`` and a machine where memory takes over from arithmetic, the published bound x_lo
+  (Park et al., ICLR 2017, section 2.2);
 * else where halving the nonzeros that are left saves less than ``HALVING_SAVES``
   of the time, from there on.
 """

@@ -31,7 +31,7 @@ _MOST = 2**31 - 1
 @click.command("targets")
 @click.argument("network")
 @click.option("-m", "--machine", "machine_name", metavar="NAME|FILE", callback=filled,
-              help="Machine by name or file [default: host, or whatever --table is of]")  # fmt: skip
+              help="Machine by name or file [default: host, or what --table is of]")  # fmt: skip
 @click.option("--model", default="ecm", show_default=True,
               help="Who tells the times: ecm, park, simulator, or native (measured; the host "
               "alone).")  # fmt: skip
