@@ -15,13 +15,13 @@ from typing import Any, Final
 from archsim.errors import input_error
 from archsim.pruning.export.names import targets_of
 from archsim.pruning.export.neural_compressor import inc_config
-from archsim.pruning.export.nncf import nncf_calls
+from archsim.pruning.export.nncf import nncf_call
 from archsim.pruning.export.torch_pruning import channel_ratios
 from archsim.pruning.latency import write_text
 
 TOOLS: Final = ("nncf", "inc", "torch-pruning")
 
-__all__ = ["TOOLS", "channel_ratios", "inc_config", "nncf_calls", "targets_of", "write_export"]
+__all__ = ["TOOLS", "channel_ratios", "inc_config", "nncf_call", "targets_of", "write_export"]
 
 
 def write_export(tool: str, document: Mapping[str, Any], path: str | Path) -> Path:
@@ -33,7 +33,7 @@ def write_export(tool: str, document: Mapping[str, Any], path: str | Path) -> Pa
         An unknown tool, targets without an allocation, or a file that cannot be written.
     """
     if tool == "nncf":
-        made: Any = {"nncf.prune": nncf_calls(document)}
+        made: Any = {"nncf.prune": nncf_call(document)}
     elif tool == "inc":
         made = inc_config(document)
     elif tool == "torch-pruning":
