@@ -1,7 +1,7 @@
 """Targets for Intel Neural Compressor: arguments of its ``WeightPruningConfig``.
 
-Tried with release 2.6; the newest (3.10) has no pruning any more.  The tool leaves the last layer of
-a model dense unless it is told otherwise.
+Tried with release 2.6; the newest (3.10) has no pruning any more.  The tool leaves the last layer
+of a model dense unless it is told otherwise.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def nncf_call(
 ) -> dict[str, Any]:
     """Return arguments of ``nncf.prune`` in plain form, and the ratio of each module.
 
-    The pattern of the ignored scope matches every node but those of the targets (NNCF calls a node
+    The pattern of the ignored scope matches every operation but those of the targets (NNCF calls a node
     ``module/operation/number``, dots of the module as slashes); ``ratio`` is the least target.
     """
     targets = targets_of(document)
@@ -33,7 +33,10 @@ def nncf_call(
     return {
         "mode": _MODE,
         "ratio": min(modules.values(), default=0.0),
-        "ignored_scope": {"patterns": [f"^(?!(?:{nodes})/[^/]+/[0-9]+$).*"], "validate": False},
+        "ignored_scope": {
+            "patterns": [f"^(?!(?:{nodes})/[^/]+/[0-9]+$).*/[0-9]+$"],
+            "validate": False,
+        },
         "ratios": modules,
     }
 
