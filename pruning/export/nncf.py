@@ -24,8 +24,8 @@ def nncf_call(
 ) -> dict[str, Any]:
     """Return arguments of ``nncf.prune`` in plain form, and the ratio of each module.
 
-    The pattern of the ignored scope matches every operation but those of the targets (NNCF calls a node
-    ``module/operation/number``, dots of the module as slashes); ``ratio`` is the least target.
+    The pattern of the ignored scope matches every operation but those of the targets (NNCF calls
+    one ``module/operation/number``, dots of the module as slashes); ``ratio`` is the least target.
     """
     targets = targets_of(document)
     modules = {(names or {}).get(layer, layer): ratio for layer, ratio in targets.items()}
