@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from archsim.api import measure_together, predict
 from archsim.errors import InputError, input_error
+from archsim.grid import predict_grid
 from archsim.machine import Machine
 from archsim.methods import METHODS
 from archsim.network import Layer, Network
@@ -280,6 +281,8 @@ def _layer_times(ask: _Ask, layer: Layer, *, winograd: bool) -> LayerTimes:
 
 def _predicted(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTimes | None:
     """Predict a method at the levels that are needed; None where it does not apply."""
+    if ask.model == "ecm" and method != "direct_sparse":
+        return _at_once(ask, layer, method, domain)
     grid = ask.grid
     names = METHODS[method].schedules if ask.model != "park" else ()
     known: dict[int, Result] = {}
@@ -314,6 +317,18 @@ def _predicted(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTi
                 if other.seconds and other.seconds < (known[place].seconds or np.inf):
                     known[place] = other
     return _method_times(grid, method, domain, known, names)
+
+
+def _at_once(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTimes | None:
+    """Predict all levels as one array, which pays where a plan does not choose among schedules."""
+    found = predict_grid(
+        layer, ask.machine, densities=1.0 - ask.grid, batches=(ask.batch,), threads=ask.threads,
+        method=method, density_domain=domain,
+    ).seconds[0, :, 0, 0]  # fmt: skip
+    if np.isnan(found).any():
+        return None
+    everywhere = np.ones(ask.grid.size, dtype=np.bool_)
+    return MethodTimes(method, domain, found, everywhere, ("auto",) * ask.grid.size)
 
 
 def _ask_level(
