@@ -124,7 +124,7 @@ def find_targets(
         else {},
         uniform=_uniform(table, sensitivity, budget) if budget else None,
         against=[_against(table, sensitivity, name, front, kind) for name in against],
-        notes=_notes(choices, front, method),
+        notes=_notes(front, method),
     )  # fmt: skip
 
 
@@ -240,12 +240,8 @@ def _against(
     }  # fmt: skip
 
 
-def _notes(choices: Sequence[LayerChoices], front: Front, method: str) -> list[str]:
-    notes = [
-        f"left dense: {layer.times.layer.name}: {layer.why_dense}"
-        for layer in choices
-        if layer.why_dense is not None
-    ]
+def _notes(front: Front, method: str) -> list[str]:
+    notes = []
     if method == "dynamic programming":
         unit = "s" if front.kind == "seconds" else "bytes"
         notes.append(f"exact on a grid of {front.cell:.4g} {unit}, costs rounded up to it")

@@ -101,9 +101,7 @@ def test_a_page_escapes_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--export", "nncf=x.json"], "a budget is needed"),
     ],
 )
-def test_bad_input(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     status, out, err = call(capsys, "alexnet", *PARK, "--no-groups", *arguments)
     assert (status, out) == (2, "")
     assert message in err

@@ -31,7 +31,7 @@ def targets_tables(document: Mapping[str, Any]) -> list[Table]:
     where = f"{document['network']} on {document['machine']}"
     layers = Table(
         title=plain(f"{where}: pruning targets, {document['model']}, batch {document['batch']}"),
-        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     for name in ("layer", "pays from", "gains until", "prune to", "method", "dense", "then",
                  "speedup", "why dense"):  # fmt: skip
@@ -40,7 +40,7 @@ def targets_tables(document: Mapping[str, Any]) -> list[Table]:
     unit = time_unit(layer["dense_seconds"] for layer in document["layers"])
     for row in _rows(document, unit):
         layers.add_row(*(plain(cell) for cell in row))
-    layers.caption = plain("; ".join(summary(document)))
+    layers.caption = Text("\n").join(plain(line) for line in summary(document))
     return [layers]
 
 
@@ -133,7 +133,7 @@ def map_figure(document: Mapping[str, Any]) -> Figure:
         data.append(_marks("target", [p for p in chosen if p[1]], "diamond", "#009E73"))
     return {"data": data, "layout": _layout(
         90 + _ROW * len(names), "sparsity, %", "",
-        yaxis={"autorange": "reversed", "type": "category"}, left=_LEFT,
+        yaxis={"autorange": "reversed", "type": "category"}, left=_LEFT, x_range=[0, 100],
     )}  # fmt: skip
 
 
@@ -196,11 +196,15 @@ def _dots(
     }  # fmt: skip
 
 
-def _layout(height: int, x: str, y: str, *, yaxis: Figure | None = None, left: int = 70) -> Figure:
+def _layout(
+    height: int, x: str, y: str, *, yaxis: Figure | None = None, left: int = 70,
+    x_range: list[int] | None = None,
+) -> Figure:  # fmt: skip
     return {
         "height": height, "margin": {"l": left, "r": 20, "t": 40, "b": 50},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": x}, "zeroline": False},
+        "xaxis": {"title": {"text": x}, "zeroline": False,
+                  **({"range": x_range} if x_range else {})},
         "yaxis": {"title": {"text": y}, "zeroline": False, **(yaxis or {})},
         "hovermode": "closest",
     }  # fmt: skip
