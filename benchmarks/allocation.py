@@ -10,7 +10,7 @@ import sys
 import time
 
 import numpy as np
-from scipy.optimize import LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
 from archsim.machinefile import load_machine
@@ -29,10 +29,10 @@ def least_loss(layers: list[Choices], cell: float, limit: int) -> float:
     owner = np.repeat(np.arange(len(layers)), [c.loss.size for c in layers])
     cost = np.concatenate([grid_costs(c.seconds, cell) for c in layers]).astype(float)
     one_each = csr_array((np.ones(owner.size), (owner, np.arange(owner.size))))
-    bounds = ([*[1] * len(layers), -np.inf], [*[1] * len(layers), limit])
+    limits = ([*[1] * len(layers), -np.inf], [*[1] * len(layers), limit])
     answer = milp(
-        loss, integrality=np.ones(loss.size, dtype=int), bounds=(0, 1),
-        constraints=LinearConstraint(vstack([one_each, csr_array(cost[None])]), *bounds),
+        loss, integrality=np.ones(loss.size, dtype=int), bounds=Bounds(0, 1),
+        constraints=LinearConstraint(vstack([one_each, csr_array(cost[None])]), *limits),
         options={"mip_rel_gap": 0},
     )  # fmt: skip
     assert answer.x is not None, answer.message

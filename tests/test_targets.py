@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.optimize import LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.stats import norm
 
 from archsim.errors import InputError
@@ -35,7 +35,7 @@ from archsim.pruning import (
 )
 from archsim.pruning.allocation import Choices, find_front, grid_costs, solve_both, totals
 from archsim.pruning.groupwise import fewer_maps
-from archsim.pruning.sensitivity import removed_energy
+from archsim.pruning.sensitivity import Per, removed_energy
 from archsim.pruning.table import LayerTimes, MethodTimes, grid_levels
 from archsim.sparsity import LayerSparsities, Sparsity
 
@@ -50,7 +50,7 @@ def table() -> TimeTable:
 
 def _budget(table: TimeTable, **given: str) -> Any:
     size = float(sum(y.dense_bytes for y in table.network))
-    return read_budget(**given, dense_seconds=table.dense_seconds, dense_bytes=size)  # type: ignore[arg-type]
+    return read_budget(**given, dense_seconds=table.dense_seconds, dense_bytes=size)
 
 
 # sensitivity
@@ -74,8 +74,9 @@ def test_energy_of_weights_is_what_magnitude_pruning_removes() -> None:
 
 def test_assumed_losses_sum_to_one_and_count_as_told() -> None:
     levels = grid_levels(10)
-    for per in ("weight", "layer"):
-        found = assumed_sensitivity(ALEXNET, levels, per)  # type: ignore[arg-type]
+    both: tuple[Per, Per] = ("weight", "layer")
+    for per in both:
+        found = assumed_sensitivity(ALEXNET, levels, per)
         assert found.kind == "assumed"
         ends = [found[y.name]["spatial"](0.9) for y in ALEXNET]
         assert sum(ends) == pytest.approx(float(gaussian_energy(0.9)))
@@ -159,7 +160,7 @@ def _line_table(dense: float, slope: float, offset: float, low: float = 0.0) -> 
     bounds = (seconds * (1 - low), seconds * (1 + low)) if low else (None, None)
     method = MethodTimes("direct_sparse", "spatial", seconds, asked, ("auto",) * 99, *bounds)
     ends = (dense * (1 - low), dense * (1 + low)) if low else (None, None)
-    times = LayerTimes(layer, "dense_gemm", dense, *ends, sparse=(method,))
+    times = LayerTimes(layer, "dense_gemm", dense, ends[0], ends[1], (method,))
     return TimeTable(Network("n", (layer,)), "m", "given", 1, 1, grid, {"c": times})
 
 
@@ -212,7 +213,7 @@ def _highs(layers: list[Choices], cost: list[Any], limit: float) -> float | None
         float
     )
     answer = milp(
-        loss, integrality=np.ones(loss.size, dtype=int), bounds=(0, 1),
+        loss, integrality=np.ones(loss.size, dtype=int), bounds=Bounds(0, 1),
         constraints=LinearConstraint(rows, [*[1] * len(layers), -np.inf],
                                      [*[1] * len(layers), limit]),
         options={"mip_rel_gap": 0},
