@@ -292,7 +292,7 @@ def _predicted(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTi
             known[place] = _ask_level(ask, layer, method, domain, place, schedule)
         return known[place].seconds or np.nan
 
-    starts = sorted({int(np.abs(grid - s).argmin()) for s in (grid[0], *_FIRST, grid[-1])})
+    starts = _starts(grid)
     if np.isnan(at(starts[0])):
         return None
     for place in starts:
@@ -328,7 +328,32 @@ def _at_once(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTime
     if np.isnan(found).any():
         return None
     everywhere = np.ones(ask.grid.size, dtype=np.bool_)
-    return MethodTimes(method, domain, found, everywhere, ("auto",) * ask.grid.size)
+    low, high = _spread(ask, layer, method, domain)
+    return MethodTimes(
+        method, domain, found, everywhere, ("auto",) * ask.grid.size,
+        None if low is None else found * low, None if high is None else found * high,
+    )  # fmt: skip
+
+
+def _spread(
+    ask: _Ask, layer: Layer, method: str, domain: Domain
+) -> tuple[Array | None, Array | None]:
+    """Return the interval's ends over the seconds: at a few levels, lines between them."""
+    places = _starts(ask.grid)
+    results = [_ask_level(ask, layer, method, domain, place, "auto") for place in places]
+    ends = []
+    for key in ("seconds_low", "seconds_high"):
+        values = [getattr(r, key) for r in results]
+        if any(v is None for v in values):
+            return None, None
+        shares = [v / (r.seconds or np.nan) for v, r in zip(values, results, strict=True)]
+        ends.append(np.interp(ask.grid, ask.grid[places], shares))
+    return ends[0], ends[1]
+
+
+def _starts(grid: Array) -> list[int]:
+    """Return the levels that are asked for first."""
+    return sorted({int(np.abs(grid - s).argmin()) for s in (grid[0], *_FIRST, grid[-1])})
 
 
 def _ask_level(

@@ -40,8 +40,8 @@ class Window:
     gains_until : float or None
         Sparsity beyond which nothing more is gained; None: it gains to the end of the grid.
     pays_from_low, pays_from_high : float or None
-        Where the ends of the times' intervals cross; None where the model has no interval, and
-        ``pays_from_high`` too where they do not cross on the grid.
+        The same at the ends of the interval of sparse over dense time; None where the model has
+        no interval, or where it does not pay anywhere on the grid.
     """
 
     pays_from: float | None
@@ -82,15 +82,18 @@ def find_window(
         return Window(None, None)
     grid, best = table.sparsities[known], best[known]
     ask = None if machine is None or table.model == "native" else machine
-    start = _first_below(grid, best, times.dense_seconds)
-    if start is None:
-        return Window(None, None)
-    if ask is not None:
-        start = _refined_start(times, table, ask, domain, start)
     low = high = None
     if times.dense_low is not None and times.dense_high is not None:
-        low = _first_below(grid, times.best(domain, "low")[known], times.dense_high)
-        high = _first_below(grid, times.best(domain, "high")[known], times.dense_low)
+        ends = times.best(domain, "low")[known], times.best(domain, "high")[known]
+        less, more = _ratio_ends(best, ends, times.dense_seconds,
+                                 (times.dense_low, times.dense_high))  # fmt: skip
+        low = _first_below(grid, less, times.dense_seconds)
+        high = _first_below(grid, more, times.dense_seconds)
+    start = _first_below(grid, best, times.dense_seconds)
+    if start is None:
+        return Window(None, None, low, high)
+    if ask is not None:
+        start = _refined_start(times, table, ask, domain, start)
     end: float | None
     if ask is not None and table.model == "park":
         end = _memory_edge(times, table, ask)
@@ -98,7 +101,24 @@ def find_window(
         end = _halving_edge(grid, best)
     if end is not None and end < start:
         end = start
+    # below the first level of the grid only the refined start is known
+    low, high = low if low is None else min(low, start), high if high is None else max(high, start)
     return Window(start, end, low, high)
+
+
+def _ratio_ends(
+    best: Array, sparse: tuple[Array, Array], seconds: float, dense: tuple[float, float]
+) -> tuple[Array, Array]:
+    """Return the sparse seconds at both ends of the interval of the ratio to the dense ones.
+
+    Errors of the two are taken as independent: their logarithms add up in squares.
+    """
+    with np.errstate(divide="ignore"):  # a lower end of zero: anything is possible
+        down = np.hypot(np.log(best / sparse[0]), np.log(dense[1] / seconds))
+        up = np.hypot(np.log(sparse[1] / best), np.log(seconds / dense[0]))
+    less: Array = best * np.exp(-down)
+    more: Array = best * np.exp(up)
+    return less, more
 
 
 def _first_below(grid: Array, seconds: Array, limit: float) -> float | None:
