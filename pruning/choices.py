@@ -110,8 +110,12 @@ def _why_dense(times: LayerTimes, sensitivity: Sensitivity, options: int) -> str
         return None
     if times.reason is not None:
         return times.reason
-    if not sensitivity[times.layer.name]:
+    curves = sensitivity[times.layer.name]
+    if not any(curve.greatest for curve in curves.values()):
         return "the sensitivity says dense"
+    faster = [d for d in times.domains if (times.best(d) < times.dense_seconds).any()]
+    if any(domain in curves for domain in faster):
+        return "its curve ends before a sparse method is faster"
     return "no sparse method is faster than the dense one at any level"
 
 

@@ -196,13 +196,17 @@ def _refuse(costs: Sequence[Any], name: str, limit: float) -> None:
 
 
 def _uniform(table: TimeTable, sensitivity: Sensitivity, budget: Budget) -> dict[str, Any]:
-    """Return the lowest equal sparsity of all layers that keeps the budget, and what it costs."""
+    """Return the lowest equal sparsity that keeps the budget, and what it costs.
+
+    It is that of all layers which their curves do not keep dense.
+    """
     best: dict[str, Any] | None = None
+    layers = [name for name in table.layers
+              if (curve := sensitivity[name].get("spatial")) and curve.greatest > 0.0]  # fmt: skip
     for sparsity in table.sparsities:
         found = applied(
             table, sensitivity,
-            {t.layer.name: (float(sparsity), "spatial") for t in table
-             if "spatial" in sensitivity[t.layer.name]},
+            {name: (float(sparsity), "spatial") for name in layers},
         )  # fmt: skip
         loss: Any = found["loss"]
         if loss is None or (budget.loss is not None and loss > budget.loss * (1 + _NEAR)):

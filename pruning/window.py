@@ -175,7 +175,9 @@ def _memory_edge(times: LayerTimes, table: TimeTable, machine: Machine) -> float
 def _halving_edge(grid: Array, best: Array) -> float | None:
     """Return the sparsity from which on halving what is left saves little."""
     density = 1.0 - grid
-    inside = density / 2.0 >= density[-1]
+    inside = density / 2.0 >= density[-1] * (1.0 - 1e-9)
+    if not inside.any():  # a grid too coarse to tell
+        return None
     halved = np.interp(1.0 - density[inside] / 2.0, grid, best)
     saves = 1.0 - halved / best[inside] >= HALVING_SAVES
     places = np.flatnonzero(saves)

@@ -180,6 +180,14 @@ def test_intervals_widen_the_window() -> None:
     assert high == pytest.approx(1.0 - (math.exp(-off) - 0.2) / 3.0, abs=1e-3)
 
 
+def test_two_levels_tell_a_beginning_and_no_end() -> None:
+    network = load_network("lenet5")
+    table = make_table(network, XEON, model="park", levels=2)
+    assert table.sparsities.tolist() == [0.5]
+    windows = find_targets(table, Sensitivity()).windows.values()
+    assert all(window.gains_until is None for window in windows)
+
+
 def test_a_layer_that_never_pays_stays_dense() -> None:
     table = _line_table(1.0, 0.1, 1.0)
     sensitivity = assumed_sensitivity(table.network, table.sparsities)
