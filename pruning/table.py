@@ -224,12 +224,13 @@ class _Ask:
     min_seconds: float
 
     def predict(
-        self, layer: Layer, method: str, sparsity: Sparsity, schedule: str = "auto"
-    ) -> Result:
+        self, layer: Layer, method: str, sparsity: Sparsity, schedule: str = "auto", *,
+        intervals: bool = True,
+    ) -> Result:  # fmt: skip
         assert self.model != "native"  # noqa: S101 - asked for in turns, below
         return predict(
             layer, self.machine, method=method, pattern=sparsity, model=self.model,
-            batch=self.batch, threads=self.threads, schedule=schedule,
+            batch=self.batch, threads=self.threads, schedule=schedule, intervals=intervals,
         )  # fmt: skip
 
     def dense(self, layer: Layer) -> Result:
@@ -328,27 +329,12 @@ def _at_once(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTime
     if np.isnan(found).any():
         return None
     everywhere = np.ones(ask.grid.size, dtype=np.bool_)
-    low, high = _spread(ask, layer, method, domain)
+    known = {p: _ask_level(ask, layer, method, domain, p, "auto") for p in _starts(ask.grid)}
+    low, high = _ends(ask.grid, known)
     return MethodTimes(
         method, domain, found, everywhere, ("auto",) * ask.grid.size,
         None if low is None else found * low, None if high is None else found * high,
     )  # fmt: skip
-
-
-def _spread(
-    ask: _Ask, layer: Layer, method: str, domain: Domain
-) -> tuple[Array | None, Array | None]:
-    """Return the interval's ends over the seconds: at a few levels, lines between them."""
-    places = _starts(ask.grid)
-    results = [_ask_level(ask, layer, method, domain, place, "auto") for place in places]
-    ends = []
-    for key in ("seconds_low", "seconds_high"):
-        values = [getattr(r, key) for r in results]
-        if any(v is None for v in values):
-            return None, None
-        shares = [v / (r.seconds or np.nan) for v, r in zip(values, results, strict=True)]
-        ends.append(np.interp(ask.grid, ask.grid[places], shares))
-    return ends[0], ends[1]
 
 
 def _starts(grid: Array) -> list[int]:
@@ -360,7 +346,7 @@ def _ask_level(
     ask: _Ask, layer: Layer, method: str, domain: Domain, place: int, schedule: str
 ) -> Result:
     sparsity = Sparsity(1.0 - float(ask.grid[place]), domain=domain)
-    return ask.predict(layer, method, sparsity, schedule)
+    return ask.predict(layer, method, sparsity, schedule, intervals=place in _starts(ask.grid))
 
 
 def _method_times(
@@ -368,25 +354,33 @@ def _method_times(
 ) -> MethodTimes | None:
     """Draw lines between the levels that are known; None where one of them has no time."""
     places = sorted(known)
-    lines = [_line(grid, places, known, key) for key in ("seconds", "seconds_low", "seconds_high")]
-    if lines[0] is None:
+    values = [known[place].seconds for place in places]
+    if any(value is None for value in values):
         return None
+    seconds = np.interp(grid, grid[places], np.array(values, dtype=np.float64))
     asked = np.zeros(grid.size, dtype=np.bool_)
     asked[places] = True
     nearest = np.maximum(np.searchsorted(places, np.arange(grid.size), side="right") - 1, 0)
     schedules = [known[places[int(n)]].schedule for n in nearest]
+    low, high = _ends(grid, known)
     return MethodTimes(
-        method, domain, lines[0], asked,
-        tuple(name if name in names else "auto" for name in schedules), lines[1], lines[2],
+        method, domain, seconds, asked,
+        tuple(name if name in names else "auto" for name in schedules),
+        None if low is None else seconds * low, None if high is None else seconds * high,
     )  # fmt: skip
 
 
-def _line(grid: Array, places: list[int], known: Mapping[int, Result], key: str) -> Array | None:
-    values = [getattr(known[place], key) for place in places]
-    if any(value is None for value in values):
-        return None
-    found: Array = np.interp(grid, grid[places], values)
-    return found
+def _ends(grid: Array, known: Mapping[int, Result]) -> tuple[Array | None, Array | None]:
+    """Return an interval's ends over the seconds, on lines between the levels that have them."""
+    found = []
+    for key in ("seconds_low", "seconds_high"):
+        pairs = [(place, value / (result.seconds or np.nan)) for place, result in known.items()
+                 if (value := getattr(result, key)) is not None]  # fmt: skip
+        if not pairs:
+            return None, None
+        places, shares = zip(*sorted(pairs), strict=True)
+        found.append(np.interp(grid, grid[list(places)], shares))
+    return found[0], found[1]
 
 
 def _measured(

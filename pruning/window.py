@@ -145,7 +145,7 @@ def _refined_start(
         found = predict(
             times.layer, machine, method=method, schedule=schedule, density=1.0 - sparsity,
             density_domain=domain, batch=table.batch, threads=table.threads,
-            model=table.model,  # type: ignore[arg-type]
+            model=table.model, intervals=False,  # type: ignore[arg-type]
         )  # fmt: skip
         return found.seconds is not None and found.seconds < times.dense_seconds
 
