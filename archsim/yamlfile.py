@@ -87,7 +87,7 @@ def shown_path(path: str | Path) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, max_bytes: int = MAX_BYTES) -> str:
     """Read a small UTF-8 file.
 
     Raises
@@ -98,13 +98,13 @@ def read_text(path: str | Path) -> str:
     path, shown = Path(path), shown_path(path)
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # never more, whatever a device or a pipe delivers
+            data = file.read(max_bytes + 1)  # never more, whatever a device or a pipe delivers
     except OSError as error:
         raise input_error(shown, f"cannot be read ({error.strerror})") from error
     except ValueError as error:  # a zero byte in the path
         raise input_error(shown, f"cannot be read ({error})") from error
-    if len(data) > MAX_BYTES:
-        raise input_error(shown, f"file is larger than {MAX_BYTES // 2**10} KiB")
+    if len(data) > max_bytes:
+        raise input_error(shown, f"file is larger than {max_bytes // 2**10} KiB")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

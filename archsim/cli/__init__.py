@@ -30,6 +30,7 @@ _COMMANDS = {
     "validate": "validate",
     "report": "study",
     "calibrate": "calibrate",
+    "targets": "targets",
     "machines": "machines",
     "scenarios": "scenarios",
     "networks": "networks",
