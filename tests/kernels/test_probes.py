@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from archsim.kernels import isa_table, probes, supported_isas
@@ -98,14 +97,3 @@ def test_chases_need_links(probe: probes.Probe) -> None:
         probe.time(loop, isa, 10, 1)
         with pytest.raises(ValueError, match="linked for 0"):
             probe.time("chase_1", None, 10, 1)
-
-
-def test_a_chain_takes_longer_than_what_is_side_by_side(probe: probes.Probe) -> None:
-    """Of the fastest of many samples: latency is not below the time between starts."""
-    isa = supported_isas()[-1]
-    probe.walk(probes.LEAST_BYTES)
-    chain, beside = (
-        np.min(probe.time(loop, isa, 200, 50)[:, 2]) / probes.loops(isa)[loop]
-        for loop in ("multiply_chain", "multiply")
-    )
-    assert chain > beside
