@@ -33,7 +33,7 @@ class Pieces:
 
 @dataclass(frozen=True, eq=False)
 class WinogradLayout:
-    """Sizes in floats unless said otherwise; names as in archsim_native.h."""
+    """Sizes in floats unless said otherwise; names as in products.h."""
 
     variant: int
     tile_outputs: int
@@ -181,7 +181,7 @@ def list_groups(shape: ConvShape, number: Mapping[str, int]) -> npt.NDArray[np.i
 
 
 def pack_sparse(weights: Weights, shape: ConvShape, number: Mapping[str, int]) -> WinogradLists:
-    """Put the nonzeros into groups of equally long lists; see archsim_native.h.
+    """Put the nonzeros into groups of equally long lists; see products.h.
 
     The lists of a panel (position, block of output and of input channels) are sorted by length:
     then few zeros fill them up, and loops end where a branch predictor expects it.

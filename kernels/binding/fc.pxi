@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 
 
-cdef extern from "archsim_native.h" nogil:
+cdef extern from "products.h" nogil:
     enum:
         AS_FC_VECTORS
         AS_FC_DENSE_VECTORS
@@ -68,7 +68,7 @@ def fc_tile_exists(int isa_index, int images, int vectors):
 
 
 cdef class FcSparse(Layer):
-    """A packed sparse fully connected layer; layouts as archsim_native.h says."""
+    """A packed sparse fully connected layer; layouts as products.h says."""
 
     cdef as_fc_sparse layer
     cdef const int64_t[::1] ptr
@@ -147,7 +147,7 @@ cdef class FcSparse(Layer):
 
 
 cdef class FcDense(Layer):
-    """A packed dense fully connected layer; layouts as archsim_native.h says."""
+    """A packed dense fully connected layer; layouts as products.h says."""
 
     cdef as_fc_dense layer
     cdef Buffers weights, bias, x

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t
 from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 
 
-cdef extern from "archsim_native.h" nogil:
+cdef extern from "products.h" nogil:
     enum:
         AS_WINOGRAD_COUNT
         AS_WINOGRAD_LISTS

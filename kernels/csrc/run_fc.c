@@ -1,4 +1,5 @@
 /* Fully connected layers, x (N, C) -> out (N, K): sparse and dense. */
+#include "products.h"
 #include "team.h"
 
 /* ---- sparse ---- */

@@ -1,6 +1,7 @@
 /* Winograd convolution, dense and sparse: the loops around transformations and register blocks.
- * Layouts: archsim_native.h. */
+ * Layouts: products.h. */
 #include "pool.h"
+#include "products.h"
 #include "team.h"
 
 /* The clock is read for one group in this many, for it costs as much as a small one. */

@@ -1,4 +1,4 @@
-/* Fully connected layers, packed as archsim_native.h says. */
+/* Fully connected layers, packed as products.h says. */
 #include "layers.h"
 
 static int is_connected(const layer_spec *spec)

@@ -3,6 +3,7 @@
 #define ARCHSIM_LAYERS_H
 
 #include "check.h"
+#include "products.h"
 
 /* What is to be computed, by how many threads. */
 typedef struct {

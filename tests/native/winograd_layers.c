@@ -1,4 +1,4 @@
-/* Winograd layers, packed as archsim_native.h says, with weights of the Winograd domain. */
+/* Winograd layers, packed as products.h says, with weights of the Winograd domain. */
 #include <math.h>
 
 #include "winograd_numbers.h"
