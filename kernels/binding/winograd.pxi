@@ -32,7 +32,6 @@ cdef extern from "products.h" nogil:
         const as_winograd_piece *out_piece
         const int64_t *in_kind
         const int64_t *out_kind
-        const float *nothing
         const int64_t *ptr
         const int32_t *off
         const float *val
@@ -52,7 +51,7 @@ cdef extern from *:
     """
     static int has_lists(const as_isa *isa, int lists, int vectors)
     {
-        return isa->winograd_lists->run[lists][vectors] != NULL;
+        return isa->winograd_products->lists[lists][vectors] != NULL;
     }
     """
     int has_lists(const as_isa *isa, int lists, int vectors)
@@ -80,7 +79,7 @@ cdef class TilesOfWinograd:
     cdef const int64_t[:, :, ::1] place
     cdef const int64_t[::1] whole, in_kind, out_kind
     cdef const int64_t[:, :, ::1] in_piece, out_piece
-    cdef Buffers planes, transformed, sums, scratch, nothing
+    cdef Buffers planes, transformed, sums, scratch
 
     cdef int take(self, as_winograd *d, Team team, layout, dict blocking) except -1:
         self.start, self.whole = layout.start, layout.whole
@@ -111,8 +110,6 @@ cdef class TilesOfWinograd:
         self.transformed = team.buffer_of_each_thread(positions * layout.transformed_pitch)
         self.sums = team.buffer_of_each_thread(positions * layout.sums_pitch)
         self.scratch = team.buffer_of_each_thread(positions * lanes)
-        self.nothing = Buffers(1, d.out_block)
-        d.nothing = self.nothing.items[0]
         d.start, d.whole = &self.start[0, 0], &self.whole[0]
         d.place = <const as_winograd_place *> &self.place[0, 0, 0]
         d.planes, d.transformed = self.planes.items, self.transformed.items

@@ -30,7 +30,7 @@ typedef struct {
     const as_direct_shifts_kernels *direct_shifts;
     const as_fc_kernels *fc;
     const as_winograd_kernels *winograd;
-    const as_winograd_lists_kernels *winograd_lists;
+    const as_winograd_products *winograd_products;
     const as_probe_loops *probe;
 } as_isa;
 

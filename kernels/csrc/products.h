@@ -139,7 +139,6 @@ typedef struct {
     const int64_t *whole; /* one of each vector */
     const as_winograd_piece *in_piece, *out_piece; /* tile_outputs of each vector */
     const int64_t *in_kind, *out_kind;             /* one of each vector */
-    const float *nothing; /* out_block zeros, where sums begin */
     const int64_t *ptr;
     const int32_t *off;
     const float *val;

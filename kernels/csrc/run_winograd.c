@@ -106,37 +106,33 @@ static void sparse_products(const part *p)
             for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, in += d->step_size) {
                 lists.in = in;
                 lists.to = p->sums + q * d->sums_pitch + v * lanes;
-                d->isa->winograd_lists
-                    ->run[d->reg_lists][as_min(d->reg_vectors, p->vectors - v)](&lists);
+                d->isa->winograd_products
+                    ->lists[d->reg_lists][as_min(d->reg_vectors, p->vectors - v)](&lists);
             }
         }
 }
 
 static void dense_products(const part *p)
 {
-    static const int32_t here = 0;
     const as_winograd *d = p->d;
     const as_shape *s = &d->shape;
     const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
     const int64_t first = p->group * (s->out_channels / s->groups) + p->first;
     const float *weights = d->weights + first * positions(d) * in_group;
-    as_dense_tile tile = {.channel_step = d->reg_vectors * lanes,
-                          .tap = &here,
-                          .taps = 1,
-                          .channels = in_group,
-                          .start = d->nothing,
-                          .to_row_step = d->chunk_vectors * lanes,
-                          .last_lanes = d->isa->lanes};
+    as_winograd_block block = {.in_step = d->reg_vectors * lanes,
+                               .channels = in_group,
+                               .to_step = d->chunk_vectors * lanes};
     for (int64_t q = 0; q < positions(d); ++q) {
         /* Weights come from far away once, and stay for all vectors of the chunk. */
         for (int64_t k = 0, count; k < p->channels; k += count, weights += count * in_group) {
             count = as_min(d->reg_count, p->channels - k);
-            tile.weights = weights;
-            tile.weight_channel = count;
-            tile.in = p->transformed + q * d->transformed_pitch;
-            for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, tile.in += d->step_size) {
-                tile.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
-                d->isa->dense_direct->pixels[as_min(d->reg_vectors, p->vectors - v)][count](&tile);
+            block.weights = weights;
+            block.ahead = (uintptr_t)(weights + count * in_group);
+            block.in = p->transformed + q * d->transformed_pitch;
+            for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, block.in += d->step_size) {
+                block.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
+                d->isa->winograd_products
+                    ->block[as_min(d->reg_vectors, p->vectors - v)][count](&block);
             }
         }
     }

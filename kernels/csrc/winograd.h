@@ -111,12 +111,33 @@ typedef struct {
     int64_t to_step;
 } as_winograd_lists;
 
+/* Dense products of one position: `count` output channels over `vectors` vectors of tiles.
+ *
+ *     to[i * to_step + v * lanes ..] = sum over c < channels of
+ *                                      weights[c * count + i] * in[c * in_step + v * lanes ..]
+ *
+ * Alignment of in, in_step, to and to_step to whole vectors. No over-read; `to` overlaps nothing.
+ * Ahead     with each channel the line at `ahead` is brought near, and so on line by line: any address.
+ * NaN       propagates from in.
+ */
+typedef struct {
+    const float *in;
+    int64_t in_step, channels;
+    const float *weights;
+    float *to;
+    int64_t to_step;
+    uintptr_t ahead;
+} as_winograd_block;
+
 enum { AS_WINOGRAD_LISTS = 8, AS_WINOGRAD_VECTORS = 14 };
+enum { AS_WINOGRAD_MOST_COUNT = 14, AS_WINOGRAD_BLOCK_VECTORS = 2 };
 
 typedef struct {
-    /* [lists][vectors]; NULL: does not fit */
-    void (*run[AS_WINOGRAD_LISTS + 1][AS_WINOGRAD_VECTORS + 1])(const as_winograd_lists *lists);
-} as_winograd_lists_kernels;
+    /* [lists][vectors] and [vectors][count]; NULL: does not fit */
+    void (*lists[AS_WINOGRAD_LISTS + 1][AS_WINOGRAD_VECTORS + 1])(const as_winograd_lists *lists);
+    void (*block[AS_WINOGRAD_BLOCK_VECTORS + 1][AS_WINOGRAD_MOST_COUNT + 1])(
+        const as_winograd_block *block);
+} as_winograd_products;
 
 /* Rows of `count` floats: to[r * to_pitch + i] = from[r * from_pitch + i]. */
 typedef void (*as_winograd_copy_fn)(const float *from, int64_t from_pitch, int64_t rows,

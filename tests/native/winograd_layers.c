@@ -71,7 +71,7 @@ static void choose(as_winograd *d, int sparse)
         do
             d->reg_lists = check_from(1, AS_WINOGRAD_LISTS),
             d->reg_vectors = check_from(1, AS_WINOGRAD_VECTORS);
-        while (d->isa->winograd_lists->run[d->reg_lists][d->reg_vectors] == NULL);
+        while (d->isa->winograd_products->lists[d->reg_lists][d->reg_vectors] == NULL);
         d->in_block = check_from(1, group_in(s));
     }
     d->reg_count = check_from(1, AS_DENSE_MOST(d->isa->registers));
@@ -284,7 +284,6 @@ static void make_winograd(layer *made, int sparse)
     const int64_t vectors = div_up(d->images * d->tile_rows * d->tile_columns, spec->isa->lanes);
     const int64_t positions = d->tile * d->tile;
     d->team = layer_team(made, div_up(vectors, d->chunk_vectors), 1);
-    d->nothing = check_zeros(d->out_block * (int64_t)sizeof(float), 0);
     d->planes = layer_buffers(spec->threads, d->images * d->plane_size, 0);
     d->transformed = layer_buffers(spec->threads, positions * d->transformed_pitch, 1);
     d->sums = layer_buffers(spec->threads, positions * d->sums_pitch, 1);

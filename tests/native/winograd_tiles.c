@@ -254,7 +254,7 @@ static void run_lists(const as_isa *isa, int64_t lists, int64_t vectors)
     t.ptr = ptr, t.off = off, t.row = row, t.to = to, t.val = check_floats(entries, 0);
     t.in = check_floats(SLOTS * width, 1);
     check_case("%s Winograd %d lists x %d vectors", isa->name, (int)lists, (int)vectors);
-    isa->winograd_lists->run[lists][vectors](&t);
+    isa->winograd_products->lists[lists][vectors](&t);
     int right = 1;
     for (int64_t i = 0; i < rows * t.to_step; ++i) {
         const int64_t list = rows - 1 - i / t.to_step; /* whose row this is */
@@ -268,6 +268,34 @@ static void run_lists(const as_isa *isa, int64_t lists, int64_t vectors)
             sum += product, magnitude += fabs(product);
         }
         right &= check_is_near(to[i], sum, magnitude, 8);
+    }
+    check_that(right, "values");
+    check_release();
+}
+
+static void run_block(const as_isa *isa, int64_t vectors, int64_t count)
+{
+    const int64_t lanes = isa->lanes, width = vectors * lanes;
+    as_winograd_block t = {.in_step = width + check_below(3) * lanes, .channels = check_below(9),
+                           .to_step = width + check_below(3) * lanes};
+    float *to = check_floats(count * t.to_step, 1);
+    float *before = check_zeros(count * t.to_step * (int64_t)sizeof(float), 0);
+    for (int64_t i = 0; i < count * t.to_step; ++i) before[i] = to[i];
+    t.in = check_floats(t.channels ? (t.channels - 1) * t.in_step + width : 0, 1);
+    t.weights = check_floats(t.channels * count, 0), t.to = to;
+    t.ahead = (uintptr_t)(t.weights + t.channels * count);
+    check_case("%s Winograd block of %d channels x %d vectors", isa->name, (int)count, (int)vectors);
+    isa->winograd_products->block[vectors][count](&t);
+    int right = 1;
+    for (int64_t i = 0; i < count * t.to_step; ++i) {
+        double sum = 0.0, magnitude = 0.0;
+        for (int64_t c = 0; i % t.to_step < width && c < t.channels; ++c) {
+            const double product = (double)t.weights[c * count + i / t.to_step] *
+                                   t.in[c * t.in_step + i % t.to_step];
+            sum += product, magnitude += fabs(product);
+        }
+        right &= i % t.to_step < width ? check_is_near(to[i], sum, magnitude, t.channels)
+                                       : to[i] == before[i];
     }
     check_that(right, "values");
     check_release();
@@ -301,7 +329,11 @@ void check_winograd_tiles(const as_isa *isa)
             }
     for (int64_t lists = 1; lists <= AS_WINOGRAD_LISTS; ++lists)
         for (int64_t vectors = 1; vectors <= AS_WINOGRAD_VECTORS; ++vectors)
-            for (int i = 0; i < ROUNDS && isa->winograd_lists->run[lists][vectors]; ++i)
+            for (int i = 0; i < ROUNDS && isa->winograd_products->lists[lists][vectors]; ++i)
                 run_lists(isa, lists, vectors);
+    for (int64_t vectors = 1; vectors <= AS_WINOGRAD_BLOCK_VECTORS; ++vectors)
+        for (int64_t count = 1; count <= AS_WINOGRAD_MOST_COUNT; ++count)
+            for (int i = 0; i < ROUNDS && isa->winograd_products->block[vectors][count]; ++i)
+                run_block(isa, vectors, count);
     for (int64_t count = 1; count < 40; ++count) run_copy(isa, count, check_below(4));
 }
