@@ -17,6 +17,9 @@ cdef extern from "products.h" nogil:
     ctypedef struct as_winograd_piece:
         pass
 
+    ctypedef struct as_winograd_window:
+        pass
+
     ctypedef struct as_winograd:
         as_shape shape
         as_team team
@@ -28,7 +31,7 @@ cdef extern from "products.h" nogil:
         const int64_t *start
         const as_winograd_place *place
         const int64_t *whole
-        const as_winograd_piece *in_piece
+        const as_winograd_window *in_window
         const as_winograd_piece *out_piece
         const int64_t *in_kind
         const int64_t *out_kind
@@ -64,10 +67,10 @@ def winograd_lists_exist(int isa_index, int lists, int vectors):
             and bool(has_lists(isa, lists, vectors)))
 
 
-cdef checked_pieces(pieces, vectors, tile_outputs):
+cdef checked_pieces(pieces, vectors, tile_outputs, size_bytes):
     rows = pieces.piece.view("i8").reshape(pieces.piece.shape + (-1,))
     check_length("piece", rows.shape[0] * rows.shape[1], vectors * tile_outputs)
-    check_length("piece", rows.shape[2] * 8, sizeof(as_winograd_piece))
+    check_length("piece", rows.shape[2] * 8, size_bytes)
     check_length("kind", pieces.kind.shape[0], vectors)
     return rows, pieces.kind
 
@@ -78,7 +81,7 @@ cdef class TilesOfWinograd:
     cdef const int64_t[:, ::1] start
     cdef const int64_t[:, :, ::1] place
     cdef const int64_t[::1] whole, in_kind, out_kind
-    cdef const int64_t[:, :, ::1] in_piece, out_piece
+    cdef const int64_t[:, :, ::1] in_window, out_piece
     cdef Buffers planes, transformed, sums, scratch
 
     cdef int take(self, as_winograd *d, Team team, layout, dict blocking) except -1:
@@ -89,11 +92,17 @@ cdef class TilesOfWinograd:
         check_length("place", self.place.shape[0] * self.place.shape[1], vectors * lanes)
         check_length("place", self.place.shape[2] * 8, sizeof(as_winograd_place))
         check_length("whole", self.whole.shape[0], vectors)
-        self.in_piece, self.in_kind = checked_pieces(layout.into, vectors, layout.tile_outputs)
-        self.out_piece, self.out_kind = checked_pieces(layout.out_of, vectors, layout.tile_outputs)
-        d.in_piece = <const as_winograd_piece *> &self.in_piece[0, 0, 0]
+        if layout.into is not None:
+            self.in_window, self.in_kind = checked_pieces(
+                layout.into, vectors, layout.tile_outputs, sizeof(as_winograd_window)
+            )
+            d.in_window = <const as_winograd_window *> &self.in_window[0, 0, 0]
+            d.in_kind = &self.in_kind[0]
+        self.out_piece, self.out_kind = checked_pieces(
+            layout.out_of, vectors, layout.tile_outputs, sizeof(as_winograd_piece)
+        )
         d.out_piece = <const as_winograd_piece *> &self.out_piece[0, 0, 0]
-        d.in_kind, d.out_kind = &self.in_kind[0], &self.out_kind[0]
+        d.out_kind = &self.out_kind[0]
         if not 0 <= layout.variant < AS_WINOGRAD_COUNT:
             raise ValueError(f"variant: got {layout.variant}")
         d.variant, d.tile_outputs, d.tile = layout.variant, layout.tile_outputs, layout.tile

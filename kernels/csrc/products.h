@@ -103,10 +103,12 @@ int as_fc_dense_run(as_fc_dense *layer, const float *x, float *out, int64_t imag
  *
  * Stride 1, no dilation; the variant's kernel. An output plane is tile_rows x tile_columns tiles of
  * tile_outputs x tile_outputs, made of tile x tile inputs each. The tiles of a turn's `images`
- * pictures, picture by picture and row by row, fill vectors; lane l of vector v begins at float
- * start[v * lanes + l] of the padded planes of one channel (`planes`: plane_size floats for each
- * picture, rows plane_pitch apart, padding 0 from as_alloc on), and place[v * lanes + l] says where
- * its outputs go, counted from the turn's first picture; lanes without a tile go nowhere.
+ * pictures, picture by picture and row by row, fill vectors. What they look at is read where it is
+ * (in_window, counted from a channel of the turn's first picture); or, and where the last turn has fewer
+ * pictures, in padded planes of one channel: lane l of vector v begins at float start[v * lanes + l]
+ * (`planes`: plane_size floats for each picture, rows plane_pitch apart, padding 0 from as_alloc on).
+ * place[v * lanes + l] says where its outputs go, counted from the turn's first picture; lanes without
+ * a tile go nowhere.
  *
  * A thread takes chunks of chunk_vectors vectors through all phases, in steps of reg_vectors. Of a
  * group, element (position q, input channel c, vector v) of the transformed input is the vector
@@ -137,8 +139,9 @@ typedef struct {
     const int64_t *start;
     const as_winograd_place *place;
     const int64_t *whole; /* one of each vector */
-    const as_winograd_piece *in_piece, *out_piece; /* tile_outputs of each vector */
-    const int64_t *in_kind, *out_kind;             /* one of each vector */
+    const as_winograd_window *in_window; /* tile_outputs of each vector; NULL: through planes */
+    const as_winograd_piece *out_piece;  /* tile_outputs of each vector */
+    const int64_t *in_kind, *out_kind;   /* one of each vector */
     const int64_t *ptr;
     const int32_t *off;
     const float *val;

@@ -60,19 +60,29 @@ static void transform_in(const part *p, int64_t tiles)
     const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
     const int64_t plane = s->height * s->width;
     const float *x = p->turn->x + (p->turn->image * d->images * s->channels) * plane;
-    as_winograd_in in = {.from = p->planes,
-                         .pitch = d->plane_pitch,
-                         .position_step = d->transformed_pitch,
-                         .scratch = p->scratch};
     const int64_t first = p->first_vector * lanes;
     const int64_t last = as_min(first + p->vectors * lanes, tiles);
+    /* windows look at all pictures of a turn */
+    const int there = p->turn->images - p->turn->image * d->images >= d->images;
+    const int by_windows = d->in_window != NULL && there;
+    as_winograd_in in = {.from = p->planes,
+                         .pitch = by_windows ? s->width : d->plane_pitch,
+                         .next_step = plane,
+                         .position_step = d->transformed_pitch,
+                         .scratch = p->scratch};
     for (int64_t c = 0; c < in_group; ++c) {
-        fill_planes(p, x + (p->group * in_group + c) * plane, first, last);
+        const float *channel = x + (p->group * in_group + c) * plane;
+        if (by_windows)
+            in.from = channel;
+        else
+            fill_planes(p, channel, first, last);
         in.to = p->transformed + slot(d, c) * d->reg_vectors * lanes;
         for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, in.to += d->step_size) {
             in.start = d->start + (p->first_vector + v) * lanes;
-            in.piece = d->in_piece + (p->first_vector + v) * d->tile_outputs;
-            in.kind = d->in_kind + p->first_vector + v;
+            if (by_windows) {
+                in.window = d->in_window + (p->first_vector + v) * d->tile_outputs;
+                in.kind = d->in_kind + p->first_vector + v;
+            }
             in.vectors = as_min(d->reg_vectors, p->vectors - v);
             d->isa->winograd->in[d->variant](&in);
         }
