@@ -34,7 +34,7 @@ Weights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """Which tiles of a vector are neighbours: as_winograd_piece, as_winograd_window in winograd.h."""
+    """Which tiles of a vector are neighbours: as_winograd_piece and _window in winograd.h."""
 
     piece: npt.NDArray[np.void]  # (vectors, m)
     kind: npt.NDArray[np.int64]  # (vectors,)
@@ -187,7 +187,9 @@ def _windows(
         window[name] = ((1 << np.arange(t)) * ((here >= 0) & (here < shape.height))).sum(axis=1)
     groups = -(-t // m)
     cut = (window["first_bits"][:, :groups] != 2**lanes - 1).any(axis=1)
-    edge = (window["first_rows"] != 2**t - 1) | (rest.any(axis=1) & (window["second_rows"] != 2**t - 1))
+    edge = (window["first_rows"] != 2**t - 1) | (
+        rest.any(axis=1) & (window["second_rows"] != 2**t - 1)
+    )
     window = window.reshape(-1, m)
     cut, edge = (cut | edge).reshape(window.shape), edge.reshape(window.shape)
     kind = (cut << np.arange(m)).sum(axis=1) + _EDGE * edge.any(axis=1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, stream
-from archsim.methods.winograd_blocking import Blocking, moves_in, moves_out
+from archsim.methods.winograd_blocking import Blocking, in_place, moves_in, moves_out
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Tiles, Work
 from archsim.sparsity import Densities, Sparsity
@@ -152,7 +152,7 @@ def _crossing(floats: int, target: Target) -> float:
 
 
 def _input_phase(chunks: _Chunks, target: Target) -> Phase:
-    """Copy the rows of a chunk into padded planes, and transform its tiles."""
+    """Transform the tiles of a chunk, of the pictures or of copies of their rows in padded planes."""
     layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
     tiles = layer.C * chunks.vectors  # vectors of tiles of one channel
     down, _ = v.grid(layer)
@@ -161,8 +161,10 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         layer.C * cut.images * layer.H,
         layer.C * (chunks.share * cut.images * down * v.outputs + v.tile),
     )
-    copied = rows * ceil(layer.W / cut.lanes)
-    moves = moves_in(v, cut.lanes)
+    where = in_place(layer, v, cut.lanes)
+    copied = np.zeros(chunks.kinds) if where else rows * ceil(layer.W / cut.lanes)
+    steps = np.zeros(chunks.kinds) if where else rows
+    moves = moves_in(layer, v, cut.lanes)
     loads = moves.moves * v.tile * tiles
     waits = v.positions * tiles  # numbers that wait between the two dimensions
     work = Work.of(
@@ -173,23 +175,21 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         loads_line_crossing=_crossing(moves.floats, target) * loads,
         stores=copied + 2.0 * waits,
         scalar_loads=loads,  # where a tile begins, or a piece
-        scalar_ops=moves.shuffles * v.tile * tiles + 3.0 * rows,  # shuffles; a row's step
-        branches=rows + 2.0 * v.tile * tiles,
+        scalar_ops=moves.shuffles * v.tile * tiles + 3.0 * steps,  # shuffles; a row's step
+        branches=steps + 2.0 * v.tile * tiles,
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
     plane = FLOAT_BYTES * rows * layer.W
-    first = chunks.pictures
-    return Phase(
-        name="input",
-        tiles=chunks.tiles,
-        work=work,
-        streams=(
-            stream("input", "read", plane, first, kinds=chunks.kinds),
-            stream("padded input", "update", plane, 2.0 * plane / layer.C, kinds=chunks.kinds),
-            stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
-                   kinds=chunks.kinds),
-        ),
-    )  # fmt: skip
+    streams = [
+        stream("input", "read", plane, chunks.pictures, kinds=chunks.kinds),
+        stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
+               kinds=chunks.kinds),
+    ]  # fmt: skip
+    if not where:
+        streams.append(
+            stream("padded input", "update", plane, 2.0 * plane / layer.C, kinds=chunks.kinds)
+        )
+    return Phase(name="input", tiles=chunks.tiles, work=work, streams=tuple(streams))
 
 
 def _sparse_work(chunks: _Chunks) -> Work:
