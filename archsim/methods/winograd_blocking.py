@@ -363,8 +363,8 @@ def _cycles(
     products = lists * (layer.C // layer.groups)
     nonzeros = products if density is None else products * density
     weights = nonzeros * FLOAT_BYTES * (1 if density is None else 2)
-    # what a chunk touches before the next one touches the same buffers; weights that do not fit at all
-    # pass by
+    # what a chunk touches before the next one touches the same buffers; weights that do not fit at
+    # all pass by
     pictures = float(vector * chunk * variant.outputs**2 * (layer.C + layer.K))
     touched = (
         transformed + sums + (pictures + (weights if weights <= share else 0.0)) / layer.groups

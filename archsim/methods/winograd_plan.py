@@ -152,7 +152,7 @@ def _crossing(floats: int, target: Target) -> float:
 
 
 def _input_phase(chunks: _Chunks, target: Target) -> Phase:
-    """Transform the tiles of a chunk, of the pictures or of copies of their rows in padded planes."""
+    """Transform a chunk's tiles of the pictures, or of copies of their rows in padded planes."""
     layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
     tiles = layer.C * chunks.vectors  # vectors of tiles of one channel
     down, _ = v.grid(layer)

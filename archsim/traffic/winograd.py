@@ -115,7 +115,8 @@ class _Walk:
         rows, columns = np.maximum(bottom - top, 0), np.maximum(right - left, 0)
         picture = (runs[0] * s.channels + channel) * s.height * s.width
         return touches(
-            _IN, INPUT, rows=np.maximum(rows, 1), pitch=_F * s.width, width=_F * columns * (rows > 0),
+            _IN, INPUT, rows=np.maximum(rows, 1), pitch=_F * s.width,
+            width=_F * columns * (rows > 0),
             offset=_F * (picture + (rows > 0) * (columns > 0) * (top * s.width + left)),
         )  # fmt: skip
 

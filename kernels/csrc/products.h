@@ -59,7 +59,7 @@ int as_structured_run(as_structured *layer, const float *x, float *out, int64_t 
  *
  * Sparse: list b * out_channels + i of ptr, off and val holds the nonzeros of output row[that list]
  * in the b-th block of input_block inputs. The lists [part_ptr[r], part_ptr[r + 1]) of a block are
- * rank r's outputs in any order. Unit of part_ptr: an output.
+ * rank r's outputs in any order, with images in lanes in groups as as_fc_rows says. Unit of part_ptr: an output.
  *   Gather (x NULL, images 1): offsets are inputs of the block; lists are in the order of outputs.
  *   Images in lanes: images is a number of vectors, at most AS_FC_VECTORS; buffer x is
  *   [input][image] and sums [output][image]; offsets are (input of the block) * images / 2.
