@@ -167,7 +167,7 @@ def _windows(
     plane = shape.height * shape.width
     begin = (image * shape.channels * plane + y * shape.width + x).reshape(-1, tiles)
     of_row = (image * (row.max() + 1) + row).reshape(-1, tiles)
-    y, x, there = (a.reshape(-1, tiles) for a in (y, x, there))
+    y, x, there = y.reshape(-1, tiles), x.reshape(-1, tiles), there.reshape(-1, tiles)
     side_by_side = begin - m * np.arange(tiles)  # the same for neighbours
     in_first = there & (of_row == of_row[:, :1])
     rest = there & ~in_first
@@ -190,10 +190,9 @@ def _windows(
     edge = (window["first_rows"] != 2**t - 1) | (
         rest.any(axis=1) & (window["second_rows"] != 2**t - 1)
     )
-    window = window.reshape(-1, m)
-    cut, edge = (cut | edge).reshape(window.shape), edge.reshape(window.shape)
+    cut, edge = (cut | edge).reshape(-1, m), edge.reshape(-1, m)
     kind = (cut << np.arange(m)).sum(axis=1) + _EDGE * edge.any(axis=1)
-    return Pieces(window, kind.astype(np.int64))
+    return Pieces(window.reshape(-1, m), kind.astype(np.int64))
 
 
 def _pieces(
