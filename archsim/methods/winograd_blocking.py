@@ -40,8 +40,6 @@ _LISTS: Final = (8, 4, 2, 1)
 _SUMS: Final = 8
 #: Blocks of input channels that are tried.
 _IN_BLOCKS: Final = (1, 2, 3, 4, 6, 8)
-#: Output channels of a block, at least (assumed): fewer would not hide what a phase costs to enter.
-_LEAST_BLOCK: Final = 28
 #: Vectors of a chunk at most: a register block's (sparse); more would not find room in caches.
 _MOST_CHUNK: Final = 14
 _OFFSET_LIMIT: Final = 2**31 - 1
@@ -252,14 +250,13 @@ def _blockings(
                 continue  # a vector alone needs a load for each product
             if chunk * layer.C // layer.groups * target.lanes * FLOAT_BYTES > _OFFSET_LIMIT:
                 continue
-            block = _out_block(layer, variant, chunk, target)
             found, rest = ceil(vectors / chunk), vectors % chunk
             for reg in _registers(layer, chunk, density, target):
-                cycles = _cycles(layer, variant, chunk, block, density, reg, target)
+                cycles = _cycles(layer, variant, chunk, density, reg, target)
                 cycles *= ceil(found / sharers)
                 if sharers == 1 and rest:  # the last chunk is smaller
                     cycles *= (found - 1) / found
-                    cycles += _cycles(layer, variant, rest, block, density, reg, target)
+                    cycles += _cycles(layer, variant, rest, density, reg, target)
                 yield Blocking(
                     variant=variant,
                     lanes=target.lanes,
@@ -270,7 +267,7 @@ def _blockings(
                     reg_count=reg.count,
                     reg_lists=reg.lists,
                     in_block=reg.in_block,
-                    out_block=block,
+                    out_block=layer.K // layer.groups,
                     turns=turns,
                     sharers=sharers,
                     cycles=cycles * ceil(turns * sharers / threads),
@@ -321,25 +318,10 @@ def chunk_bytes(layer: Layer, variant: Variant, chunk: int, lanes: int) -> tuple
     return each * (layer.C // layer.groups), each * (layer.K // layer.groups)
 
 
-def _out_block(layer: Layer, variant: Variant, chunk: int, target: Target) -> int:
-    """Return the output channels whose sums fit beside the transformed input in the second level.
-
-    Where that input does not fit itself, each block would fetch it anew: then there is one.
-    """
-    transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
-    in_group = layer.K // layer.groups
-    room = WINDOW_SHARE * target.l2_bytes / target.l2_sharers - transformed
-    if room < transformed / 2:
-        return in_group
-    blocks = max(1, ceil(sums / room))
-    return ceil(in_group / min(blocks, max(1, in_group // _LEAST_BLOCK)))
-
-
 def _cycles(
     layer: Layer,
     variant: Variant,
     chunk: int,
-    block: int,
     density: float | None,
     reg: _Registers,
     target: Target,
@@ -357,7 +339,6 @@ def _cycles(
     cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
     share = WINDOW_SHARE * target.l2_bytes / target.l2_sharers
-    sums *= block / (layer.K // layer.groups)
     lines = max(1.0, vector / target.line_bytes)
     lists = float(variant.positions * layer.K)
     products = lists * (layer.C // layer.groups)
@@ -369,9 +350,9 @@ def _cycles(
     touched = (
         transformed + sums + (pictures + (weights if weights <= share else 0.0)) / layer.groups
     )
-    # written and read; assumed: of twice what fits nothing stays
+    # what is written passes by; assumed: of twice what fits nothing stays
     missed = min(1.0, max(0.0, touched / share - 1.0))
-    cycles += 2.0 * LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
+    cycles += LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
     if density is None:  # weights are asked for a register block ahead
         fetched = (LOAD_FAR if weights > share else LOAD_L2) * weights / target.line_bytes
         visits = ceil(chunk / reg.vectors) * lists / reg.count

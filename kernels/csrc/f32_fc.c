@@ -47,6 +47,7 @@ AS_INLINE void group_of(const as_fc_rows *t, int64_t i, int vectors, int lists)
     }
     for (int64_t j = 0; j < common; ++j, off += lists, val += lists) {
         prefetch(val, AHEAD * 4);
+        prefetch(off, AHEAD * 2);
         uint64_t four = 0;
         AS_UNROLL for (int l = 0; l < lists; ++l) {
             if (lists % 4 == 0 && l % 4 == 0) /* the lowest is the first: little endian */
