@@ -131,7 +131,8 @@ typedef struct {
  *                                      weights[c * count + i] * in[c * in_step + v * lanes ..]
  *
  * Alignment of in, in_step, to and to_step to whole vectors. No over-read; `to` overlaps nothing.
- * Ahead     with each channel the line at `ahead` is brought into the second level, and so on line by line: any address.
+ * Ahead     with each channel the line at `ahead` is brought near, and so on line
+ *           by line: any address.
  * NaN       propagates from in.
  */
 typedef struct {
