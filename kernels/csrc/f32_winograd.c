@@ -97,18 +97,18 @@ enum { BY_START, WHOLE, CUT, EDGE };
 AS_INLINE void load_columns(const as_winograd_in *w, int64_t n, int i, int m, int t, int how,
                             as_vec *d)
 {
-    const float *row = w->from + i * w->pitch;
+    const int64_t row = i * w->pitch;
     if (AS_HAVE_PIECES && how != BY_START) {
         const as_winograd_window *window = w->window + n * m;
         const int cut = how == WHOLE ? 0 : (int)w->kind[n];
         AS_UNROLL for (int k = 0; k < m; ++k)
-            prefetch(row, window[k].first + w->next_step);
+            prefetch(w->from, row + window[k].first + w->next_step);
         AS_UNROLL for (int j = 0; j < t / m + (t % m != 0); ++j)
-            as_load_windows(row, window, i, j, m, cut, how == EDGE, d + j * m);
+            as_load_windows(w->from, row, window, i, j, m, cut, how == EDGE, d + j * m);
         return;
     }
     AS_UNROLL for (int j = 0; j < t; j += 4)
-        as_load_fours_at(row + j, w->start + n * AS_LANES, d + j);
+        as_load_fours_at(w->from + row + j, w->start + n * AS_LANES, d + j);
     AS_UNROLL for (int j = 0; j < t; j += 4)
         as_transpose_fours(d + j);
 }

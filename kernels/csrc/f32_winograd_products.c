@@ -60,7 +60,7 @@ AS_INLINE void run_block(const as_winograd_block *t, int count, int vectors)
         as_vec x[AS_WINOGRAD_BLOCK_VECTORS];
         AS_UNROLL for (int v = 0; v < vectors; ++v)
             x[v] = as_load_aligned(in + v * AS_LANES);
-        __builtin_prefetch((const void *)ahead, 0, 3);
+        __builtin_prefetch((const void *)ahead);
         AS_UNROLL for (int i = 0; i < count; ++i) {
             const as_vec weight = as_splat(weights[i]);
             AS_UNROLL for (int v = 0; v < vectors; ++v)
