@@ -31,6 +31,8 @@ _CHANNELWISE_FUNCTIONS: Final = frozenset({
 })  # fmt: skip
 _CHANNELWISE_METHODS: Final = frozenset({"relu", "sigmoid", "tanh", "contiguous"})
 
+_COMMUTE_WITH_RELU: Final = (nn.MaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
+
 
 @dataclass(frozen=True)
 class Readers:
@@ -126,7 +128,7 @@ def _downstream(node: fx.Node, modules: dict[str, nn.Module]) -> Iterator[fx.Nod
 
 def _keeps_channels_apart(node: fx.Node, module: nn.Module | None) -> bool:
     if isinstance(module, nn.Flatten):
-        return module.start_dim == 1 and module.end_dim == -1
+        return bool(module.start_dim == 1 and module.end_dim == -1)
     if module is not None:
         return isinstance(module, _CHANNELWISE)
     if node.op == "call_function":
@@ -143,7 +145,8 @@ def _flattens(node: fx.Node, target: Any) -> bool:
         end = node.kwargs.get("end_dim", node.args[2] if len(node.args) > 2 else -1)
         return (start, end) == (1, -1)
     if target in (torch.reshape, "view", "reshape"):
-        return len(node.args) == 3 and node.args[2] == -1 and isinstance(node.args[1], fx.Node)
+        sizes = node.args[1:]  # x.view(x.size(0), -1)
+        return len(sizes) == 2 and isinstance(sizes[0], fx.Node) and bool(sizes[1] == -1)
     return False
 
 
@@ -171,7 +174,7 @@ def relus_before(model: nn.Module) -> dict[str, str]:
             if isinstance(modules[target], nn.ReLU):
                 found[name] = target
                 break
-            if not isinstance(modules[target], (nn.MaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)):
+            if not isinstance(modules[target], _COMMUTE_WITH_RELU):
                 break
             before = before.args[0]
     return found
