@@ -6,7 +6,7 @@ random masks the one that does best on validation images is applied, and the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ class CoarsePruning(MaskSearch):
 
     Parameters
     ----------
-    model, stages, validation, every, seed
+    model, layers, validation, maps, kernels, stride, rounds, every, seed
         As in `archsim.pruning.training.mask_search.MaskSearch`.
     masks : int
         N (assumed: the paper's is not known).
@@ -28,16 +28,23 @@ class CoarsePruning(MaskSearch):
     def __init__(
         self,
         model: nn.Module,
-        stages: Sequence[Stage],
-        validation: tuple[Tensor, Tensor],
+        layers: Iterable[str] | None = None,
         *,
+        validation: tuple[Tensor, Tensor],
+        maps: float = 0.0,
+        kernels: float = 0.0,
+        stride: int = 1,
+        rounds: int = 1,
         masks: int = 50,
         every: int = 1,
         seed: int = 0,
     ) -> None:
         if masks < 1:
             raise input_error("masks", "must be at least 1", found=masks)
-        super().__init__(model, stages, validation, every=every, seed=seed)
+        super().__init__(
+            model, layers, validation=validation, maps=maps, kernels=kernels, stride=stride,
+            rounds=rounds, every=every, seed=seed,
+        )  # fmt: skip
         self.masks = masks
 
     def search(

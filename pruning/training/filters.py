@@ -9,7 +9,7 @@ kernels of maps that an earlier layer lost no longer count (*greedy*).
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal, cast, get_args
 
 import torch
@@ -86,13 +86,16 @@ class FilterPruning(Pruner):
     model : Module
         Followed by ``torch.fx``: only convolutions whose maps go straight to other layers can
         lose them (in a residual block the first convolution can, the last cannot).
-    ratios : float, or mapping of str to float
-        Share of the filters to remove, 0 to below 1: of all convolutions that can, or by name.
+    layers : iterable of str, or mapping of str to float, optional
+        Names, or names and shares; default: every convolution that can.
+    ratio : float
+        Share of the filters to remove, 0 to below 1, of layers without one of their own.
     order : {"greedy", "independent"}
     skip : collection of str
         Sensitive layers, which keep all filters.
     rounds, every : int
-        Rounds in which the share grows evenly, and steps from one to the next.
+        Rounds in which the share grows evenly, and steps from one to the next; the first comes
+        after the first step.
     seed : int
         Unused: nothing is random here.
 
@@ -105,8 +108,9 @@ class FilterPruning(Pruner):
     def __init__(
         self,
         model: nn.Module,
-        ratios: float | Mapping[str, float],
+        layers: Iterable[str] | Mapping[str, float] | None = None,
         *,
+        ratio: float = 0.5,
         order: Order = "greedy",
         skip: Collection[str] = (),
         rounds: int = 1,
@@ -116,12 +120,12 @@ class FilterPruning(Pruner):
         if order not in ORDERS:
             raise input_error("order", "unknown", found=order, allowed=", ".join(ORDERS))
         check_rounds(every, rounds)
-        wanted = ratios if isinstance(ratios, Mapping) else None
-        self.readers = find_producers(model, wanted, skip)
-        self.ratios = {name: float(wanted[name] if wanted else ratios) for name in self.readers}  # type: ignore[arg-type]
-        for name, ratio in self.ratios.items():
-            if not 0.0 <= ratio < 1.0:
-                raise input_error(f"ratio of {name}", "must lie in 0..1, below 1", found=ratio)
+        self.readers = find_producers(model, None if layers is None else list(layers), skip)
+        own = layers if isinstance(layers, Mapping) else {}
+        self.ratios = {name: float(own.get(name, ratio)) for name in self.readers}
+        for name, share in self.ratios.items():
+            if not 0.0 <= share < 1.0:
+                raise input_error(f"ratio of {name}", "must lie in 0..1, below 1", found=share)
         self.order, self.rounds, self.every = order, rounds, every
         super().__init__(find_layers(model, with_readers(self.readers)), seed=seed)
 

@@ -8,7 +8,7 @@ for all layers at once is looked for, applied, and the loop retrains until the n
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,12 +17,10 @@ from torch import Tensor, nn
 
 from archsim.errors import input_error
 from archsim.pruning.training.filters import find_producers, with_readers
-from archsim.pruning.training.graph import Readers
 from archsim.pruning.training.protocol import PrunedLayer, Pruner, find_layers
 from archsim.pruning.training.rounds import check_rounds, round_after
 from archsim.pruning.training.strided import draw_offsets, move_offsets
 from archsim.pruning.training.structured_masks import (
-    GRANULARITIES,
     Granularity,
     compose,
     give_back,
@@ -44,28 +42,13 @@ class Stage:
     ----------
     granularity : {"output-map", "kernel", "intra-kernel-strided"}
     amount : float
-        Share of the maps or kernels still there that goes, 0 to below 1; of positions the stride,
-        a whole number from 2.
-    layers : tuple of str, optional
-        Default: every convolution that can lose such things.
+        Share of the maps or kernels still there that goes, 0 to below 1; of positions the stride.
+    layers : tuple of str
     """
 
     granularity: Granularity
     amount: float
-    layers: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.granularity not in GRANULARITIES:
-            raise input_error("granularity", "unknown", found=self.granularity,
-                              allowed=", ".join(GRANULARITIES))  # fmt: skip
-        where = f"amount of {self.granularity}"
-        if self.granularity == "intra-kernel-strided":
-            if self.amount != int(self.amount) or self.amount < 2:
-                raise input_error(
-                    where, "a stride is due, a whole number from 2", found=self.amount
-                )
-        elif not 0.0 <= self.amount < 1.0:
-            raise input_error(where, "must lie in 0..1, below 1", found=self.amount)
+    layers: tuple[str, ...]
 
     @property
     def stride(self) -> int:
@@ -130,59 +113,65 @@ class MaskSearch(Pruner):
     ----------
     model : Module
         Where output maps go, followed by ``torch.fx``.
-    stages : sequence of Stage
-        The first comes after the first step.  Maps and kernels may have several stages each,
-        strided positions one.
+    layers : iterable of str, optional
+        Convolutions; default: all of them, and of output maps those that can go.
     validation : (Tensor of shape (N, C, H, W), Tensor of shape (N,), long)
-        Images and labels on which masks are tried, all at once; not those of the training, nor
-        those on which the result is judged.
+        Images and labels on which masks are tried, all at once; not those on which the result is
+        judged.
+    maps, kernels : float
+        Share of the output maps that goes, and of the kernels between those that stay; 0 to below
+        1, 0: none.
+    stride : int
+        Of the positions that the kernels of an input map keep; 1: all.
+    rounds : int
+        Stages for maps, and stages for kernels, each taking the same share of what is left.
     every : int
-        Steps of retraining between stages.
+        Steps of retraining between stages; the first comes after the first step.
     seed : int
+
+    Attributes
+    ----------
+    stages : tuple of Stage
+        Maps, then kernels, then positions.
+    readers : dict of str to Readers
+        Who reads maps that can go; `layers` holds those, too.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        stages: Sequence[Stage],
-        validation: tuple[Tensor, Tensor],
+        layers: Iterable[str] | None = None,
         *,
+        validation: tuple[Tensor, Tensor],
+        maps: float = 0.0,
+        kernels: float = 0.0,
+        stride: int = 1,
+        rounds: int = 1,
         every: int = 1,
         seed: int = 0,
     ) -> None:
-        check_rounds(every, len(stages))
-        if len(validation[0]) != len(validation[1]) or not len(validation[0]):
-            raise input_error("validation", "as many labels as images are due",
-                              found=(len(validation[0]), len(validation[1])))  # fmt: skip
+        check_rounds(every, rounds)
+        _check_amounts(maps, kernels, stride, validation)
         self.model, self.validation, self.every = model, validation, every
-        convolutions = [n for n, m in model.named_modules() if n and isinstance(m, nn.Conv2d)]
-        self.readers: dict[str, Readers] = {}
-        self.stages: list[tuple[Stage, tuple[str, ...]]] = []
-        names: list[str] = []
-        for stage in stages:
-            chosen = stage.layers or tuple(convolutions)
-            if stage.granularity == "output-map":
-                found = find_producers(model, stage.layers)
-                self.readers |= found
-                chosen = tuple(found)
-                names += with_readers(found)
-            self.stages.append((stage, chosen))
-            names += chosen
-        super().__init__(find_layers(model, list(dict.fromkeys(names))), seed=seed)
-        self._check_strides()
-
-    def _check_strides(self) -> None:
-        strided = [stage for stage, _ in self.stages if stage.granularity == GRANULARITIES[2]]
-        if len(strided) > 1:
-            raise input_error("stages", "strided positions may have one stage", found=len(strided))
-        for place, (stage, chosen) in enumerate(self.stages):
-            if stage in strided:
-                able = tuple(n for n in chosen if self.layers[n].mask[0, 0].numel() > 1)
-                most = min((self.layers[n].mask[0, 0].numel() for n in able), default=0)
-                if stage.stride > most:
-                    raise input_error("stride", "is above the positions of a kernel",
-                                      found=stage.stride, allowed=f"2..{most}")  # fmt: skip
-                self.stages[place] = (stage, able)
+        wanted = None if layers is None else list(layers)
+        found = find_layers(model, wanted, (nn.Conv2d,))
+        self.readers = find_producers(model, wanted) if maps else {}
+        stages = [("output-map", maps, tuple(self.readers)), ("kernel", kernels, tuple(found))]
+        self.stages = tuple(
+            Stage(granularity, 1.0 - (1.0 - share) ** (1.0 / rounds), names)  # type: ignore[arg-type]
+            for granularity, share, names in stages
+            if share
+            for _ in range(rounds)
+        )
+        if stride > 1:
+            sizes = {name: layer.mask[0, 0].numel() for name, layer in found.items()}
+            names = tuple(name for name, size in sizes.items() if size >= stride)
+            if not names:
+                raise input_error("stride", "is above the positions of every kernel", found=stride,
+                                  allowed=f"1..{max(sizes.values())}")  # fmt: skip
+            self.stages += (Stage("intra-kernel-strided", stride, names),)
+        both = list(dict.fromkeys([*found, *with_readers(self.readers)]))
+        super().__init__(find_layers(model, both), seed=seed)
 
     @abstractmethod
     def search(
@@ -197,8 +186,8 @@ class MaskSearch(Pruner):
         """Look for the masks of a stage that is due, and apply the best."""
         due = round_after(self.steps + 1, self.every, len(self.stages))
         if due is not None:
-            stage, chosen = self.stages[due - 1]
-            names = [name for name in chosen if self.layers[name].active]
+            stage = self.stages[due - 1]
+            names = [name for name in stage.layers if self.layers[name].active]
             if names:
                 with torch.no_grad():
                     self._run(stage, names)
@@ -236,6 +225,21 @@ class MaskSearch(Pruner):
         """Give a layer its weights back, and what reads its maps."""
         give_back(name, self.layers, self.readers)
         self.stop(name)
+
+
+def _check_amounts(
+    maps: float, kernels: float, stride: int, validation: tuple[Tensor, Tensor]
+) -> None:
+    for name, value in (("maps", maps), ("kernels", kernels)):
+        if not 0.0 <= value < 1.0:
+            raise input_error(name, "must lie in 0..1, below 1", found=value)
+    if stride < 1 or stride != int(stride):
+        raise input_error("stride", "a whole number from 1 is due", found=stride)
+    if not maps and not kernels and stride == 1:
+        raise input_error("maps, kernels, stride", "nothing is to go")
+    images, labels = (len(part) for part in validation)
+    if images != labels or not images:
+        raise input_error("validation", "as many labels as images are due", found=(images, labels))
 
 
 #: key of a granularity's choice in `PrunedLayer.extras`

@@ -11,7 +11,7 @@ perturbed, with as much pruned as before.  The best mask that was ever tried is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class ParticlePruning(MaskSearch):
 
     Parameters
     ----------
-    model, stages, validation, every, seed
+    model, layers, validation, maps, kernels, stride, rounds, every, seed
         As in `archsim.pruning.training.mask_search.MaskSearch`.
     particles, generations : int
         Masks that are tried at once, and how often (assumed).
@@ -57,9 +57,13 @@ class ParticlePruning(MaskSearch):
     def __init__(
         self,
         model: nn.Module,
-        stages: Sequence[Stage],
-        validation: tuple[Tensor, Tensor],
+        layers: Iterable[str] | None = None,
         *,
+        validation: tuple[Tensor, Tensor],
+        maps: float = 0.0,
+        kernels: float = 0.0,
+        stride: int = 1,
+        rounds: int = 1,
         particles: int = 20,
         generations: int = 10,
         moves: float = 0.1,
@@ -71,7 +75,10 @@ class ParticlePruning(MaskSearch):
                 raise input_error(name, "must be at least 1", found=value)
         if not 0.0 <= moves <= 1.0:
             raise input_error("moves", "must lie in 0..1", found=moves)
-        super().__init__(model, stages, validation, every=every, seed=seed)
+        super().__init__(
+            model, layers, validation=validation, maps=maps, kernels=kernels, stride=stride,
+            rounds=rounds, every=every, seed=seed,
+        )  # fmt: skip
         self.particles, self.generations, self.moves = particles, generations, moves
 
     def search(

@@ -6,7 +6,7 @@ of the code that its authors published (SkimCaffe), for the text was not at hand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,11 @@ from archsim.kernels.winograd_matrices import Variant
 from archsim.pruning.training import rules
 from archsim.pruning.training.elementwise import DECAY, not_negative
 from archsim.pruning.training.protocol import PrunedLayer, Pruner, find_layers
-from archsim.pruning.training.winograd_layer import WinogradConv2d
+from archsim.pruning.training.winograd_layer import (
+    DEFAULT_VARIANTS,
+    WinogradConv2d,
+    replace_convolutions,
+)
 
 
 def find_winograd_layers(
@@ -107,3 +111,40 @@ class NativeWinograd(Pruner):
             return
         limit = rules.gradient_threshold(layer.weight.grad, self.threshold, self.factor)
         layer.mask.copy_(layer.weight.abs() > limit * self.scales[layer.name])
+
+
+def winograd_pruner(
+    model: nn.Module,
+    layers: Iterable[str] | Mapping[str, float] | None = None,
+    *,
+    variant: str | Sequence[str] = DEFAULT_VARIANTS,
+    decay: float = DECAY,
+    threshold: float = rules.THRESHOLD,
+    factor: float = rules.THRESHOLD_FACTOR,
+    by_position: bool = True,
+    seed: int = 0,
+) -> NativeWinograd:
+    """Put a model's convolutions into Winograd's domain, and return their pruner.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place: optimizers must be made after it.
+    layers : iterable of str, or mapping of str to strength, optional
+        Default: every convolution that a variant fits.  Those that are Winograd layers already
+        stay as they are.
+    variant : str or sequence of str
+        See `archsim.pruning.training.winograd_layer.replace_convolutions`.
+    decay, threshold, factor, by_position, seed
+        As in `NativeWinograd`.
+    """
+    spatial = [n for n, m in model.named_modules() if n and isinstance(m, nn.Conv2d)]
+    wanted = spatial if layers is None else [name for name in spatial if name in layers]
+    fresh = not any(isinstance(module, WinogradConv2d) for module in model.modules())
+    if wanted and (fresh or layers is not None):
+        skip = [name for name in spatial if name not in wanted]
+        replace_convolutions(model, variant, skip)
+    return NativeWinograd(
+        model, layers, decay=decay, threshold=threshold, factor=factor, by_position=by_position,
+        seed=seed,
+    )  # fmt: skip

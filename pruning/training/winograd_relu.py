@@ -8,7 +8,7 @@ trained from scratch, and then pruned to lower and lower densities, the same in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from torch import nn
@@ -71,8 +71,8 @@ class DensitySteps(Pruner):
         With `WinogradConv2d` in it, trained already.
     layers : iterable of str, optional
         Default: all of them.
-    densities : sequence of float
-        Falling, 0 to 1.
+    density : float
+        The last one, above 0; before it come those of `DENSITIES` that are larger.
     every : int
         Steps of retraining between two densities; the first comes after the first step.
     seed : int
@@ -84,27 +84,27 @@ class DensitySteps(Pruner):
         model: nn.Module,
         layers: Iterable[str] | None = None,
         *,
-        densities: Sequence[float] = DENSITIES,
-        every: int,
+        density: float = DENSITIES[-1],
+        every: int = 1,
         seed: int = 0,
     ) -> None:
-        check_rounds(every, len(densities))
-        falls = all(b <= a for a, b in zip((1.0, *densities), densities, strict=False))
-        if not falls or not densities[-1] >= 0.0:
-            raise input_error("densities", "must fall, within 0..1", found=list(densities))
+        if not 0.0 < density <= 1.0:
+            raise input_error("density", "must lie in 0..1, above 0", found=density)
+        self.densities_due = (*(step for step in DENSITIES if step > density), density)
+        check_rounds(every, len(self.densities_due))
         super().__init__(find_winograd_layers(model, layers), seed=seed)
-        self.sequence, self.every = tuple(densities), every
+        self.every = every
 
     def after_step(self) -> None:
         """Lower the density when a round is due."""
-        self._due = round_after(self.steps + 1, self.every, len(self.sequence))
+        self._due = round_after(self.steps + 1, self.every, len(self.densities_due))
         super().after_step()
 
     def prune(self, layer: PrunedLayer) -> None:
         """Mask all but the largest of what is left."""
         if self._due is not None:
             left = layer.weight.masked_fill(~layer.mask, 0.0)
-            layer.mask &= rules.magnitude_mask(left, self.sequence[self._due - 1])
+            layer.mask &= rules.magnitude_mask(left, self.densities_due[self._due - 1])
 
     def regularise(self, layer: PrunedLayer) -> None:
         """Mask the gradient: what is gone stays gone."""
