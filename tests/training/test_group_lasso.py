@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+import torch
+from torch import nn
 
-from archsim.errors import InputError  # noqa: E402
-from archsim.methods.structured import find  # noqa: E402
-from archsim.network import Layer  # noqa: E402
-from archsim.pruning.training.group_lasso import KINDS, GroupLasso, Kind, group_norms  # noqa: E402
-from archsim.sparsity import Sparsity  # noqa: E402
+from archsim.errors import InputError
+from archsim.methods.structured import find
+from archsim.network import Layer
+from archsim.pruning.training.group_lasso import KINDS, GroupLasso, Kind, group_norms
+from archsim.sparsity import Sparsity
 
 
 def _groups(shape: tuple[int, ...], groups: int, kind: Kind) -> Iterator[Any]:
@@ -42,13 +43,14 @@ def _groups(shape: tuple[int, ...], groups: int, kind: Kind) -> Iterator[Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_the_papers_rule(kind: Kind, groups: int) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=groups)).double()
+    model: Any = nn.Sequential(nn.Conv2d(4, 6, 3, groups=groups)).double()
     before = model[0].weight.detach().numpy().copy()
     for index in list(_groups(before.shape, groups, kind))[::2]:
         before[index] *= 0.1
     with torch.no_grad():
         model[0].weight.copy_(torch.from_numpy(before))
-    pruner = GroupLasso(model, {"0": 2.0}, **{kind: 0.3}, threshold=0.05)
+    lambdas: dict[str, Any] = {kind: 0.3}
+    pruner = GroupLasso(model, {"0": 2.0}, threshold=0.05, **lambdas)
     model[0].weight.grad = torch.zeros_like(model[0].weight)
     pruner.before_step()
     slope, kept = np.zeros_like(before), np.ones(before.shape, dtype=bool)
@@ -64,7 +66,7 @@ def test_a_step_is_the_papers_rule(kind: Kind, groups: int) -> None:
 
 
 def test_several_kinds_overlap() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    model: Any = nn.Sequential(nn.Conv2d(3, 4, 3))
     with torch.no_grad():
         model[0].weight[1] = 1e-6
         model[0].weight[:, 2] = 1e-6
@@ -88,7 +90,7 @@ def test_several_kinds_overlap() -> None:
 
 
 def test_a_group_can_grow_again_until_it_is_frozen() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 3))
     pruner = GroupLasso(model, filters=1e-3, threshold=0.05)
     with torch.no_grad():
         model[0].weight[0] = 0.0
@@ -114,7 +116,7 @@ def test_fully_connected_layers_have_rows_and_columns() -> None:
 
 
 def test_refusals() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 3))
     with pytest.raises(InputError, match=r"^filters, channels, columns: one must be above 0"):
         GroupLasso(model)
     with pytest.raises(InputError, match=r"^columns: must be at least 0; found -1"):

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+import torch
+from torch import nn
 
-import archsim  # noqa: E402
-from archsim.errors import InputError  # noqa: E402
-from archsim.kernels.winograd_matrices import (  # noqa: E402
+import archsim
+from archsim.errors import InputError
+from archsim.kernels.winograd_matrices import (
     VARIANTS,
     conv2d_winograd,
     error_bound,
     transform_weights,
 )
-from archsim.native import conv_shape, prepare  # noqa: E402
-from archsim.network import Layer  # noqa: E402
-from archsim.pruning.training.winograd_layer import (  # noqa: E402
+from archsim.native import conv_shape, prepare
+from archsim.network import Layer
+from archsim.pruning.training.winograd_layer import (
     WinogradConv2d,
     replace_convolutions,
     to_winograd,
@@ -64,7 +66,7 @@ def test_coefficients_are_those_of_the_kernels(variant: str) -> None:
 )
 def test_gradients_are_those_of_finite_differences(variant: str, relu_inputs: bool) -> None:
     conv, _ = _conv((2, 2, 2, 6, 5, (1, 1)), VARIANTS[variant].kernel)
-    layer = WinogradConv2d.from_conv(conv, variant, relu_inputs)
+    layer: Any = WinogradConv2d.from_conv(conv, variant, relu_inputs)
     x = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
 
     def run(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -97,7 +99,7 @@ def test_relu_after_the_input_transformation() -> None:
     conv, _ = _conv((2, 1, 1, 4, 4, (0, 0)), 3, bias=False)
     layer = WinogradConv2d.from_conv(conv, "f2x2_3x3", relu_inputs=True)
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
-    w = layer.weight.detach().numpy()
+    w: Any = layer.weight.detach().numpy()
     a, b = variant.output_rows, variant.input_rows
     sums = sum(w[:, :, 0, c] * np.maximum(b @ x[0, c].numpy() @ b.T, 0) for c in range(2))
     np.testing.assert_allclose(layer(x).detach().numpy()[0, 0], a @ sums @ a.T, rtol=1e-12)
@@ -109,7 +111,7 @@ def test_the_native_kernel_runs_the_pruned_layer(variant: str) -> None:
     conv, x = _conv((4, 6, 2, 11, 9, (1, 2)), kernel, bias=False)
     layer = WinogradConv2d.from_conv(conv.float(), variant)
     with torch.no_grad():
-        layer.weight *= torch.rand(layer.weight.shape) < 0.2  # has no spatial equal
+        layer.weight.mul_(torch.rand(layer.weight.shape) < 0.2)  # has no spatial equal
     shape = Layer("own", C=4, K=6, H=11, W=9, R=kernel, S=kernel, pad=(1, 2), groups=2)
     weights, image = layer.weight.detach().numpy(), x.float().numpy()
     plan = archsim.make_plan(shape, "host", method="sparse_winograd", pattern=weights, threads=1)
@@ -128,7 +130,7 @@ def test_the_native_kernel_runs_the_pruned_layer(variant: str) -> None:
 
 def test_replacing_keeps_the_function() -> None:
     torch.manual_seed(1)
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding="same"), nn.ReLU(), nn.Conv2d(4, 4, 5, padding=2),
         nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, 1), nn.Sequential(nn.Conv2d(4, 2, 3)),
     ).double()  # fmt: skip
@@ -146,13 +148,13 @@ def test_replacing_keeps_the_function() -> None:
 
 def test_a_shared_convolution_stays_shared() -> None:
     shared = nn.Conv2d(2, 2, 3, padding=1)
-    model = nn.Sequential(shared, nn.ReLU(), shared)
+    model: Any = nn.Sequential(shared, nn.ReLU(), shared)
     replaced = replace_convolutions(model, "f2x2_3x3")
     assert replaced["0"] is replaced["2"] is model[2]
 
 
 def test_refusals_say_what_and_where() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.ReLU())
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.ReLU())
     with pytest.raises(InputError, match=r"^model: no convolution that f4x4_3x3, f4x4_5x5 can"):
         replace_convolutions(model)
     with pytest.raises(InputError, match=r"^variant: unknown; found 'f4_3'"):

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+import torch
+from torch import nn
 
-from archsim.errors import InputError  # noqa: E402
-from archsim.kernels.winograd_matrices import VARIANTS  # noqa: E402
-from archsim.pruning.training.winograd_layer import (  # noqa: E402
+from archsim.errors import InputError
+from archsim.kernels.winograd_matrices import VARIANTS
+from archsim.pruning.training.winograd_layer import (
     WinogradConv2d,
     replace_convolutions,
 )
-from archsim.pruning.training.winograd_prune import (  # noqa: E402
+from archsim.pruning.training.winograd_prune import (
     NativeWinograd,
     position_scales,
     winograd_pruner,
 )
-from archsim.pruning.training.winograd_relu import (  # noqa: E402
+from archsim.pruning.training.winograd_relu import (
     DENSITIES,
     DensitySteps,
     move_relus,
 )
 
 
-def _net() -> nn.Sequential:
+def _net() -> Any:
     torch.manual_seed(3)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1),
@@ -35,7 +38,7 @@ def _net() -> nn.Sequential:
     ).double()  # fmt: skip
 
 
-def _step(model: nn.Module, pruner: NativeWinograd | DensitySteps, rate: float) -> None:
+def _step(model: Any, pruner: NativeWinograd | DensitySteps, rate: float) -> None:
     """One step of plain gradient descent."""
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     images = torch.randn(5, 1, 8, 8, dtype=torch.float64)
