@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from archsim.errors import InputError, input_error
 from archsim.pruning.training.guide import FcGoal, Groups, Guide
 from archsim.pruning.training.guided import Guided
 from archsim.pruning.training.protocol import Pruner
+from archsim.sparsity import Domain
 
 _PACKAGE: Final = "archsim.pruning.training"
 #: parameters of pruners that are no options of a method
-_GIVEN: Final = ("model", "layers", "seed")
+_GIVEN: Final = ("model", "layers", "seed", "validation")
 #: share of the pruning phase in which scheduled methods prune; the rest settles (a choice)
 _ACTIVE_SHARE: Final = 0.75
 
@@ -52,7 +53,9 @@ class Method:
     fc : {"size", "time", "dense"}
         What fully connected layers are pruned for, where guided.
     groups : {"weights", "output-maps"}
-        What is removed, where guided.
+        What is removed: what times are those of.
+    domain : {"spatial", "winograd"}
+        Where zeros are counted.
     defaults : callable
         Options that follow from the steps of the pruning phase, unless the user gives them.
     """
@@ -62,6 +65,7 @@ class Method:
     guided: bool = False
     fc: FcGoal = "size"
     groups: Groups = "weights"
+    domain: Domain = "spatial"
     defaults: Callable[[int], Mapping[str, Any]] = _nothing
 
     def load(self) -> Callable[..., Pruner]:
@@ -76,13 +80,27 @@ class Method:
         return tuple(name for name in names if name not in _GIVEN)
 
 
+_OF_MAPS: Final[dict[str, Any]] = {"groups": "output-maps"}
+_WINOGRAD: Final[dict[str, Any]] = {"domain": "winograd", "fc": "dense"}
+
 METHODS: Final[dict[str, Method]] = {
     "esl": Method("elementwise:ESL", "lasso and gradient-dependent thresholds"),
-    "dns": Method("elementwise:DNS", "dynamic network surgery, with splicing", defaults=_dns),
-    "gradual": Method("elementwise:Gradual", "magnitudes on a cubic schedule", defaults=_gradual),
     "gesl": Method("elementwise:ESL", "esl, guided", guided=True),
+    "dns": Method("elementwise:DNS", "dynamic network surgery, with splicing", defaults=_dns),
     "gdns": Method("elementwise:DNS", "dns, guided; fully connected layers stay dense",
                    guided=True, fc="dense", defaults=_dns),
+    "gradual": Method("elementwise:Gradual", "magnitudes on a cubic schedule", defaults=_gradual),
+    "ssl": Method("group_lasso:GroupLasso", "group lasso on filters, channels, columns",
+                  **_OF_MAPS),
+    "gssl": Method("group_lasso:GroupLasso", "ssl, guided", guided=True, **_OF_MAPS),
+    "winograd": Method("winograd_prune:winograd_pruner", "lasso on Winograd's coefficients",
+                       **_WINOGRAD),
+    "gwinograd": Method("winograd_prune:winograd_pruner", "winograd, guided", guided=True,
+                        **_WINOGRAD),
+    "filters": Method("filters:FilterPruning", "filters of the smallest norm", **_OF_MAPS),
+    "coarse": Method("coarse:CoarsePruning", "best of random masks of maps and kernels",
+                     **_OF_MAPS),
+    "particle": Method("particle:ParticlePruning", "masks by a particle filter", **_OF_MAPS),
 }  # fmt: skip
 
 
@@ -108,6 +126,7 @@ def make_pruner(
     options: Mapping[str, Any] | None = None,
     layers: Iterable[str] | Mapping[str, float] | None = None,
     guide: Guide | None = None,
+    validation: tuple[Tensor, Tensor] | None = None,
     every: int = 100,
     seed: int = 0,
 ) -> Pruner:
@@ -124,6 +143,8 @@ def make_pruner(
     layers : iterable of str, or mapping of str to strength, optional
     guide : Guide
         For guided methods.
+    validation : (Tensor of shape (N, C, H, W), Tensor of shape (N,)), optional
+        Pictures and labels for methods that try masks.
     every : int
         Steps between projections.
     seed : int
@@ -141,8 +162,11 @@ def make_pruner(
             raise input_error(f"options of {name}", f"unknown key {key!r}",
                               allowed=", ".join(allowed), near=(key, allowed))  # fmt: skip
     merged = {**method.defaults(steps), **given}
+    make = method.load()
+    if "validation" in inspect.signature(make).parameters:
+        merged["validation"] = validation
     try:
-        pruner = method.load()(model, layers, seed=seed, **merged)
+        pruner = make(model, layers, seed=seed, **merged)
     except InputError:
         raise
     except (TypeError, ValueError) as error:
