@@ -1,10 +1,10 @@
 """The loop: train, prune, fine-tune; stopped at any step it goes on to the same result.
 
 A run is a list of phases.  ``train`` learns dense weights, ``prune`` prunes, ``tune`` learns on
-with all zeros frozen.  Everything that decides what comes next is in the checkpoint: weights, optimizer,
-pruner, place in the data (whose order follows from seed, phase and epoch) and random states.  On
-the same machine, with the same number of threads, a run that was killed ends with the same weights
-as one that was not.
+with all zeros frozen.  Everything that decides what comes next is in the checkpoint: weights,
+optimizer, pruner, place in the data (whose order follows from seed, phase and epoch) and random
+states.  On the same machine, with the same number of threads, a run that was killed ends with the
+same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def fit(
     key: str = "",
     guides: Sequence[Guide] = (),
     progress: Progress | None = None,
+    before_pruning: Callable[[nn.Module], object] | None = None,
 ) -> FitResult:
     """Run phases on a model, in place.
 
@@ -154,6 +155,8 @@ def fit(
         Machines whose speedups are told.
     progress : callable, optional
         Called with a Row every few steps and after each epoch.
+    before_pruning : callable, optional
+        Called with the dense model just before the pruner is made; not when a run goes on.
 
     Raises
     ------
@@ -162,7 +165,9 @@ def fit(
     InputError
         The checkpoint is damaged, or of another run.
     """
-    work = _Work(model, data, tuple(phases), make_pruner, seed, tuple(guides), progress)
+    work = _Work(
+        model, data, tuple(phases), make_pruner, seed, tuple(guides), progress, before_pruning
+    )
     path = None if checkpoint is None else Path(checkpoint)
     run = _Run()
     torch.manual_seed(seed)
@@ -197,6 +202,7 @@ class _Work:
     seed: int
     guides: tuple[Guide, ...]
     progress: Progress | None
+    before_pruning: Callable[[nn.Module], object] | None
 
     def digest(self, key: str) -> str:
         text = repr((self.phases, self.seed, self.data.name, len(self.data.train_x), key))
@@ -205,12 +211,17 @@ class _Work:
     def steps(self, phase: Phase) -> int:
         return phase.epochs * self.data.batches_per_epoch(phase.batch)
 
+    @property
+    def pruning_steps(self) -> int:
+        return max(1, sum(self.steps(phase) for phase in self.phases if phase.name == "prune"))
+
     def begin(self, run: _Run) -> None:
         """Make pruner and optimizer of the run's phase, where they are due."""
         phase = self.phases[run.phase]
         if phase.name != "train" and run.pruner is None and self.make_pruner is not None:
-            steps = sum(self.steps(p) for p in self.phases if p.name == "prune")
-            run.pruner = self.make_pruner(self.model, max(1, steps))
+            if self.before_pruning is not None:
+                self.before_pruning(self.model)
+            run.pruner = self.make_pruner(self.model, self.pruning_steps)
         if run.optimizer is None:
             run.optimizer = make_optimizer(self.model, phase)
             if phase.name == "tune" and run.pruner is not None:
@@ -294,8 +305,7 @@ class _Work:
         run.phase, run.epoch, run.step = state["phase"], state["epoch"], state["step"]
         run.loss_sum, run.rows = state["loss_sum"], [Row(**row) for row in state["rows"]]
         if state["pruner"] is not None and self.make_pruner is not None:
-            steps = sum(self.steps(p) for p in self.phases if p.name == "prune")
-            run.pruner = self.make_pruner(self.model, max(1, steps))
+            run.pruner = self.make_pruner(self.model, self.pruning_steps)
         self.model.load_state_dict(state["model"])
         if run.pruner is not None:
             run.pruner.load_state_dict(state["pruner"])
