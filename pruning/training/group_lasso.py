@@ -100,8 +100,10 @@ class GroupLasso(Pruner):
 
     def prune(self, layer: PrunedLayer) -> None:
         """Keep the weights whose groups are all above the threshold."""
+        there = layer.weight[layer.weight != 0]
+        limit = self.threshold * float(there.square().mean().sqrt()) if len(there) else 0.0
         layer.mask.fill_(True)
         for kind in self.strengths:
             size = group_sizes(layer.weight, kind, groups_of(layer))
             norms = group_norms(layer.weight, kind, groups_of(layer))
-            layer.mask &= norms > self.threshold * size**0.5
+            layer.mask &= norms > limit * size**0.5
