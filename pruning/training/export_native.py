@@ -24,6 +24,7 @@ from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.native import prepare
 from archsim.network import Layer, Network
+from archsim.plan import Target
 from archsim.pruning.training.checkpoint import write_bytes
 from archsim.pruning.training.protocol import Pruner
 from archsim.sparsity import Sparsity
@@ -223,20 +224,31 @@ def check_outputs(
             found.append(Check(name, "", None, "clips its transformed inputs: no convolution"))
             continue
         for method in methods or tuple(METHODS):
-            try:
-                plan = make_plan(layer.layer, target, method=method, pattern=layer.sparsity,
-                                 batch=len(x), threads=threads)  # fmt: skip
-            except NotApplicableError as error:
-                if methods:
-                    found.append(Check(name, method, None, str(error)))
-                continue
-            out = aligned_empty((len(x), layer.layer.K, layer.layer.P, layer.layer.Q))
-            prepare(plan, layer.weights).run(x, out=out)
-            if layer.bias is not None:
-                out += layer.bias[:, None, None]
-            scale = float(np.abs(expected).max()) or 1.0
-            found.append(Check(name, method, float(np.abs(out - expected).max()) / scale))
+            check = _check(layer, method, target, threads, x, expected)
+            if check.error is not None or methods:
+                found.append(check)
     return found
+
+
+def _check(
+    layer: ExportedLayer, method: str, target: Target, threads: int, x: FloatArray,
+    expected: FloatArray,
+) -> Check:  # fmt: skip
+    shape = layer.layer
+    try:
+        plan = make_plan(
+            shape, target, method=method, pattern=layer.sparsity, batch=len(x), threads=threads
+        )
+    except NotApplicableError as error:
+        return Check(shape.name, method, None, str(error))
+    if plan.weight_shape != layer.weights.shape:
+        return Check(shape.name, method, None, "computes weights of the other domain")
+    out = aligned_empty((len(x), shape.K, shape.P, shape.Q))
+    prepare(plan, layer.weights).run(x, out=out)
+    if layer.bias is not None:
+        out += layer.bias[:, None, None]
+    scale = float(np.abs(expected).max()) or 1.0
+    return Check(shape.name, method, float(np.abs(out - expected).max()) / scale)
 
 
 def _capture(
