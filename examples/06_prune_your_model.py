@@ -46,14 +46,14 @@ def run(pruner: Guided | None, epochs: int, rate: float) -> float:
         return 100.0 * float((model(test_x).argmax(1) == test_y).float().mean())
 
 
-dense = run(None, 6, 0.05)
+dense = run(None, 4, 0.05)
 network = archsim.from_torch(model, (1, 8, 8))  # added: shapes, by a forward pass
 guide = Guide(network, "xeon-e5-2697v4-2s", model="park", batch=36)  # added: where pruning pays
-gradual = Gradual(model, sparsity=0.97, end=200)  # added: any method
+gradual = Gradual(model, sparsity=0.97, end=120)  # added: any method
 pruner = Guided(gradual, guide, every=5)  # added: the machine decides
-run(pruner, 8, 0.05)
+run(pruner, 5, 0.05)
 pruner.freeze()  # added: fine-tuning keeps the zeros
-tuned = run(pruner, 4, 0.01)
+tuned = run(pruner, 2, 0.01)
 layers = export_layers(model, network, pruner)  # added: BatchNorm folded
 checks = check_outputs(model, layers, test_x[:8])  # added: archsim's kernels against PyTorch
 
