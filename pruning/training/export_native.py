@@ -32,6 +32,8 @@ from archsim.torchnetwork import evaluating
 FloatArray = NDArray[np.float32]
 #: largest difference to PyTorch over the largest output that counts as equal
 TOLERANCE: Final = 1e-4
+#: methods that compute with coefficients of any tile
+WINOGRAD: Final = ("sparse_winograd",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +224,8 @@ def check_outputs(
         if getattr(dict(model.named_modules())[name], "relu_inputs", False):
             found.append(Check(name, "", None, "clips its transformed inputs: no convolution"))
             continue
-        for method in methods or tuple(METHODS):
+        able = WINOGRAD if layer.sparsity.domain == "winograd" else tuple(METHODS)
+        for method in methods or able:
             try:
                 plan = make_plan(layer.layer, target, method=method, pattern=layer.sparsity,
                                  batch=len(x), threads=threads)  # fmt: skip

@@ -11,18 +11,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from archsim.errors import InputError, input_error
+from archsim.pruning.training.data import Dataset
 from archsim.pruning.training.guide import FcGoal, Groups, Guide
 from archsim.pruning.training.guided import Guided
 from archsim.pruning.training.protocol import Pruner
+from archsim.pruning.training.winograd_relu import DENSITIES
 
 _PACKAGE: Final = "archsim.pruning.training"
 #: parameters of pruners that are no options of a method
-_GIVEN: Final = ("model", "layers", "seed")
+_GIVEN: Final = ("model", "layers", "seed", "validation")
 #: share of the pruning phase in which scheduled methods prune; the rest settles (a choice)
 _ACTIVE_SHARE: Final = 0.75
+#: training pictures on which masks are tried (a choice)
+_VALIDATION_PICTURES: Final = 256
 
 
 def _nothing(steps: int) -> dict[str, Any]:  # noqa: ARG001 - the table below calls all alike
@@ -36,6 +40,15 @@ def _dns(steps: int) -> dict[str, Any]:
 
 def _gradual(steps: int) -> dict[str, Any]:
     return {"end": max(1, round(_ACTIVE_SHARE * steps)), "every": max(1, steps // 100)}
+
+
+def _stages(steps: int) -> dict[str, Any]:
+    """Maps, kernels and positions take a third of the active share each."""
+    return {"every": max(1, round(_ACTIVE_SHARE * steps / 3))}
+
+
+def _density_steps(steps: int) -> dict[str, Any]:
+    return {"every": max(1, round(_ACTIVE_SHARE * steps / len(DENSITIES)))}
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,10 @@ class Method:
         What is removed, where guided.
     defaults : callable
         Options that follow from the steps of the pruning phase, unless the user gives them.
+    winograd : bool
+        Coefficients of Winograd's domain are pruned.
+    validates : bool
+        Tries masks on training pictures: the test pictures stay unseen.
     """
 
     pruner: str
@@ -63,6 +80,8 @@ class Method:
     fc: FcGoal = "size"
     groups: Groups = "weights"
     defaults: Callable[[int], Mapping[str, Any]] = _nothing
+    winograd: bool = False
+    validates: bool = False
 
     def load(self) -> Callable[..., Pruner]:
         """Return the pruner's class."""
@@ -83,6 +102,18 @@ METHODS: Final[dict[str, Method]] = {
     "gesl": Method("elementwise:ESL", "esl, guided", guided=True),
     "gdns": Method("elementwise:DNS", "dns, guided; fully connected layers stay dense",
                    guided=True, fc="dense", defaults=_dns),
+    "winograd": Method("winograd_prune:winograd_pruner", "lasso on Winograd coefficients, "
+                       "thresholds by gradient and position", winograd=True),
+    "winograd_relu": Method("winograd_relu:DensitySteps", "largest Winograd coefficients of layers "
+                            "with the ReLU inside, in falling densities",
+                            defaults=_density_steps, winograd=True),
+    "filters": Method("filters:FilterPruning", "filters with the smallest L1 norms"),
+    "coarse": Method("coarse:CoarsePruning", "the best of random masks of maps, kernels, positions",
+                     defaults=_stages, validates=True),
+    "particle": Method("particle:ParticlePruning", "masks of maps, kernels, positions by a "
+                       "particle filter", defaults=_stages, validates=True),
+    "ssl": Method("group_lasso:GroupLasso", "lasso on filters, channels, kernel columns"),
+    "gssl": Method("group_lasso:GroupLasso", "ssl, guided", guided=True, groups="output-maps"),
 }  # fmt: skip
 
 
@@ -110,6 +141,7 @@ def make_pruner(
     guide: Guide | None = None,
     every: int = 100,
     seed: int = 0,
+    data: Dataset | None = None,
 ) -> Pruner:
     """Return the pruner of a method for a model.
 
@@ -127,6 +159,8 @@ def make_pruner(
     every : int
         Steps between projections.
     seed : int
+    data : Dataset
+        For methods that try masks.
 
     Raises
     ------
@@ -141,6 +175,10 @@ def make_pruner(
             raise input_error(f"options of {name}", f"unknown key {key!r}",
                               allowed=", ".join(allowed), near=(key, allowed))  # fmt: skip
     merged = {**method.defaults(steps), **given}
+    if method.validates:
+        if data is None:
+            raise input_error(f"method {name}", "tries masks: data is due")
+        merged["validation"] = _validation(data)
     try:
         pruner = method.load()(model, layers, seed=seed, **merged)
     except InputError:
@@ -152,3 +190,9 @@ def make_pruner(
     if guide is None:
         raise input_error(f"method {name}", "is guided: a machine is due")
     return Guided(pruner, guide, every=every, not_before=steps // 2)
+
+
+def _validation(data: Dataset) -> tuple[Tensor, Tensor]:
+    """Return pictures from all over the training set, as a model gets them, and their labels."""
+    step = max(1, len(data.train_x) // _VALIDATION_PICTURES)
+    return data.scaled(data.train_x[::step]), data.train_y[::step]

@@ -30,6 +30,8 @@ from archsim.pruning.training.guided import Guided
 from archsim.pruning.training.methods import get_pruning_method, make_pruner
 from archsim.pruning.training.protocol import Pruner
 from archsim.pruning.training.sensitivity_measured import measure_sensitivity
+from archsim.pruning.training.winograd_layer import DEFAULT_VARIANTS
+from archsim.pruning.training.winograd_prune import winograd_names
 from archsim.torchnetwork import TracedModel, trace_torch
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -82,7 +84,7 @@ def run_config(
         file = config.file
         return make_pruner(
             file.method, model, steps=steps, options=file.options, layers=file.layers,
-            guide=guided, every=file.projection.every, seed=file.seed,
+            guide=guided, every=file.projection.every, seed=file.seed, data=parts.data,
         )  # fmt: skip
 
     def measure(model: nn.Module) -> None:
@@ -115,10 +117,13 @@ def _parts(config: Config, say: Say) -> _Parts:
     for name, why in traced.left.items():
         say(f"layer {name} is left dense: {why}")
     method = get_pruning_method(file.method)
+    variants: Any = file.options.get("variant", DEFAULT_VARIANTS)
+    winograd = winograd_names(model, file.layers, variants) if method.winograd else []
     guides = tuple(
         Guide(
             traced.network, name, model=file.projection.model, batch=file.projection.batch,
             threads=file.projection.threads, fc=method.fc, groups=method.groups,
+            winograd=winograd,
         )
         for name in dict.fromkeys(file.machines)
     )  # fmt: skip
