@@ -65,7 +65,7 @@ class PruneConfig(_File):
     data: str
     data_path: str | None = None
     method: str
-    options: dict[str, _Plain | dict[str, _Plain]] = Field(default_factory=dict)
+    options: dict[str, _Plain | list[_Plain] | dict[str, _Plain]] = Field(default_factory=dict)
     layers: list[str] | dict[str, _NotNegative] | None = None
     machines: list[str] = Field(default_factory=lambda: ["host"], min_length=1)
     projection: ProjectionConfig = ProjectionConfig()

@@ -14,19 +14,17 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from archsim.errors import InputError, input_error
-from archsim.pruning.training.data import Dataset
 from archsim.pruning.training.guide import FcGoal, Groups, Guide
 from archsim.pruning.training.guided import Guided
 from archsim.pruning.training.protocol import Pruner
 from archsim.pruning.training.winograd_relu import DENSITIES
+from archsim.sparsity import Domain
 
 _PACKAGE: Final = "archsim.pruning.training"
 #: parameters of pruners that are no options of a method
 _GIVEN: Final = ("model", "layers", "seed", "validation")
 #: share of the pruning phase in which scheduled methods prune; the rest settles (a choice)
 _ACTIVE_SHARE: Final = 0.75
-#: training pictures on which masks are tried (a choice)
-_VALIDATION_PICTURES: Final = 256
 
 
 def _nothing(steps: int) -> dict[str, Any]:  # noqa: ARG001 - the table below calls all alike
@@ -43,7 +41,7 @@ def _gradual(steps: int) -> dict[str, Any]:
 
 
 def _stages(steps: int) -> dict[str, Any]:
-    """Maps, kernels and positions take a third of the active share each."""
+    """Maps, kernels and positions get a third of the active share each."""
     return {"every": max(1, round(_ACTIVE_SHARE * steps / 3))}
 
 
@@ -65,13 +63,11 @@ class Method:
     fc : {"size", "time", "dense"}
         What fully connected layers are pruned for, where guided.
     groups : {"weights", "output-maps"}
-        What is removed, where guided.
+        What is removed: what times are those of.
+    domain : {"spatial", "winograd"}
+        Where zeros are counted.
     defaults : callable
         Options that follow from the steps of the pruning phase, unless the user gives them.
-    winograd : bool
-        Coefficients of Winograd's domain are pruned.
-    validates : bool
-        Tries masks on training pictures: the test pictures stay unseen.
     """
 
     pruner: str
@@ -79,9 +75,8 @@ class Method:
     guided: bool = False
     fc: FcGoal = "size"
     groups: Groups = "weights"
+    domain: Domain = "spatial"
     defaults: Callable[[int], Mapping[str, Any]] = _nothing
-    winograd: bool = False
-    validates: bool = False
 
     def load(self) -> Callable[..., Pruner]:
         """Return the pruner's class."""
@@ -95,25 +90,30 @@ class Method:
         return tuple(name for name in names if name not in _GIVEN)
 
 
+_OF_MAPS: Final[dict[str, Any]] = {"groups": "output-maps"}
+_WINOGRAD: Final[dict[str, Any]] = {"domain": "winograd", "fc": "dense"}
+
 METHODS: Final[dict[str, Method]] = {
     "esl": Method("elementwise:ESL", "lasso and gradient-dependent thresholds"),
-    "dns": Method("elementwise:DNS", "dynamic network surgery, with splicing", defaults=_dns),
-    "gradual": Method("elementwise:Gradual", "magnitudes on a cubic schedule", defaults=_gradual),
     "gesl": Method("elementwise:ESL", "esl, guided", guided=True),
+    "dns": Method("elementwise:DNS", "dynamic network surgery, with splicing", defaults=_dns),
     "gdns": Method("elementwise:DNS", "dns, guided; fully connected layers stay dense",
                    guided=True, fc="dense", defaults=_dns),
-    "winograd": Method("winograd_prune:winograd_pruner", "lasso on Winograd coefficients, "
-                       "thresholds by gradient and position", winograd=True),
-    "winograd_relu": Method("winograd_relu:DensitySteps", "largest Winograd coefficients of layers "
-                            "with the ReLU inside, in falling densities",
-                            defaults=_density_steps, winograd=True),
-    "filters": Method("filters:FilterPruning", "filters with the smallest L1 norms"),
-    "coarse": Method("coarse:CoarsePruning", "the best of random masks of maps, kernels, positions",
-                     defaults=_stages, validates=True),
+    "gradual": Method("elementwise:Gradual", "magnitudes on a cubic schedule", defaults=_gradual),
+    "ssl": Method("group_lasso:GroupLasso", "group lasso on filters, channels, columns",
+                  **_OF_MAPS),
+    "gssl": Method("group_lasso:GroupLasso", "ssl, guided", guided=True, **_OF_MAPS),
+    "winograd": Method("winograd_prune:winograd_pruner", "lasso on Winograd's coefficients",
+                       **_WINOGRAD),
+    "gwinograd": Method("winograd_prune:winograd_pruner", "winograd, guided", guided=True,
+                        **_WINOGRAD),
+    "winograd_relu": Method("winograd_relu:DensitySteps", "Winograd layers with the ReLU inside, "
+                            "in falling densities", defaults=_density_steps, **_WINOGRAD),
+    "filters": Method("filters:FilterPruning", "filters of the smallest norm", **_OF_MAPS),
+    "coarse": Method("coarse:CoarsePruning", "best of random masks of maps, kernels, positions",
+                     defaults=_stages),
     "particle": Method("particle:ParticlePruning", "masks of maps, kernels, positions by a "
-                       "particle filter", defaults=_stages, validates=True),
-    "ssl": Method("group_lasso:GroupLasso", "lasso on filters, channels, kernel columns"),
-    "gssl": Method("group_lasso:GroupLasso", "ssl, guided", guided=True, groups="output-maps"),
+                       "particle filter", defaults=_stages),
 }  # fmt: skip
 
 
@@ -139,9 +139,9 @@ def make_pruner(
     options: Mapping[str, Any] | None = None,
     layers: Iterable[str] | Mapping[str, float] | None = None,
     guide: Guide | None = None,
+    validation: tuple[Tensor, Tensor] | None = None,
     every: int = 100,
     seed: int = 0,
-    data: Dataset | None = None,
 ) -> Pruner:
     """Return the pruner of a method for a model.
 
@@ -156,11 +156,11 @@ def make_pruner(
     layers : iterable of str, or mapping of str to strength, optional
     guide : Guide
         For guided methods.
+    validation : (Tensor of shape (N, C, H, W), Tensor of shape (N,)), optional
+        Pictures and labels for methods that try masks.
     every : int
         Steps between projections.
     seed : int
-    data : Dataset
-        For methods that try masks.
 
     Raises
     ------
@@ -175,12 +175,11 @@ def make_pruner(
             raise input_error(f"options of {name}", f"unknown key {key!r}",
                               allowed=", ".join(allowed), near=(key, allowed))  # fmt: skip
     merged = {**method.defaults(steps), **given}
-    if method.validates:
-        if data is None:
-            raise input_error(f"method {name}", "tries masks: data is due")
-        merged["validation"] = _validation(data)
+    make = method.load()
+    if "validation" in inspect.signature(make).parameters:
+        merged["validation"] = validation
     try:
-        pruner = method.load()(model, layers, seed=seed, **merged)
+        pruner = make(model, layers, seed=seed, **merged)
     except InputError:
         raise
     except (TypeError, ValueError) as error:
@@ -190,9 +189,3 @@ def make_pruner(
     if guide is None:
         raise input_error(f"method {name}", "is guided: a machine is due")
     return Guided(pruner, guide, every=every, not_before=steps // 2)
-
-
-def _validation(data: Dataset) -> tuple[Tensor, Tensor]:
-    """Return pictures from all over the training set, as a model gets them, and their labels."""
-    step = max(1, len(data.train_x) // _VALIDATION_PICTURES)
-    return data.scaled(data.train_x[::step]), data.train_y[::step]

@@ -13,6 +13,7 @@ from torch import nn
 
 import archsim
 from archsim.errors import InputError, input_error
+from archsim.methods import get_method
 from archsim.network import Network
 from archsim.pruning.training.checkpoint import write_bytes
 from archsim.pruning.training.config import Config, load_named
@@ -30,12 +31,12 @@ from archsim.pruning.training.guided import Guided
 from archsim.pruning.training.methods import get_pruning_method, make_pruner
 from archsim.pruning.training.protocol import Pruner
 from archsim.pruning.training.sensitivity_measured import measure_sensitivity
-from archsim.pruning.training.winograd_layer import DEFAULT_VARIANTS
-from archsim.pruning.training.winograd_prune import winograd_names
+from archsim.sparsity import Sparsity
 from archsim.torchnetwork import TracedModel, trace_torch
 
 CHECKPOINT: Final = "checkpoint.pt"
 _CHECKED_IMAGES: Final = 8
+_VALIDATION: Final = 512
 Say = Callable[[str], None]
 
 
@@ -78,13 +79,15 @@ def run_config(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise input_error(str(output), f"cannot be made ({error.strerror})") from error
-    guided = parts.guides[0]
+    guided, data = parts.guides[0], parts.data
+    # pictures to learn from, not those that the result is judged by
+    validation = data.scaled(data.train_x[:_VALIDATION]), data.train_y[:_VALIDATION]
 
     def make(model: nn.Module, steps: int) -> Pruner:
         file = config.file
         return make_pruner(
             file.method, model, steps=steps, options=file.options, layers=file.layers,
-            guide=guided, every=file.projection.every, seed=file.seed, data=parts.data,
+            guide=guided, every=file.projection.every, seed=file.seed, validation=validation,
         )  # fmt: skip
 
     def measure(model: nn.Module) -> None:
@@ -117,8 +120,7 @@ def _parts(config: Config, say: Say) -> _Parts:
     for name, why in traced.left.items():
         say(f"layer {name} is left dense: {why}")
     method = get_pruning_method(file.method)
-    variants: Any = file.options.get("variant", DEFAULT_VARIANTS)
-    winograd = winograd_names(model, file.layers, variants) if method.winograd else []
+    winograd = _winograd_layers(traced.network) if method.domain == "winograd" else ()
     guides = tuple(
         Guide(
             traced.network, name, model=file.projection.model, batch=file.projection.batch,
@@ -128,6 +130,13 @@ def _parts(config: Config, say: Say) -> _Parts:
         for name in dict.fromkeys(file.machines)
     )  # fmt: skip
     return _Parts(config, model, data, traced, guides)
+
+
+def _winograd_layers(network: Network) -> list[str]:
+    """Return the layers that can be computed in Winograd's domain."""
+    pattern = Sparsity(0.5, domain="winograd")
+    able = get_method("sparse_winograd")
+    return [layer.name for layer in network if able.reason(layer, pattern) is None]
 
 
 def _data(config: Config) -> Dataset:
