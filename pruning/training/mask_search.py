@@ -26,6 +26,7 @@ from archsim.pruning.training.structured_masks import (
     give_back,
     input_maps,
 )
+from archsim.torchnetwork import evaluating
 
 #: what is drawn for a layer: which maps (K,) or kernels (K, C / groups) stay, bool; or the offset
 #: of each input map (C,), long
@@ -97,12 +98,8 @@ def perturb(
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of images that a model puts into the right class, in evaluation mode."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         right = (model(images).argmax(dim=1) == labels).sum()
-    for module, was in training.items():
-        module.training = was
     return float(right) / len(labels)
 
 

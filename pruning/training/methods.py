@@ -17,6 +17,7 @@ from archsim.errors import InputError, input_error
 from archsim.pruning.training.guide import FcGoal, Groups, Guide
 from archsim.pruning.training.guided import Guided
 from archsim.pruning.training.protocol import Pruner
+from archsim.pruning.training.winograd_relu import DENSITIES
 from archsim.sparsity import Domain
 
 _PACKAGE: Final = "archsim.pruning.training"
@@ -37,6 +38,15 @@ def _dns(steps: int) -> dict[str, Any]:
 
 def _gradual(steps: int) -> dict[str, Any]:
     return {"end": max(1, round(_ACTIVE_SHARE * steps)), "every": max(1, steps // 100)}
+
+
+def _stages(steps: int) -> dict[str, Any]:
+    """Maps, kernels and positions get a third of the active share each."""
+    return {"every": max(1, round(_ACTIVE_SHARE * steps / 3))}
+
+
+def _density_steps(steps: int) -> dict[str, Any]:
+    return {"every": max(1, round(_ACTIVE_SHARE * steps / len(DENSITIES)))}
 
 
 @dataclass(frozen=True)
@@ -97,10 +107,13 @@ METHODS: Final[dict[str, Method]] = {
                        **_WINOGRAD),
     "gwinograd": Method("winograd_prune:winograd_pruner", "winograd, guided", guided=True,
                         **_WINOGRAD),
+    "winograd_relu": Method("winograd_relu:DensitySteps", "Winograd layers with the ReLU inside, "
+                            "in falling densities", defaults=_density_steps, **_WINOGRAD),
     "filters": Method("filters:FilterPruning", "filters of the smallest norm", **_OF_MAPS),
-    "coarse": Method("coarse:CoarsePruning", "best of random masks of maps and kernels",
-                     **_OF_MAPS),
-    "particle": Method("particle:ParticlePruning", "masks by a particle filter", **_OF_MAPS),
+    "coarse": Method("coarse:CoarsePruning", "best of random masks of maps, kernels, positions",
+                     defaults=_stages),
+    "particle": Method("particle:ParticlePruning", "masks of maps, kernels, positions by a "
+                       "particle filter", defaults=_stages),
 }  # fmt: skip
 
 

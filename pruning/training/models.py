@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from archsim.pruning.training.winograd_relu import move_relus
+
 
 def digits_net() -> nn.Module:
     """Return a net for 8x8 digits: two convolutions, two fully connected layers.
@@ -21,6 +23,13 @@ def digits_net() -> nn.Module:
     net.add_module("fc1", nn.Linear(512, 64))
     net.add_module("relu3", nn.ReLU())
     net.add_module("fc2", nn.Linear(64, 10))
+    return net
+
+
+def digits_winograd_relu_net() -> nn.Module:
+    """Return `digits_net` with conv2 in Winograd's domain, its ReLU behind the transformation."""
+    net = digits_net()
+    move_relus(net)
     return net
 
 

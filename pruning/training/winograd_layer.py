@@ -42,6 +42,10 @@ class WinogradConv2d(nn.Module):
         has no spatial equal.
     """
 
+    #: for `archsim.from_torch`: with the attributes of a ``Conv2d`` below
+    archsim_conv2d: Final = True
+    stride: Final = (1, 1)
+    dilation: Final = (1, 1)
     _inputs: Tensor
     _outputs: Tensor
 
@@ -65,6 +69,7 @@ class WinogradConv2d(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
         self.padding, self.groups, self.relu_inputs = padding, groups, relu_inputs
+        self.kernel_size = (self.variant.kernel, self.variant.kernel)
         self.out_channels, self.in_channels = weight.shape[2], weight.shape[3] * groups
         inputs, outputs = self.variant.input_rows, self.variant.output_rows
         for name, rows in (("_inputs", inputs), ("_outputs", outputs)):

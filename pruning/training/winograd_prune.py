@@ -21,6 +21,7 @@ from archsim.pruning.training.winograd_layer import (
     DEFAULT_VARIANTS,
     WinogradConv2d,
     replace_convolutions,
+    unfit,
 )
 
 
@@ -113,6 +114,28 @@ class NativeWinograd(Pruner):
         layer.mask.copy_(layer.weight.abs() > limit * self.scales[layer.name])
 
 
+def winograd_names(
+    model: nn.Module,
+    layers: Iterable[str] | None = None,
+    variant: str | Sequence[str] = DEFAULT_VARIANTS,
+) -> list[str]:
+    """Return the layers that `winograd_pruner` prunes: of ``layers``, those that a variant fits.
+
+    Without ``layers``, in a model that has Winograd layers already: those alone.
+    """
+    variants = (variant,) if isinstance(variant, str) else tuple(variant)
+    modules = {n: m for n, m in model.named_modules() if n and (layers is None or n in layers)}
+    found = [name for name, module in modules.items() if isinstance(module, WinogradConv2d)]
+    if layers is None and found:
+        return found
+    return [
+        name
+        for name, m in modules.items()
+        if isinstance(m, WinogradConv2d)
+        or (isinstance(m, nn.Conv2d) and any(unfit(m, v) is None for v in variants))
+    ]
+
+
 def winograd_pruner(
     model: nn.Module,
     layers: Iterable[str] | Mapping[str, float] | None = None,
@@ -131,19 +154,16 @@ def winograd_pruner(
     model : Module
         Changed in place: optimizers must be made after it.
     layers : iterable of str, or mapping of str to strength, optional
-        Default: every convolution that a variant fits.  Those that are Winograd layers already
-        stay as they are.
+        Default: see `winograd_names`.
     variant : str or sequence of str
         See `archsim.pruning.training.winograd_layer.replace_convolutions`.
     decay, threshold, factor, by_position, seed
         As in `NativeWinograd`.
     """
     spatial = [n for n, m in model.named_modules() if n and isinstance(m, nn.Conv2d)]
-    wanted = spatial if layers is None else [name for name in spatial if name in layers]
-    fresh = not any(isinstance(module, WinogradConv2d) for module in model.modules())
-    if wanted and (fresh or layers is not None):
-        skip = [name for name in spatial if name not in wanted]
-        replace_convolutions(model, variant, skip)
+    wanted = winograd_names(model, layers, variant)
+    if any(name in spatial for name in wanted):
+        replace_convolutions(model, variant, [name for name in spatial if name not in wanted])
     return NativeWinograd(
         model, layers, decay=decay, threshold=threshold, factor=factor, by_position=by_position,
         seed=seed,
