@@ -24,10 +24,10 @@ from archsim.pruning.training.data import Dataset, load_dataset
 from archsim.pruning.training.elementwise import DNS, ESL, Gradual, default_strengths
 from archsim.pruning.training.export_native import check_outputs, export_layers, write_weights
 from archsim.pruning.training.filters import FilterPruning
-from archsim.pruning.training.fit import Phase, evaluate, fit
 from archsim.pruning.training.group_lasso import GroupLasso
 from archsim.pruning.training.guide import Guide, Verdict
 from archsim.pruning.training.guided import Guided
+from archsim.pruning.training.loop import Phase, evaluate, fit
 from archsim.pruning.training.particle import ParticlePruning
 from archsim.pruning.training.protocol import PrunedLayer, Pruner, find_layers
 from archsim.pruning.training.sensitivity_measured import measure_sensitivity

@@ -151,7 +151,7 @@ def _map_axis(module: Any) -> int:
 
 
 def _array(values: Tensor) -> FloatArray:
-    return np.array(values.detach().cpu().numpy(), dtype=np.float32, order="C")  # a copy
+    return np.array(values.detach().float().cpu().numpy(), order="C")  # a copy
 
 
 def write_weights(layers: Mapping[str, ExportedLayer], path: str | Path) -> Path:
@@ -296,5 +296,5 @@ def _pictures(values: Tensor, maps: int, *, flat: bool) -> FloatArray:
     if flat:
         values = values.reshape(len(values), -1, maps).transpose(1, 2).unsqueeze(3)
     found = aligned_empty(tuple(values.shape))
-    found[...] = values.numpy()
+    found[...] = values.float().cpu().numpy()
     return found
