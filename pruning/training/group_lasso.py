@@ -54,8 +54,10 @@ class GroupLasso(Pruner):
     """Group lasso by its subgradient, with groups cut off below a threshold.
 
     Active layers get ``strength * lambda * w / ||w_g||`` added to their gradient for each kind of
-    group; after a step a group whose root mean square is at most ``threshold`` becomes zero, and
-    may grow again.  (The subgradient alone makes groups small, never zero.)
+    group; after a step a group whose root mean square is at most ``threshold`` times that of the
+    layer's nonzeros becomes zero, and may grow again.  (The subgradient alone makes groups small,
+    never zero.  That the threshold goes with the layer is ours: no layer can vanish as a whole, and
+    behind a normalisation, where the scale of weights means nothing, it still selects.)
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ class GroupLasso(Pruner):
     filters, channels, columns : float
         The lambda of each kind of group; 0: no such groups.
     threshold : float
-        Of the root mean square of a group's weights: the same for small groups and large ones.
+        Root mean squares, not norms: the same for small groups and large ones (a choice).
     seed : int
         Unused: nothing is random here.
     """
@@ -78,7 +80,7 @@ class GroupLasso(Pruner):
         filters: float = 0.0,
         channels: float = 0.0,
         columns: float = 0.0,
-        threshold: float = 1e-3,
+        threshold: float = 0.1,
         seed: int = 0,
     ) -> None:
         not_negative(filters=filters, channels=channels, columns=columns, threshold=threshold)

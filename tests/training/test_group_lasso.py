@@ -50,14 +50,15 @@ def test_a_step_is_the_papers_rule(kind: Kind, groups: int) -> None:
     with torch.no_grad():
         model[0].weight.copy_(torch.from_numpy(before))
     lambdas: dict[str, Any] = {kind: 0.3}
-    pruner = GroupLasso(model, {"0": 2.0}, threshold=0.05, **lambdas)
+    pruner = GroupLasso(model, {"0": 2.0}, threshold=0.8, **lambdas)
     model[0].weight.grad = torch.zeros_like(model[0].weight)
     pruner.before_step()
+    limit = 0.8 * np.sqrt((before**2).mean())
     slope, kept = np.zeros_like(before), np.ones(before.shape, dtype=bool)
     for index in _groups(before.shape, groups, kind):
         norm = np.sqrt((before[index] ** 2).sum())
         slope[index] = 2.0 * 0.3 * before[index] / norm
-        kept[index] = np.sqrt((before[index] ** 2).mean()) > 0.05
+        kept[index] = np.sqrt((before[index] ** 2).mean()) > limit
     np.testing.assert_allclose(model[0].weight.grad, slope, rtol=1e-12)
     pruner.after_step()
     assert 0 < kept.mean() < 1
@@ -91,9 +92,9 @@ def test_several_kinds_overlap() -> None:
 
 def test_a_group_can_grow_again_until_it_is_frozen() -> None:
     model: Any = nn.Sequential(nn.Conv2d(1, 2, 3))
-    pruner = GroupLasso(model, filters=1e-3, threshold=0.05)
+    pruner = GroupLasso(model, filters=1e-3, threshold=0.5)
     with torch.no_grad():
-        model[0].weight[0] = 0.0
+        model[0].weight.fill_(1.0)[0] = 0.0
     pruner.after_step()
     assert pruner.densities() == {"0": 0.5}
     with torch.no_grad():
@@ -121,3 +122,16 @@ def test_refusals() -> None:
         GroupLasso(model)
     with pytest.raises(InputError, match=r"^columns: must be at least 0; found -1"):
         GroupLasso(model, columns=-1)
+
+
+def test_the_threshold_goes_with_the_layer() -> None:
+    masks = []
+    for scale in (1.0, 1e-6):
+        model: Any = nn.Sequential(nn.Conv2d(3, 4, 3))
+        with torch.no_grad():
+            model[0].weight.copy_(torch.arange(108.0).reshape(4, 3, 3, 3) * scale)
+        pruner = GroupLasso(model, filters=1e-3, threshold=0.5)
+        pruner.after_step()
+        masks.append(pruner.layers["0"].mask)
+    assert torch.equal(*masks)
+    assert masks[0].any(dim=(1, 2, 3)).tolist() == [False, True, True, True]
