@@ -62,7 +62,7 @@ def trace_torch(model: Any, input_shape: Sequence[int], name: str = "model") -> 
     if not isinstance(model, torch.nn.Module):
         raise input_error("model", "a torch.nn.Module is due", found=type(model).__name__)
     seen = _Seen()
-    leaves = {path: module for path, module in model.named_modules() if _is_leaf(module)}
+    leaves = _leaves(model)
     handles = [
         module.register_forward_hook(seen.hook(path))
         for path, module in leaves.items()
@@ -73,6 +73,9 @@ def trace_torch(model: Any, input_shape: Sequence[int], name: str = "model") -> 
     finally:
         for handle in handles:
             handle.remove()
+    if "" in leaves:
+        raise input_error("model", "is a single module without a name",
+                          allowed="torch.nn.Sequential around it")  # fmt: skip
     layers: list[Layer] = []
     left: dict[str, str] = {}
     for path, shapes in seen.inputs.items():
@@ -176,8 +179,18 @@ class _Seen:
         return note
 
 
-def _is_leaf(module: Any) -> bool:
-    return is_layer(module) or not any(True for _ in module.children())
+def _leaves(model: Any) -> dict[str, Any]:
+    """Return layers, and modules without parts; what is inside of a layer belongs to it."""
+    found: dict[str, Any] = {}
+    inside: tuple[str, ...] = ()
+    for path, module in model.named_modules():
+        if path.startswith(inside) and inside:
+            continue
+        if is_layer(module):
+            inside = (*inside, f"{path}.")
+        if is_layer(module) or not any(True for _ in module.children()):
+            found[path] = module
+    return found
 
 
 def _layer(path: str, module: Any, shape: tuple[int, ...], network: str) -> Layer:

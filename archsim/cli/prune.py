@@ -21,7 +21,7 @@ from archsim.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from archsim.pruning.training.fit import Row
+    from archsim.pruning.training.loop import Row
 
 
 @click.command("prune")

@@ -19,6 +19,23 @@ try:
 except ImportError as error:
     raise ArchsimError("training needs torch: pip install 'archsim[train]'") from error
 
+from archsim.pruning.training.coarse import CoarsePruning
+from archsim.pruning.training.data import Dataset, load_dataset
+from archsim.pruning.training.elementwise import DNS, ESL, Gradual, default_strengths
+from archsim.pruning.training.export_native import check_outputs, export_layers, write_weights
+from archsim.pruning.training.filters import FilterPruning
+from archsim.pruning.training.group_lasso import GroupLasso
+from archsim.pruning.training.guide import Guide, Verdict
+from archsim.pruning.training.guided import Guided
+from archsim.pruning.training.loop import Phase, evaluate, fit
+from archsim.pruning.training.particle import ParticlePruning
 from archsim.pruning.training.protocol import PrunedLayer, Pruner, find_layers
+from archsim.pruning.training.sensitivity_measured import measure_sensitivity
+from archsim.pruning.training.winograd_prune import NativeWinograd, winograd_pruner
 
-__all__ = ["PrunedLayer", "Pruner", "find_layers"]
+__all__ = [
+    "DNS", "ESL", "CoarsePruning", "Dataset", "FilterPruning", "Gradual", "GroupLasso", "Guide",
+    "Guided", "NativeWinograd", "ParticlePruning", "Phase", "PrunedLayer", "Pruner", "Verdict",
+    "check_outputs", "default_strengths", "evaluate", "export_layers", "find_layers", "fit",
+    "load_dataset", "measure_sensitivity", "winograd_pruner", "write_weights",
+]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from archsim.errors import ArchsimError, InputError, input_error
-from archsim.pruning.training.fit import Phase, PhaseName
+from archsim.pruning.training.loop import Phase, PhaseName
 from archsim.pruning.training.methods import get_pruning_method
 from archsim.schema import validate
 from archsim.yamlfile import Node, read_yaml

@@ -24,6 +24,7 @@ from archsim.machinefile import load_machine
 from archsim.methods import METHODS, get_method
 from archsim.native import prepare
 from archsim.network import Layer, Network
+from archsim.plan import Target
 from archsim.pruning.training.checkpoint import write_bytes
 from archsim.pruning.training.protocol import Pruner
 from archsim.sparsity import Sparsity
@@ -32,8 +33,6 @@ from archsim.torchnetwork import evaluating
 FloatArray = NDArray[np.float32]
 #: largest difference to PyTorch over the largest output that counts as equal
 TOLERANCE: Final = 1e-4
-#: methods that compute with coefficients of any tile
-WINOGRAD: Final = ("sparse_winograd",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +151,7 @@ def _map_axis(module: Any) -> int:
 
 
 def _array(values: Tensor) -> FloatArray:
-    return np.array(values.detach().cpu().numpy(), dtype=np.float32, order="C")  # a copy
+    return np.array(values.detach().float().cpu().numpy(), order="C")  # a copy
 
 
 def write_weights(layers: Mapping[str, ExportedLayer], path: str | Path) -> Path:
@@ -224,22 +223,32 @@ def check_outputs(
         if getattr(dict(model.named_modules())[name], "relu_inputs", False):
             found.append(Check(name, "", None, "clips its transformed inputs: no convolution"))
             continue
-        able = WINOGRAD if layer.sparsity.domain == "winograd" else tuple(METHODS)
-        for method in methods or able:
-            try:
-                plan = make_plan(layer.layer, target, method=method, pattern=layer.sparsity,
-                                 batch=len(x), threads=threads)  # fmt: skip
-            except NotApplicableError as error:
-                if methods:
-                    found.append(Check(name, method, None, str(error)))
-                continue
-            out = aligned_empty((len(x), layer.layer.K, layer.layer.P, layer.layer.Q))
-            prepare(plan, layer.weights).run(x, out=out)
-            if layer.bias is not None:
-                out += layer.bias[:, None, None]
-            scale = float(np.abs(expected).max()) or 1.0
-            found.append(Check(name, method, float(np.abs(out - expected).max()) / scale))
+        for method in methods or tuple(METHODS):
+            check = _check(layer, method, target, threads, x, expected)
+            if check.error is not None or methods:
+                found.append(check)
     return found
+
+
+def _check(
+    layer: ExportedLayer, method: str, target: Target, threads: int, x: FloatArray,
+    expected: FloatArray,
+) -> Check:  # fmt: skip
+    shape = layer.layer
+    try:
+        plan = make_plan(
+            shape, target, method=method, pattern=layer.sparsity, batch=len(x), threads=threads
+        )
+    except NotApplicableError as error:
+        return Check(shape.name, method, None, str(error))
+    if plan.weight_shape != layer.weights.shape:
+        return Check(shape.name, method, None, "computes weights of the other domain")
+    out = aligned_empty((len(x), shape.K, shape.P, shape.Q))
+    prepare(plan, layer.weights).run(x, out=out)
+    if layer.bias is not None:
+        out += layer.bias[:, None, None]
+    scale = float(np.abs(expected).max()) or 1.0
+    return Check(shape.name, method, float(np.abs(out - expected).max()) / scale)
 
 
 def _capture(
@@ -287,5 +296,5 @@ def _pictures(values: Tensor, maps: int, *, flat: bool) -> FloatArray:
     if flat:
         values = values.reshape(len(values), -1, maps).transpose(1, 2).unsqueeze(3)
     found = aligned_empty(tuple(values.shape))
-    found[...] = values.numpy()
+    found[...] = values.float().cpu().numpy()
     return found

@@ -188,7 +188,7 @@ def shrink(model: nn.Module) -> tuple[nn.Module, dict[str, int]]:
         if maker.groups > 1 or any(getattr(module, "groups", 1) > 1 for module in modules):
             continue
         maps = maker.out_channels
-        reads = [m.weight.detach().reshape(len(m.weight), maps, -1) for m in modules]  # type: ignore[arg-type, operator]
+        reads = [m.weight.detach().reshape(len(m.weight), maps, -1) for m in modules]  # type: ignore[arg-type, operator, unused-ignore]
         kept = torch.stack([(weights != 0).any(dim=2).any(dim=0) for weights in reads]).any(dim=0)
         if kept.all():
             continue

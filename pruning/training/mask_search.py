@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from archsim.torchnetwork import evaluating
 
 #: what is drawn for a layer: which maps (K,) or kernels (K, C / groups) stay, bool; or the offset
 #: of each input map (C,), long
-Choice = Tensor
+Choice: TypeAlias = Tensor
 #: a choice for each layer of a stage
 Choices = dict[str, Choice]
 

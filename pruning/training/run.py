@@ -25,9 +25,9 @@ from archsim.pruning.training.export_native import (
     export_layers,
     write_weights,
 )
-from archsim.pruning.training.fit import FitResult, Progress, fit
 from archsim.pruning.training.guide import Guide
 from archsim.pruning.training.guided import Guided
+from archsim.pruning.training.loop import FitResult, Progress, fit
 from archsim.pruning.training.methods import get_pruning_method, make_pruner
 from archsim.pruning.training.protocol import Pruner
 from archsim.pruning.training.sensitivity_measured import measure_sensitivity
@@ -62,7 +62,7 @@ def run_config(
     output : str or Path
         Folder of the results.  A checkpoint of the same run in it is taken up.
     progress : callable, optional
-        See :func:`archsim.pruning.training.fit.fit`.
+        See :func:`archsim.pruning.training.loop.fit`.
     say : callable, optional
         Told what is worth a line.
 
@@ -193,7 +193,8 @@ def _report(
         )
     before = result.accuracy("train")
     return {
-        "format": 1,
+        "schema": 1,
+        "kind": "pruning run",
         "archsim": archsim.__version__,
         "method": parts.config.file.method,
         "model": parts.config.file.model,

@@ -21,7 +21,7 @@ from archsim.errors import input_error
 from archsim.pruning.sensitivity_file import CSV_COLUMNS
 from archsim.pruning.training.checkpoint import write_bytes
 from archsim.pruning.training.data import Dataset
-from archsim.pruning.training.fit import evaluate
+from archsim.pruning.training.loop import evaluate
 from archsim.pruning.training.protocol import find_layers
 from archsim.pruning.training.rules import magnitude_mask
 from archsim.yamlfile import shown_path

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    from archsim.pruning.training.data import Dataset
 
-from torch import nn
-
-from archsim.pruning.training.data import Dataset
+# torch is imported by fixtures alone: without it the files beside say so, and skip
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums in one order, and no core taken from other tests."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -27,6 +28,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def make_net() -> Callable[[], Any]:
     """Return a maker of one small net with BatchNorm and Dropout, always with equal weights."""
+    import torch
+    from torch import nn
 
     def make() -> Any:
         torch.manual_seed(1)
@@ -42,6 +45,10 @@ def make_net() -> Callable[[], Any]:
 @pytest.fixture
 def bars() -> Dataset:
     """Return 8x8 pictures of four kinds of bars in noise: quick to learn."""
+    import torch
+
+    from archsim.pruning.training.data import Dataset
+
     draw = torch.Generator().manual_seed(7)
     y = torch.arange(200) % 4
     x = 0.3 * torch.randn((200, 1, 8, 8), generator=draw)

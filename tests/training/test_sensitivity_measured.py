@@ -18,7 +18,7 @@ from archsim.pruning import load_sensitivity
 from archsim.pruning.magnitude import magnitude_prune
 from archsim.pruning.training import sensitivity_measured
 from archsim.pruning.training.data import Dataset
-from archsim.pruning.training.fit import Phase, evaluate, fit
+from archsim.pruning.training.loop import Phase, evaluate, fit
 from archsim.pruning.training.sensitivity_measured import measure_sensitivity
 
 LEVELS = (0.9, 0.98)

@@ -223,3 +223,16 @@ def stirred_all(net: Any) -> Any:
 
 def test_the_tolerance_is_the_promised_one() -> None:
     assert export_native.TOLERANCE == 1e-4
+
+
+def test_parts_of_a_layer_belong_to_it() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    nn.utils.parametrizations.weight_norm(net[0])
+    traced = trace_torch(net, (1, 4, 4))
+    assert [layer.name for layer in traced.network] == ["0", "2"]
+    assert not traced.left
+
+
+def test_a_model_that_is_a_layer_has_no_name() -> None:
+    with pytest.raises(InputError, match="is a single module without a name"):
+        archsim.from_torch(nn.Linear(3, 4), (3,))

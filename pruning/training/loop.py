@@ -165,16 +165,19 @@ def fit(
     InputError
         The checkpoint is damaged, or of another run.
     """
+    if not phases:
+        raise input_error("phases", "one at least is due")
     work = _Work(
         model, data, tuple(phases), make_pruner, seed, tuple(guides), progress, before_pruning
     )
     path = None if checkpoint is None else Path(checkpoint)
     run = _Run()
     torch.manual_seed(seed)
-    if path is not None and not path.exists() and previous_of(path).exists():
-        path.hardlink_to(previous_of(path))
-    if path is not None and path.exists():
-        work.take_up(run, load_checkpoint(path), work.digest(key), path)
+    last = (
+        None if path is None else next((p for p in (path, previous_of(path)) if p.exists()), None)
+    )
+    if last is not None:
+        work.take_up(run, load_checkpoint(last), work.digest(key), last)
     else:
         run.rows.append(work.row(run, evaluate(model, data)))
     while run.phase < len(work.phases):

@@ -20,13 +20,13 @@ torch = pytest.importorskip("torch")
 
 import archsim
 from archsim.errors import InputError
-from archsim.pruning.training import fit as fitting
+from archsim.pruning.training import loop
 from archsim.pruning.training.checkpoint import load_checkpoint, previous_of
 from archsim.pruning.training.data import Dataset
 from archsim.pruning.training.elementwise import DNS, ESL, Gradual
-from archsim.pruning.training.fit import DivergedError, Phase, Row, evaluate, fit
 from archsim.pruning.training.guide import Guide
 from archsim.pruning.training.guided import Guided
+from archsim.pruning.training.loop import DivergedError, Phase, Row, evaluate, fit
 
 PHASES = (
     Phase("train", 3, 0.05, batch=32), Phase("prune", 4, 0.05, batch=32),
@@ -95,7 +95,7 @@ def test_a_run_that_was_stopped_ends_alike(
     make_net: Callable[[], Any], bars: Dataset, tmp_path: Path, rows: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(fitting, "PROGRESS_EVERY", 1)
+    monkeypatch.setattr(loop, "PROGRESS_EVERY", 1)
     whole = make_net()
     first = fit(whole, bars, PHASES, dns)
     path = tmp_path / "c"
@@ -164,7 +164,7 @@ def test_what_is_no_checkpoint_of_the_run_is_refused(
 _SCRIPT = """
 import sys, time
 import torch
-from archsim.pruning.training import fit as fitting
+from archsim.pruning.training import loop
 from archsim.pruning.training.data import load_dataset
 from archsim.pruning.training.elementwise import DNS
 from archsim.pruning.training.models import digits_net
@@ -172,10 +172,10 @@ from archsim.pruning.training.models import digits_net
 torch.set_num_threads(1)
 torch.manual_seed(5)
 net = digits_net()
-phases = (fitting.Phase("train", 2, 0.05), fitting.Phase("prune", 2, 0.05),
-          fitting.Phase("tune", 1, 0.005))
-fitting.PROGRESS_EVERY = 1
-fitting.fit(
+phases = (loop.Phase("train", 2, 0.05), loop.Phase("prune", 2, 0.05),
+          loop.Phase("tune", 1, 0.005))
+loop.PROGRESS_EVERY = 1
+loop.fit(
     net, load_dataset("digits"), phases,
     lambda net, steps: DNS(net, rate=0.5, gamma=0.01, until=steps), checkpoint=sys.argv[1],
     checkpoint_every=3, progress=lambda row: print("step", flush=True),
