@@ -137,12 +137,13 @@ class FilterPruning(Pruner):
         super().after_step()
 
     def _remove(self, share: float) -> None:
-        norms = {name: filter_norms(self.layers[name].weight) for name in self.readers}
+        masked = {name: layer.weight * layer.mask for name, layer in self.layers.items()}
+        norms = {name: filter_norms(masked[name]) for name in self.readers}
         for name, ratio in self.ratios.items():
             layer = self.layers[name]
             if not layer.active:
                 continue
-            if self.order == "greedy":  # what the layers before lost is masked by now
+            if self.order == "greedy":  # without what the layers before lost just now
                 norms[name] = filter_norms(layer.weight * layer.mask)
             gone = ~layer.extras.get("outputs", torch.ones_like(norms[name], dtype=torch.bool))
             removed = min(round(ratio * share * len(gone)), len(gone) - 1)

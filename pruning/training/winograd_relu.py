@@ -104,7 +104,7 @@ class DensitySteps(Pruner):
         """Mask all but the largest of what is left."""
         if self._due is not None:
             left = layer.weight.masked_fill(~layer.mask, 0.0)
-            layer.mask &= rules.magnitude_mask(left, self.densities_due[self._due - 1])
+            layer.mask.copy_(rules.magnitude_mask(left, self.densities_due[self._due - 1]))
 
     def regularise(self, layer: PrunedLayer) -> None:
         """Mask the gradient: what is gone stays gone."""

@@ -177,6 +177,32 @@ def test_the_particle_filter_climbs_from_generation_to_generation() -> None:
     assert best[1] < best[5] < best[25]
 
 
+def test_the_next_generation_comes_from_particles_with_weight() -> None:
+    pruner = ParticlePruning(
+        _net(), ["2"], validation=_data(), kernels=0.5, particles=6, generations=2, moves=0.0
+    )
+    tried: list[torch.Tensor] = []
+
+    def score(choices: dict[str, torch.Tensor]) -> float:
+        tried.append(choices["2"])
+        return float(len(tried) == 3)  # all others have no weight
+
+    found = pruner.search(pruner.stages[0], ["2"], score)
+    assert torch.equal(found["2"], tried[2])
+    assert [int((one != tried[2]).sum()) for one in tried[6:]] == [2] * 6  # one exchange each
+
+
+def test_rounds_share_the_way_to_the_ratio() -> None:
+    pruner = CoarsePruning(
+        _net(), ["2"], validation=_data(), kernels=0.75, rounds=2, masks=2, every=1
+    )
+    kept = []
+    for _ in range(3):
+        pruner.after_step()
+        kept.append(int(alive(pruner.layers["2"], "kernel").sum()))
+    assert kept == [32, 16, 16]
+
+
 @METHODS
 def test_stages_come_one_after_another(method: Any) -> None:
     model = _net()
