@@ -171,15 +171,7 @@ def fit(
         model, data, tuple(phases), make_pruner, seed, tuple(guides), progress, before_pruning
     )
     path = None if checkpoint is None else Path(checkpoint)
-    run = _Run()
-    torch.manual_seed(seed)
-    last = (
-        None if path is None else next((p for p in (path, previous_of(path)) if p.exists()), None)
-    )
-    if last is not None:
-        work.take_up(run, load_checkpoint(last), work.digest(key), last)
-    else:
-        run.rows.append(work.row(run, evaluate(model, data)))
+    run = work.start(path, key)
     while run.phase < len(work.phases):
         work.epoch(run, path, checkpoint_every, key)
     return FitResult(tuple(run.rows), run.pruner)
@@ -217,6 +209,18 @@ class _Work:
     @property
     def pruning_steps(self) -> int:
         return max(1, sum(self.steps(phase) for phase in self.phases if phase.name == "prune"))
+
+    def start(self, path: Path | None, key: str) -> _Run:
+        """Return a run at its beginning, or where its last checkpoint was."""
+        run = _Run()
+        torch.manual_seed(self.seed)
+        files = [] if path is None else [path, previous_of(path)]
+        last = next((file for file in files if file.exists()), None)
+        if last is None:
+            run.rows.append(self.row(run, evaluate(self.model, self.data)))
+        else:
+            self.take_up(run, load_checkpoint(last), self.digest(key), last)
+        return run
 
     def begin(self, run: _Run) -> None:
         """Make pruner and optimizer of the run's phase, where they are due."""

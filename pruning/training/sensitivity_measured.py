@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -74,32 +74,35 @@ def measure_sensitivity(
     levels = sorted(set(sparsities))
     key = _digest(model, data)
     known = _read(cache, key)
-    total = len(chosen) * len(levels) + 1
     if "dense" not in known:
         known["dense"] = evaluate(model, data)
         _write(cache, key, known)
-    done = 1
     curves: dict[str, list[tuple[float, float]]] = {}
     for name, layer in chosen.items():
-        worst, rows = 0.0, []
+        worst = 0.0
+        rows: list[tuple[float, float]] = []
         for sparsity in levels:
             place = f"{name} {sparsity!r}"
             if progress is not None:
-                progress(f"sensitivity {name} {sparsity:g}", done, total)
+                done = len(curves) * len(levels) + len(rows)
+                progress(f"sensitivity {name} {sparsity:g}", done, len(chosen) * len(levels))
             if place not in known:
                 known[place] = _pruned_accuracy(model, data, layer.weight, sparsity)
                 _write(cache, key, known)
             worst = max(worst, 100.0 * (known["dense"] - known[place]))
             rows.append((sparsity, worst))
-            done += 1
         curves[name] = rows
+    write_bytes(path, _table(curves).encode())
+    return curves
+
+
+def _table(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(CSV_COLUMNS[:3])
     for name, rows in curves.items():
         table.writerows((name, repr(s), f"{loss:.6g}") for s, loss in rows)
-    write_bytes(path, text.getvalue().encode())
-    return curves
+    return text.getvalue()
 
 
 def _pruned_accuracy(
