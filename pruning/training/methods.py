@@ -63,7 +63,7 @@ class Method:
     fc : {"size", "time", "dense"}
         What fully connected layers are pruned for, where guided.
     groups : {"weights", "output-maps"}
-        What is removed: what times are those of.
+        What is removed; predicted times are of that.
     domain : {"spatial", "winograd"}
         Where zeros are counted.
     defaults : callable
