@@ -20,6 +20,7 @@ ROW_COPY_BRANCHES = 10.0
 # One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
 # pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
 PLANE_COPY_OPS = 90.0
+_SHARES = 16  # points that stand for an even spread
 
 
 def stream(
@@ -47,10 +48,15 @@ def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> floa
 
 
 def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
-    """Return after how many output channels a piece of input comes back, and how often.
+    """Return how much of a block was looked at until a piece of it comes back, and how often.
 
-    A channel looks at a piece with probability p, so it comes back after g channels with
-    probability p (1 - p)^(g - 1).
+    A channel looks at a piece with probability p, so with probability (1 - p)^g it has not come
+    back after g channels, which looked at a share 1 - (1 - p)^g of the block: between geometric
+    steps, that share is spread evenly over p to 1.
+
+    What a channel touches besides is left to the caller, once: to say that more channels pass, the
+    rarer the pieces are looked at, is true and would make fewer nonzeros slower where a block just
+    fits a level.  Counted traffic knows it.
 
     Parameters
     ----------
@@ -61,22 +67,17 @@ def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
 
     Returns
     -------
-    gap : ndarray of shape (gaps, 1)
-        Each of the first 16; then one for each step of a quarter.
-    times : ndarray of shape (..., gaps, kinds)
-        Uses after that many channels, for each channel and piece.
+    share : ndarray of shape (..., 16, kinds)
+        Of the block, rising.
+    times : ndarray of shape (..., 16, kinds)
+        Uses at each of the shares, for each channel and piece.
     """
-    edges = [float(gap) for gap in range(1, 17)]
-    while edges[-1] < channels:
-        edges.append(ceil(edges[-1] * 1.25))
-    edge = np.array(edges)
-    gap = ((edge[:-1] + edge[1:] - 1.0) / 2.0)[:, None]
-    inside = np.maximum(channels - gap, 0.0) / channels
-    # the sum of p (1 - p)^(g - 1) over the gaps of a step
     chance = chance[..., None, :]
-    missing = 1.0 - chance
-    step = missing ** (edge[:-1, None] - 1.0) - missing ** (edge[1:, None] - 1.0)
-    return gap, inside * chance * step
+    steps = (np.arange(_SHARES) + 0.5)[:, None] / _SHARES
+    first = (1.0 - (1.0 - chance) ** channels) / channels
+    times = np.maximum(chance - first, 0.0) / _SHARES  # one channel: nothing but rounding
+    share = chance + (1.0 - chance) * steps
+    return share, np.broadcast_to(times, share.shape)
 
 
 def im2col_phase(
