@@ -20,7 +20,9 @@ ROW_COPY_BRANCHES = 10.0
 # One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
 # pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
 PLANE_COPY_OPS = 90.0
-_SHARES = 16  # points that stand for an even spread
+# Of a block: sixteenths, each with its middle, the last with its end, where all is at p = 1.
+_SHARES = np.append((np.arange(15) + 0.5) / 16.0, 1.0)[:, None]
+_LOG_UNSEEN = np.log1p(-np.arange(16) / 16.0)[:, None]  # of what is not yet seen where each begins
 
 
 def stream(
@@ -47,37 +49,41 @@ def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> floa
     return images * float(layer.input_bytes + layer.output_bytes) / sharers
 
 
-def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
+def comes_back(chance: Counts, channels: float | Counts) -> tuple[Counts, Counts]:
     """Return how much of a block was looked at until a piece of it comes back, and how often.
 
-    A channel looks at a piece with probability p, so with probability (1 - p)^g it has not come
-    back after g channels, which looked at a share 1 - (1 - p)^g of the block: between geometric
-    steps, that share is spread evenly over p to 1.
+    A channel looks at a piece with probability p. So it comes back after g channels with
+    probability p (1 - p)^(g - 1), if there are as many; by then a share 1 - (1 - p)^g of the block
+    was looked at. Uses beyond a share are those beyond the g that belongs to it, half a channel
+    added because only whole ones are; they grow with p whatever the share is.
 
     What a channel touches besides is left to the caller, once: to say that more channels pass, the
     rarer the pieces are looked at, is true and would make fewer nonzeros slower where a block just
-    fits a level.  Counted traffic knows it.
+    fits a level. Counted traffic knows it.
 
     Parameters
     ----------
     chance : ndarray of shape (..., kinds)
         p of each kind of channel.
-    channels : float
+    channels : float or ndarray of shape (kinds,)
         That follow each other.
 
     Returns
     -------
-    share : ndarray of shape (..., 16, kinds)
-        Of the block, rising.
+    share : ndarray of shape (16, 1)
+        Of the block.
     times : ndarray of shape (..., 16, kinds)
         Uses at each of the shares, for each channel and piece.
     """
-    chance = chance[..., None, :]
-    steps = (np.arange(_SHARES) + 0.5)[:, None] / _SHARES
-    first = (1.0 - (1.0 - chance) ** channels) / channels
-    times = np.maximum(chance - first, 0.0) / _SHARES  # one channel: nothing but rounding
-    share = chance + (1.0 - chance) * steps
-    return share, np.broadcast_to(times, share.shape)
+    p = np.clip(chance[..., None, :], 1e-12, 1.0 - 1e-12)  # the limits, without a logarithm of 0
+    missing = 1.0 - p
+    gap = np.clip(_LOG_UNSEEN / np.log(missing) + 0.5, 1.0, channels + 1.0)
+    left = channels + 1.0 - gap
+    beyond = missing ** (gap - 1.0) * (left * p - 1.0 + missing**left) / channels
+    beyond = np.maximum(beyond, 0.0)
+    times = beyond.copy()
+    times[..., :-1, :] -= beyond[..., 1:, :]
+    return _SHARES, times
 
 
 def im2col_phase(
