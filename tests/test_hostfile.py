@@ -53,7 +53,9 @@ def test_what_the_system_says_stays_at_hand(tmp_path: Path) -> None:
     assert told.name == "host-as-told"
     assert told.clock_hz != archsim.load_machine("host").clock_hz == 1.234e9
     assert {**told.describe(), "name": "host"} == before
-    (tmp_path / "own.yaml").write_text("format: 1\nname: own\nbase: host-as-told\nbarrier: 7 cycles\n")
+    (tmp_path / "own.yaml").write_text(
+        "format: 1\nname: own\nbase: host-as-told\nbarrier: 7 cycles\n"
+    )
     assert archsim.load_machine(tmp_path / "own.yaml").clock_hz == told.clock_hz
 
 
