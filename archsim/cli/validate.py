@@ -64,17 +64,53 @@ def projections_command(ctx: click.Context, check: bool, as_json: bool) -> None:
 
 
 @validate_command.command("traffic")
+@machine_option(("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "xeon-phi-7250-1024bit"))
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
+              help="Of patterns.")  # fmt: skip
+@json_option
+def traffic_command(machines: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Hold counted misses against valgrind's cachegrind under our kernels; some minutes."""
+    from archsim.validate import run_suite
+
+    with progress_bar() as progress:
+        found = run_suite("traffic", machines=load_machines(machines), seed=seed, progress=progress)
+    if as_json:
+        print_json(found.as_document())
+    else:
+        print_tables(_traffic_table(found))
+
+
+def _traffic_table(suite: Suite) -> Table:
+    """Every point: misses of an image."""
+    table = new_table("validate traffic: lines that an image misses")
+    for column in ("machine", "layer", "method", "what"):
+        table.add_column(column, overflow="fold")
+    for column in ("cachegrind", "counted", "error", "scored"):
+        table.add_column(column, justify="right")
+    for p in suite.points:
+        table.add_row(
+            plain(p.machine), plain(f"{p.network}/{p.layer}"), plain(f"{p.method} {p.schedule}"),
+            plain(p.quantity), f"{p.measured:.0f}", f"{p.predicted:.0f}",
+            "-" if p.error is None else f"{p.error:+.1%}", "yes" if p.scored else "no",
+        )  # fmt: skip
+    summary = suite.as_document()["summary"]
+    table.caption = plain(
+        f"scored: median {_percent(summary['median_abs_error'])}, "
+        f"p90 {_percent(summary['p90_abs_error'])}; " + "; ".join(suite.notes)
+    )
+    return table
+
+
+@validate_command.command("rule")
 @machine_option(("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250"))
 @check_option
 @json_option
 @click.pass_context
-def traffic_command(
-    ctx: click.Context, machines: tuple[str, ...], check: bool, as_json: bool
-) -> None:
+def rule_command(ctx: click.Context, machines: tuple[str, ...], check: bool, as_json: bool) -> None:
     """Hold the rule of transfers against counted ones; some minutes a machine."""
     from archsim.validate import run_suite
 
-    found = run_suite("traffic", machines=load_machines(machines))
+    found = run_suite("rule", machines=load_machines(machines))
     document = found.as_document()
     if as_json:
         print_json(document)
@@ -264,7 +300,7 @@ def scoreboard_command(page: Path | None, suites: str, seed: int) -> None:
     from archsim.report.page import write_between
     from archsim.report.scoreboard import scoreboard
     from archsim.validate import SUITES, run_suite
-    from archsim.validate.llvm_mca import WitnessMissingError
+    from archsim.validate.witness import WitnessMissingError
 
     names = list(SUITES) if suites == "all" else [name.strip() for name in suites.split(",")]
     documents, skipped = {}, {}
@@ -272,6 +308,7 @@ def scoreboard_command(page: Path | None, suites: str, seed: int) -> None:
         known: dict[str, dict[str, Any]] = {
             "native": {"seed": seed, "progress": progress},
             "incore": {"progress": progress},
+            "traffic": {"progress": progress},
         }
         for name in names:
             progress(name, 0, 1)
