@@ -1,9 +1,9 @@
 """The recommended allocation against native runs: ``python -m benchmarks.regret [NETWORK]``.
 
 What ``archsim targets NETWORK -m host --budget-time 50%`` recommends is run natively, layer by
-layer, and so are 200 random allocations that lose no more by the same curves.  Each layer and level that
-any of them has is timed once; the five random ones that are fastest by these times and the
-recommended one are then timed anew, in turns.
+layer, and so are 200 random allocations that lose no more by the same curves.  Each layer and
+level that any of them has is timed once; the five random ones that are fastest by these times and
+the recommended one are then timed anew, in turns.
 """
 
 from __future__ import annotations
