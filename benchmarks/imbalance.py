@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import median
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from archsim.validate.cases import real_files
 LAYERS = ("conv2", "conv3", "conv4", "conv5")
 CASES = (("direct_sparse", "row"), ("direct_sparse", "lanes"), ("lowered_sparse", "auto"))
 PARTITIONS = ("nnz", "rows")
-MODELS = ("ecm", "simulator")
+MODELS: Final[tuple[Literal["ecm", "simulator"], ...]] = ("ecm", "simulator")
 ROUNDS = 5
 SECONDS = 0.02
 
