@@ -77,9 +77,10 @@ def main() -> None:
             row.append(f"{model} {predicted * 1e3:.4f} ({errors[model][-1]:+.1%})")
         print(f"{name} {layer.name} {given['method']} {given['schedule']} {given['partition']}: "
               f"measured {measured_seconds * 1e3:.4f} ms, {', '.join(row)}")  # fmt: skip
-    for model, found in errors.items():
-        print(f"{model}: median {np.median(np.abs(found)):.1%}, p90 "
-              f"{np.percentile(np.abs(found), 90):.1%}, bias {np.mean(found):+.1%}")  # fmt: skip
+    for model in MODELS:
+        off = errors[model]
+        print(f"{model}: median {np.median(np.abs(off)):.1%}, p90 "
+              f"{np.percentile(np.abs(off), 90):.1%}, bias {np.mean(off):+.1%}")  # fmt: skip
 
 
 if __name__ == "__main__":
