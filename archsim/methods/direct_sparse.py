@@ -43,6 +43,7 @@ from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
     batch_distance,
+    comes_back,
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -54,9 +55,6 @@ SCHEDULES: Final = ("auto", "row", *VARIANTS, *lanes.SCHEDULES)
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _SCRATCH_ROUND: Final = 16  # scratch rows are a multiple of 16 numbers long
-# standard normal at probabilities 0.1, 0.3, 0.5, 0.7, 0.9: the middles of five equal parts
-_NORMAL_QUANTILES: Final = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])[:, None]
-_GAP: Final = np.arange(1.0, OC_BLOCK)[:, None, None]  # output channels until a plane comes back
 
 
 def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
@@ -469,27 +467,16 @@ def _scalar_streams(
 
 
 def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts) -> Stream:
-    """Second and later uses of an input channel's plane inside a tile, rows per gap.
+    """Second and later uses of an input channel's plane inside a tile.
 
-    Output channels follow each other and each touches a plane with probability p (the share of
-    its kernels that are not empty).  A plane comes back after g output channels with
-    probability p (1 - p)^(g - 1); in between they touched a binomial number of the column
-    block's planes, each with probability 1 - (1 - p)^g (five quantiles of its normal
-    approximation are taken), and ``beside`` bytes each of partial sums and weights.
+    Output channels follow each other and each touches a plane with probability p, the share of
+    its kernels that are not empty (:func:`archsim.methods.streams.comes_back`).
 
-    ``group`` and ``window`` are the bytes of all planes of a group and of a column block.
+    ``group`` and ``window`` are the bytes of all planes of a group and of a column block,
+    ``beside`` those of an output channel's partial sums and weights there.
     """
     n = kinds.channels
-    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)[..., None, None, :]
-    empty = (1.0 - p) ** (_GAP - 1.0)  # of the channels in between
-    planes = max(1.0, window * kinds.all_inputs / group)  # of a column block
-    share = 1.0 - empty * (1.0 - p)
-    spread = np.sqrt(share * (1.0 - share) / planes)
-    touched = np.minimum(np.maximum(share + _NORMAL_QUANTILES * spread, 0.0), 1.0)
-    distance = window * touched + _GAP * beside[..., None, None, :]
-    moved = np.empty(distance.shape)
-    moved[...] = group / len(_NORMAL_QUANTILES) * np.maximum(n - _GAP, 0.0) * p * p * empty
-    rows = (*p.shape[:-3], _GAP.size * len(_NORMAL_QUANTILES), len(n))
-    return Stream(
-        "padded input", "read", moved.reshape(rows), distance.reshape(rows), shared="image"
-    )
+    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)
+    share, times = comes_back(p, n)
+    between = window * share + beside[..., None, :]
+    return Stream("padded input", "read", group * n * times, between, shared="image")

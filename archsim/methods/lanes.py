@@ -446,14 +446,13 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         output = float(FLOAT_BYTES * layer.P * layer.Q)
         access: Literal["past", "write"] = "past" if counts.past_caches else "write"
         streams.append(stream("output", access, output, pictures, kinds=kinds))
-    gap, pairs = comes_back(p, channels)
+    share, times = comes_back(p, channels)
     # of shared slabs all readers count, each with sums and weights of its own
     readers = 1 if counts.windowed else counts.near
     beside = readers * (sums + weights / (passes * blocks))
-    seen_rows = 1.0 - (1.0 - p[..., None, :]) ** gap
-    distance_rows = in_block * seen_rows + gap * beside[..., None, :]
+    between = in_block * share + beside[..., None, :]
     streams.append(
-        Stream("lane input", "read", touched * pairs, distance_rows,
+        Stream("lane input", "read", touched * times, between,
                shared="no" if counts.windowed else "image")
     )  # fmt: skip
     return tuple(streams)

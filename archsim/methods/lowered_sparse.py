@@ -179,11 +179,10 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
     p = np.clip(per_channel / depth, 0.0, 1.0)
     row = FLOAT_BYTES * float(walk.lanes)
     everything = depth * row * walk.vectors
-    gap, times = comes_back(p, channels)
-    seen = depth * row * walk.pixel_vectors * (1.0 - (1.0 - p[..., None, :]) ** gap)
+    share, times = comes_back(p, channels)
     # all readers of a panel count, each with weights and outputs of its own
     own = weights / walk.blocks + row * walk.pixel_vectors
-    between = seen + near * gap * own[..., None, :]
+    between = depth * row * walk.pixel_vectors * share + near * own[..., None, :]
     found = everything * (1.0 - (1.0 - p) ** channels) / channels
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),

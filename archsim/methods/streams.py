@@ -20,6 +20,9 @@ ROW_COPY_BRANCHES = 10.0
 # One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
 # pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
 PLANE_COPY_OPS = 90.0
+# Of a block: sixteenths, each with its middle, the last with its end, where all is at p = 1.
+_SHARES = np.append((np.arange(15) + 0.5) / 16.0, 1.0)[:, None]
+_LOG_UNSEEN = np.log1p(-np.arange(16) / 16.0)[:, None]  # of what is not yet seen where each begins
 
 
 def stream(
@@ -46,37 +49,41 @@ def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> floa
     return images * float(layer.input_bytes + layer.output_bytes) / sharers
 
 
-def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
-    """Return after how many output channels a piece of input comes back, and how often.
+def comes_back(chance: Counts, channels: float | Counts) -> tuple[Counts, Counts]:
+    """Return how much of a block was looked at until a piece of it comes back, and how often.
 
-    A channel looks at a piece with probability p, so it comes back after g channels with
-    probability p (1 - p)^(g - 1).
+    A channel looks at a piece with probability p. So it comes back after g channels with
+    probability p (1 - p)^(g - 1), if there are as many; by then a share 1 - (1 - p)^g of the block
+    was looked at. Uses beyond a share are those beyond the g that belongs to it, half a channel
+    added because only whole ones are; they grow with p whatever the share is.
+
+    What a channel touches besides is left to the caller, once: to say that more channels pass, the
+    rarer the pieces are looked at, is true and would make fewer nonzeros slower where a block just
+    fits a level. Counted traffic knows it.
 
     Parameters
     ----------
     chance : ndarray of shape (..., kinds)
         p of each kind of channel.
-    channels : float
+    channels : float or ndarray of shape (kinds,)
         That follow each other.
 
     Returns
     -------
-    gap : ndarray of shape (gaps, 1)
-        Each of the first 16; then one for each step of a quarter.
-    times : ndarray of shape (..., gaps, kinds)
-        Uses after that many channels, for each channel and piece.
+    share : ndarray of shape (16, 1)
+        Of the block.
+    times : ndarray of shape (..., 16, kinds)
+        Uses at each of the shares, for each channel and piece.
     """
-    edges = [float(gap) for gap in range(1, 17)]
-    while edges[-1] < channels:
-        edges.append(ceil(edges[-1] * 1.25))
-    edge = np.array(edges)
-    gap = ((edge[:-1] + edge[1:] - 1.0) / 2.0)[:, None]
-    inside = np.maximum(channels - gap, 0.0) / channels
-    # the sum of p (1 - p)^(g - 1) over the gaps of a step
-    chance = chance[..., None, :]
-    missing = 1.0 - chance
-    step = missing ** (edge[:-1, None] - 1.0) - missing ** (edge[1:, None] - 1.0)
-    return gap, inside * chance * step
+    p = np.clip(chance[..., None, :], 1e-12, 1.0 - 1e-12)  # the limits, without a logarithm of 0
+    missing = 1.0 - p
+    gap = np.clip(_LOG_UNSEEN / np.log(missing) + 0.5, 1.0, channels + 1.0)
+    left = channels + 1.0 - gap
+    beyond = missing ** (gap - 1.0) * (left * p - 1.0 + missing**left) / channels
+    beyond = np.maximum(beyond, 0.0)
+    times = beyond.copy()
+    times[..., :-1, :] -= beyond[..., 1:, :]
+    return _SHARES, times
 
 
 def im2col_phase(
