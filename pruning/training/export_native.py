@@ -212,7 +212,7 @@ def check_outputs(
     for name in methods:
         get_method(name)
     seen = _capture(model, layers, images)
-    machine = load_machine("host")
+    machine = load_machine("host-as-told")  # its instruction set and caches alone
     target = machine.target(active_isa())
     found = []
     for name, layer in layers.items():
