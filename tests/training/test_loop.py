@@ -90,6 +90,21 @@ def test_seeds_decide(make_net: Callable[[], Any], bars: Dataset) -> None:
     assert not equal(nets[0], nets[2])
 
 
+def test_every_epoch_has_an_order_of_its_own(
+    make_net: Callable[[], Any], bars: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    plain = Dataset.batches
+
+    def spy(data: Dataset, batch: int, seed: tuple[int, ...], start: int = 0) -> Any:
+        seeds.append(seed)
+        return plain(data, batch, seed, start)
+
+    monkeypatch.setattr(Dataset, "batches", spy)
+    fit(make_net(), bars, PHASES, dns)
+    assert len(set(seeds)) == sum(phase.epochs for phase in PHASES)
+
+
 @pytest.mark.parametrize("rows", [1, 12, 24, 40])
 def test_a_run_that_was_stopped_ends_alike(
     make_net: Callable[[], Any], bars: Dataset, tmp_path: Path, rows: int,

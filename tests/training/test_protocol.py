@@ -69,6 +69,22 @@ def test_frozen_zeros_stay(make_net: Callable[[], Any], bars: Dataset, make: Mak
 
 
 @every_pruner
+def test_frozen_zeros_get_no_gradient(
+    make_net: Callable[[], Any], bars: Dataset, make: Make
+) -> None:
+    """So that momentum, Adam's moments and norms of gradients know nothing of them."""
+    net = make_net()
+    pruner = make(net)
+    train(net, pruner, bars, 25)
+    pruner.freeze()
+    net(bars.train_x[:8]).sum().backward()
+    pruner.before_step()
+    for layer in pruner.layers.values():
+        assert (layer.weight.grad[~layer.mask] == 0).all()
+        assert (layer.weight.grad[layer.mask] != 0).any()
+
+
+@every_pruner
 def test_a_restored_layer_is_that_of_the_start(
     make_net: Callable[[], Any], bars: Dataset, make: Make
 ) -> None:
