@@ -61,8 +61,8 @@ def _pixel_vectors(layer: Layer, target: Target, channels: int) -> int:
     vectors = ceil(layer.P * layer.Q / target.lanes)
     rows = channels * layer.R * layer.S
     room = target.l2_bytes // target.l2_sharers // 4
-    fitting = room // (rows * target.lanes * FLOAT_BYTES)
-    most = max(_MIN_VECTORS, min(target.registers - 2, fitting))
+    loop = room // (rows * target.lanes * FLOAT_BYTES)
+    most = max(_MIN_VECTORS, min(target.registers - 2, loop))
     return ceil(vectors / ceil(vectors / most))
 
 
