@@ -302,6 +302,7 @@ _CHOICES = {
     "error of sums over a network": "network_total_error",
     "noise floor (second run against first)": "noise_floor",
     "drift of the anchor": "anchor_drift",
+    "points disturbed all the time": "disturbed_share",
 }
 
 

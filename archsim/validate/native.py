@@ -1,8 +1,10 @@
 """Predictions against this host's own kernels.
 
 Every contestant of a group is predicted by the model from the very pattern that runs, then timed in
-turns with the others and with an anchor kernel. Some groups run again at the end: how far a second
-measurement is from the first is the noise floor, below which no model can be told from another.
+turns with the others and with an anchor kernel. Calls count that no other work on the same core
+disturbed (:mod:`archsim.quiet`), as in the calibration that the prediction rests on. Some groups
+run again at the end: how far a second measurement is from the first is the noise floor, below
+which no model can be told from another.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from archsim.errors import NotApplicableError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.predictors import MODELS, by_native_interleaved
+from archsim.quiet import Watch
 from archsim.request import Request, as_machine, natural
 from archsim.result import Result
 from archsim.validate.cases import DATA_VARIABLE, Group, anchor, groups, layer_table, real_files
@@ -108,6 +111,8 @@ class _Run:
         self._points: dict[tuple[Any, ...], Point] = {}
         self._repeats: list[float] = []
         self._left_out: list[str] = []
+        self._watches: dict[int, Watch] = {}
+        self._disturbed: set[tuple[Any, ...]] = set()
         self.anchors: list[float] = []
 
     def measure(self, group: Group, *, again: bool) -> None:
@@ -124,8 +129,14 @@ class _Run:
                 continue
             predicted.append(found)
             running.append(request)
+        threads = group.setting.threads
+        if threads not in self._watches:
+            self._watches[threads] = Watch(self._machine, threads)
         timed = by_native_interleaved(
-            [self._anchor, *running], min_seconds=self._min_seconds, check=False
+            [self._anchor, *running],
+            min_seconds=self._min_seconds,
+            check=False,
+            watch=self._watches[threads],
         )
         self.anchors.append(timed[0].seconds or 0.0)
         for request, expected, found in zip(running, predicted, timed[1:], strict=True):
@@ -135,6 +146,8 @@ class _Run:
                 self._repeats.append(abs((found.seconds or 0.0) / first - 1.0))
             else:
                 self._points[key] = _point(group, self._model, expected, found)
+                if "disturbed" in found.notes:
+                    self._disturbed.add(key)
 
     def _predict(self, request: Request) -> Result:
         drawn = request.sparsity.draw(request.layer, request.seed, request.plan().weight_shape)
@@ -161,6 +174,12 @@ class _Run:
                 "noise_floor": float(np.median(repeats)) if repeats.size else None,
                 "noise_p90": float(np.percentile(repeats, 90)) if repeats.size else None,
                 "anchor_drift": drift,
+                "disturbed_share": len(self._disturbed) / len(points) if points else None,
+                "undisturbed_unseen": summarise(
+                    p
+                    for key, p in self._points.items()
+                    if p.split == "unseen" and key not in self._disturbed
+                ),
                 "by_schedule": by_schedule(points),
             },
             by_split=splits,
