@@ -3,11 +3,13 @@
 On a shared host somebody else may use the other hardware thread of a core for seconds at a time:
 loops then take up to twice as long, and neither CPU time nor any counter of the guest tells. What
 does is a loop that keeps the load ports busy, the first that two threads of a core quarrel about:
-undisturbed its cycles a load are a constant of the core.
+undisturbed its cycles a load are a constant of the core. Others on the same CPU show themselves as
+involuntary context switches, of any of our threads.
 """
 
 from __future__ import annotations
 
+import resource
 from typing import Final
 
 from archsim.kernels import probes, supported_isas
@@ -45,12 +47,20 @@ class Watch:
         self._loads = self._steps * probes.loops(self._isa)[_LOOP]
         self._hertz = machine.clock_for(self._isa, "nominal")
         path = f"core.isa.{self._isa}.loads"
+        self._switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         known = path in machine.provenance and machine.provenance[path].kind == "measured"
         self._known = known
         self._least = 1.0 / machine.instruction_set(self._isa).loads if known else float("inf")
 
     def quiet(self) -> bool:
-        """Return whether a sample right now is as fast as on an undisturbed core."""
+        """Return whether a sample right now is as fast as on an undisturbed core.
+
+        And whether no thread of ours lost its CPU to somebody else since the last look.
+        """
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        lost, self._switches = switches > self._switches, switches
+        if lost:
+            return False
         took, kept = self._alone() if len(self._probes) == 1 else self._team()
         if not kept:
             return False
