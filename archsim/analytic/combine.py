@@ -89,7 +89,7 @@ def _numbers(terms: Counts) -> Counts:
 
 
 def seconds_of(
-    spent: Spent, hertz: Counts | float, chip_seconds: Counts, home: int, barriers: Counts
+    spent: Spent, hertz: Counts | float, chip_seconds: Counts, home: int, barriers: Counts | float
 ) -> tuple[Counts, Counts]:
     """Return the seconds of phases, and what they consist of.
 

@@ -68,16 +68,17 @@ def _together(plan: Plan, machines: list[Machine], costs: list[Costs], places: l
         some = slice(start, start + step)
         parts = np.zeros((terms + 3, len(hertz[some]), densities))
         total = np.zeros(parts.shape[1:])
-        for phase in range(len(plan.phases)):
-            of_cores = asked.of_cores.reshape(densities, -1, rows, len(asked.cores))[:, phase]
+        for loop, phase in enumerate(asked.phases):
+            waits = plan.phases[phase].barriers * (asked.phases.index(phase) == loop)
+            of_cores = asked.of_cores.reshape(densities, -1, rows, len(asked.cores))[:, loop]
             found = cycles[:, some].reshape(-1, rows) @ of_cores.transpose(1, 2, 0).reshape(
                 rows, -1
             )
             found = found.reshape(terms, -1, len(asked.cores), densities).swapaxes(1, 2)
-            moved = asked.moved.reshape(densities, -1, asked.moved.shape[-1])[:, phase, -1]
+            moved = asked.moved.reshape(densities, -1, asked.moved.shape[-1])[:, loop, -1]
             took, shown = seconds_of(
                 combine(found, costs[0].rules, asked.cores), hertz[some], moved / rate[some],
-                costs[0].home, share * plan.phases[phase].barriers * barrier[some],
+                costs[0].home, share * waits * barrier[some],
             )  # fmt: skip
             total += took
             parts += shown

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.dense_blocking import Blocking, blocking
-from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
@@ -245,7 +245,8 @@ def _streams(
                block_weights, kinds=kinds),
         # the picture itself is as far as all threads touch that read it together
         stream(name, "read", group / runs_of_group,
-               image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image"),
+               image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image",
+               handed=handed(sharers, layer.groups) if grid.source == "padded" else 0.0),
         stream(again, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
                shared="no" if cut.panels else "image"),
         stream(again, "read", near, window + block_weights, kinds=kinds, shared="image"),
@@ -285,6 +286,6 @@ def _input_phase(layer: Layer, cut: Blocking, batch: int, threads: int, sharers:
         work=work,
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
-            stream("padded input", "write", plane, image),
+            stream("padded input", "write", plane, image, handed=handed(sharers, layer.groups)),
         ),
     )

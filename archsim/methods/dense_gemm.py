@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import even_parts, share
+from archsim.methods.sharing import even_parts, handed, share
 from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
@@ -125,7 +125,7 @@ class Gemm:
     matrix_distance: float  # until the matrix is read again
     turn_bytes: float  # touched by a thread in one turn
     far: float  # touched by a thread in one call
-    own_matrix: bool  # the matrix is a buffer of the threads of an image
+    handed: float  # share of the matrix that the threads of an image make for each other
 
 
 def gemm_of(
@@ -170,7 +170,7 @@ def gemm_of(
         matrix_distance=turn if lowers else far * sharers,
         turn_bytes=turn,
         far=far,
-        own_matrix=lowers,
+        handed=handed(sharers, layer.groups) if lowers else 0.0,
     )
 
 
@@ -239,6 +239,7 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
                panel * (gemm.block_columns + gemm.rows), kinds=2),
         stream("output", "update", [back, 0.0], FLOAT_BYTES * columns * gemm.block_rows, kinds=2),
         stream("output", "write", [FLOAT_BYTES * columns, 0.0], gemm.far, kinds=2),
-        stream("matrix", "read", [0.0, matrix], gemm.matrix_distance, kinds=2, shared="image"),
+        stream("matrix", "read", [0.0, matrix], gemm.matrix_distance, kinds=2, shared="image",
+               handed=gemm.handed),
         stream("packed matrix", "write", [0.0, matrix], anew, kinds=2),
     )  # fmt: skip

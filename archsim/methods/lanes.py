@@ -42,6 +42,7 @@ from archsim.methods.sharing import (
     cut,
     cut_alike,
     even_parts,
+    handed,
     part_counts,
     share,
     total_of,
@@ -310,7 +311,15 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             stores=vectors + positions, **moved,
         )  # fmt: skip
         streams.append(stream("padded input", "update", plane, 2.0 * plane))
-    streams.append(stream("lane input", "write", padded, counts.turn_bytes / counts.sharers))
+    streams.append(
+        stream(
+            "lane input",
+            "write",
+            padded,
+            counts.turn_bytes / counts.sharers,
+            handed=handed(counts.sharers, layer.groups),
+        )
+    )
     units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
     return Phase(
         name="input",
@@ -429,12 +438,12 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         )
     else:  # the first register block finds the slabs anew, the others find the group
         again = max(0.0, touched - group)
-        before = counts.images_bytes
+        before, given = counts.images_bytes, handed(counts.sharers, layer.groups)
         if geometry.mode == "pointwise":  # of all threads that read this image together
-            before = pictures * counts.sharers
+            before, given = pictures * counts.sharers, 0.0
         streams += [
             stream("lane input", "read", seen * group / channels, before,
-                   kinds=kinds, shared="image"),
+                   kinds=kinds, shared="image", handed=given),
             stream("lane input", "read", seen * again / channels, group + group_weights,
                    kinds=kinds, shared="image"),
         ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Counts, Phase, Stream, Work, spread
 
@@ -30,9 +30,10 @@ def stream(
     *,
     kinds: int = 1,
     shared: Literal["no", "image", "part"] = "no",
+    handed: float = 0.0,
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
-    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared)
+    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared, handed)
 
 
 def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> float:
@@ -126,6 +127,12 @@ def im2col_phase(
         streams=(
             stream("input", "read", first, batch_distance(layer, batch, threads, sharers)),
             stream("input", "read", again, plane),
-            stream("lowered input", "write", FLOAT_BYTES * pixels, buffer_distance),
+            stream(
+                "lowered input",
+                "write",
+                FLOAT_BYTES * pixels,
+                buffer_distance,
+                handed=handed(sharers, layer.groups),
+            ),
         ),
     )
