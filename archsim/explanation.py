@@ -30,6 +30,7 @@ Rule = Literal["adds up", "beside", "waits", "whole chip"]
 _CORE: Final[Mapping[str, tuple[Rule, str]]] = {
     "load": ("adds up", "load ports: vectors, broadcasts, indices, data in L1"),
     "arithmetic": ("beside", "multiply and add ports"),
+    "shuffle": ("beside", "shuffle port"),
     "store": ("beside", "store port"),
     "issue": ("beside", "slots of the front end"),
     "scalar": ("beside", "ports of index arithmetic and branches"),

@@ -69,8 +69,8 @@ class Target:
 #: what a tile asks of a core, in the order of :attr:`Work.counts`
 OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
-    "loads_page_crossing", "stores", "broadcasts", "gathered", "scalar_ops", "scalar_loads",
-    "scalar_multiply_adds", "branches", "mispredicts", "chain_multiply_adds",
+    "loads_page_crossing", "stores", "broadcasts", "gathered", "shuffles", "scalar_ops",
+    "scalar_loads", "scalar_multiply_adds", "branches", "mispredicts", "chain_multiply_adds",
 )  # fmt: skip
 _PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
 
@@ -104,6 +104,7 @@ class Work:
     stores : vector stores
     broadcasts : one number from memory into all lanes
     gathered : numbers that a vector takes from places of their own, each by itself
+    shuffles : lanes of a vector, or of two, brought into another order
     scalar_ops : index loads excluded; adds, compares and the like
     scalar_loads : index and pointer loads
     scalar_multiply_adds : multiply-adds that run one number at a time
@@ -122,6 +123,7 @@ class Work:
     stores = _Row("stores")
     broadcasts = _Row("broadcasts")
     gathered = _Row("gathered")
+    shuffles = _Row("shuffles")
     scalar_ops = _Row("scalar_ops")
     scalar_loads = _Row("scalar_loads")
     scalar_multiply_adds = _Row("scalar_multiply_adds")

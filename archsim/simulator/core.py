@@ -18,7 +18,13 @@ from archsim.plan import Counts, Plan
 from archsim.simulator.caches import Start, Traffic
 from archsim.simulator.memory import core_bytes, home_of, link_rates
 
-_PORTS: Final = ("arithmetic", "store", "issue", "scalar")  # beside port 0: loads, serial transfers
+_PORTS: Final = (
+    "arithmetic",
+    "shuffle",
+    "store",
+    "issue",
+    "scalar",
+)  # beside port 0: loads, serial transfers
 
 
 @dataclass(slots=True)
