@@ -55,7 +55,7 @@ def plan(
     copies = cut.geometry.source == "padded"
     far = batch_distance(layer, batch, threads, sharers)
     first = _first_runs(layer, cut, part_ptr) / parts.sum()
-    loops = [(_work(layer, cut, width, channels, first),
+    loops = [(_work(layer, cut, width, first),
               _streams(layer, cut, (parts, width, channels), far, sharers))]  # fmt: skip
     if cut.in_lanes == "channels":
         loops.append(_planes(layer, cut, width, channels, far))
@@ -145,7 +145,7 @@ def kernel_rows(layer: Layer, cut: Blocking) -> tuple[int, int]:
     return over_rows, over_tiles
 
 
-def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts, first: float) -> Work:
+def _work(layer: Layer, cut: Blocking, width: Counts, first: float) -> Work:
     """Operations of a run of output channels over all pixels; a share ``first`` fills panels."""
     grid = cut.geometry
     in_a_row = float((layer.C // layer.groups) * layer.S)  # products of one kernel row
