@@ -196,7 +196,12 @@ class Timed:
         return enough and sum(self.calls) >= _PATIENCE * min_seconds
 
     def turn(self, seconds: float) -> None:
-        """Call at least once, and for ``seconds``."""
+        """Call at least once, and for ``seconds``.
+
+        And once before, untimed: whoever had the turn before left the caches full of its arrays,
+        and a call is to find its own where the last one left them.
+        """
+        self._call()
         begin = time.perf_counter()
         before = self._watch is None or self._watch.quiet()
         while True:

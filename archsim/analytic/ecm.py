@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archsim.analytic.combine import Spent, combine, seconds_of
+from archsim.analytic.combine import Spent, by_chip, combine, seconds_of
 from archsim.analytic.demand import Demand, barrier_cycles, demand, home_of
 from archsim.analytic.rates import Costs, costs
 from archsim.machine import Machine
@@ -132,9 +132,7 @@ def evaluate(
     cost = costs(machine, isa or plan.target.isa, clock, home_of(plan, machine), plan.threads)
     asked = demand(plan, machine, cost, memory=memory, counted=counted)
     spent = combine(asked.terms(cost.cycles), cost.rules, asked.cores)
-    seconds, parts = seconds_of(
-        spent, cost.hertz, asked.moved[:, -1] / cost.chip_bytes_per_s, cost.home, 0.0
-    )
+    seconds, parts = seconds_of(spent, cost.hertz)
     busy, moved = spent.terms, asked.moved
     if len(asked.phases) > len(plan.phases):  # loops of a phase follow each other
         starts = [asked.phases.index(phase) for phase in range(len(plan.phases))]
@@ -142,6 +140,7 @@ def evaluate(
             np.add.reduceat(each, starts, axis=-1) for each in (seconds, parts, busy)
         )
         moved = np.add.reduceat(moved, starts, axis=0)
+    seconds = by_chip(seconds, parts, moved[:, -1] / cost.chip_bytes_per_s, cost.home)
     parts[-2] = barrier_cycles(plan, machine) / cost.hertz
     seconds = seconds + parts[-2]
     join = cost.join_seconds if joins and plan.threads > 1 else 0.0

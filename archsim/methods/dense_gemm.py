@@ -30,7 +30,7 @@ SCHEDULES: Final = ("auto", "im2col")
 PANEL: Final = 256  # k_c: products of a panel
 PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
 UNROLL: Final = 4  # products per turn of the inner loop
-#: kinds of tiles are loops of their own: products, what is done for a channel before, packing
+#: kinds of tiles are loops of their own: products, packing of weights, packing of the matrix
 LOOPS: Final = (0, 1, 2)
 
 
@@ -192,7 +192,7 @@ def _batch_work(gemm: Gemm, target: Target) -> Work:
         loads_unaligned=[0.0, 0.0, matrix_vectors],
         stores=[
             gemm.columns * gemm.panels / target.lanes,
-            weight_vectors + gemm.columns / target.lanes,
+            weight_vectors,
             matrix_vectors,
         ],
         broadcasts=[products / gemm.wide, 0.0, 0.0],
@@ -204,11 +204,7 @@ def _batch_work(gemm: Gemm, target: Target) -> Work:
 
 
 def gemm_work(gemm: Gemm, target: Target) -> Work:
-    """Operations of an output channel's products, of what comes before, of packing a matrix.
-
-    Before its products a channel's weights are packed and its output is cleared: products of every
-    panel are added to it (OpenBLAS, driver/level3/level3.c).
-    """
+    """Operations of an output channel's products, of packing its weights, of packing a matrix."""
     vectors = ceil(gemm.columns / target.lanes)
     across = float(gemm.depth * ceil(vectors / gemm.wide))  # weights broadcast, per channel
     rows = min(gemm.rows, gemm.channels)  # a block of fewer channels shares each load less
@@ -219,7 +215,7 @@ def gemm_work(gemm: Gemm, target: Target) -> Work:
         multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
         loads_aligned=[gemm.depth * vectors / rows + vectors * gemm.panels, weight_vectors, 0.0],
         loads_unaligned=[0.0, 0.0, matrix_vectors],
-        stores=[vectors * gemm.panels, weight_vectors + vectors, matrix_vectors],
+        stores=[vectors * gemm.panels, weight_vectors, matrix_vectors],
         broadcasts=[across, 0.0, 0.0],
         scalar_ops=[2.0 * across / rows / UNROLL, weight_vectors, matrix_vectors],
         branches=[across / rows / UNROLL, weight_vectors / UNROLL, matrix_vectors / UNROLL],
@@ -249,10 +245,10 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
         of("packed matrix", "read", 0, micro, panel * (gemm.block_columns + gemm.rows)),
         of("packed weights", "read", 0, FLOAT_BYTES * depth * ceil(columns / gemm.block_columns),
            packed_weights),
-        of("output", "update", 0, output * gemm.panels, anew),
+        of("output", "update", 0, output * (gemm.panels - 1), output * gemm.block_rows),
+        of("output", "write", 0, output, gemm.far),
         replace(of("weights", "read", 1, FLOAT_BYTES * depth, gemm.turn_bytes), shared="part"),
         of("packed weights", "write", 1, FLOAT_BYTES * depth, packed_weights),
-        of("output", "write", 1, output, gemm.far),
         replace(of("matrix", "read", 2, matrix, gemm.matrix_distance), shared="image",
                 handed=gemm.handed),
         of("packed matrix", "write", 2, matrix, anew),
