@@ -321,7 +321,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     return in_turn(
         "input", tiles,
         (copy, [stream("input", "read", plane, first),
-                stream("padded input", "write", plane, 2.0 * plane)]),
+                stream("padded input", "update", plane, 2.0 * plane)]),
         (turn, [stream("padded input", "read", plane, 2.0 * plane), lane_input]),
     )  # fmt: skip
 

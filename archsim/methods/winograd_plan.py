@@ -187,7 +187,7 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
     return in_turn(
         "input", chunks.tiles,
         (copy, [stream("input", "read", plane, chunks.pictures, kinds=kinds),
-                stream("padded input", "write", plane, near, kinds=kinds)]),
+                stream("padded input", "update", plane, near, kinds=kinds)]),
         (transform, [stream("padded input", "read", plane, near, kinds=kinds),
                      stream("transformed input", "write", layer.groups * chunks.transformed,
                             chunks.again, kinds=kinds)]),
