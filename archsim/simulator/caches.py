@@ -202,7 +202,7 @@ def _first_uses(phase: Phase, plan: Plan) -> NDArray[np.bool_]:
         if other is phase:
             break
         before |= {stream.array for stream in other.streams}
-    written = {stream.array for stream in phase.streams if stream.access == "write"}
+    written = {s.array for s in phase.streams if s.access in ("write", "update")}
     far: dict[str, Any] = {}
     for stream in phase.streams:
         if stream.array not in written or stream.access == "write":
