@@ -192,8 +192,10 @@ class Timed:
         good = self.calls if self._watch is None else self._of(self.calls)
         if len(good) >= _MIN_CALLS and (sum(good) >= min_seconds or len(good) >= _MAX_CALLS):
             return True
-        enough = len(self.calls) >= _MIN_CALLS and self._watch is not None
-        return enough and sum(self.calls) >= _PATIENCE * min_seconds
+        if self._watch is None or len(self.calls) < _MIN_CALLS:
+            return False
+        # looks take longer than short calls: those are not waited for by their seconds alone
+        return sum(self.calls) >= _PATIENCE * min_seconds or len(self.calls) >= 2 * _MAX_CALLS
 
     def turn(self, seconds: float) -> None:
         """Call at least once, and for ``seconds``.
