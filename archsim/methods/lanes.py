@@ -413,7 +413,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     geometry, kinds, passes = choice.geometry, counts.nonzeros.shape[-1], counts.passes
     blocks = choice.slab_blocks(layer)
     walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
-    channels = layer.K / walks
+    channels, given = layer.K / walks, handed(counts.sharers, layer.groups)
     group = float(counts.group_slabs * counts.slab_bytes)
     window = counts.window_bytes
     in_block = float(min(choice.slab_block, counts.group_slabs) * window)
@@ -435,12 +435,12 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         )
     else:  # the first register block finds the slabs anew, the others find the group
         again = max(0.0, touched - group)
-        before, given = counts.images_bytes, handed(counts.sharers, layer.groups)
+        before = counts.images_bytes
         if geometry.mode == "pointwise":  # of all threads that read this image together
             before, given = pictures * counts.sharers, 0.0
         streams += [
-            stream("lane input", "read", seen * group / channels, before,
-                   kinds=kinds, shared="image", handed=given),
+            stream("lane input", "read", seen * group / channels, before, kinds=kinds,
+                   shared="image", handed=given),
             stream("lane input", "read", seen * again / channels, group + group_weights,
                    kinds=kinds, shared="image"),
         ]  # fmt: skip
