@@ -414,8 +414,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     blocks = choice.slab_blocks(layer)
     walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
     channels, given = layer.K / walks, handed(counts.sharers, layer.groups)
-    group = float(counts.group_slabs * counts.slab_bytes)
-    window = counts.window_bytes
+    group, window = float(counts.group_slabs * counts.slab_bytes), counts.window_bytes
     in_block = float(min(choice.slab_block, counts.group_slabs) * window)
     weights = counts.nonzeros * _NONZERO_BYTES
     group_weights = counts.total * _NONZERO_BYTES / walks
