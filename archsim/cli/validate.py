@@ -356,14 +356,21 @@ def _native_tables(suite: Suite, summary: dict[str, Any], worst: int) -> list[Ta
     points = [p for p in suite.points if p.error is not None]
     far = sorted(points, key=lambda p: -abs(p.error or 0.0))[:worst]
     listed = new_table(f"the {len(far)} worst points")
-    for column in ("layer", "method", "setting", "predicted", "measured", "error"):
+    for column in ("layer", "method", "setting", "predicted", "measured", "error", "right if"):
         listed.add_column(column, overflow="fold")
+    told = {tuple(w[name] for name in _POINT): w["terms"] for w in summary["worst"]}
     for p in far:
+        terms = told.get(tuple(getattr(p, name) for name in _POINT), [])
         listed.add_row(
             plain(f"{p.network}/{p.layer}"), plain(f"{p.method} {p.schedule}"), plain(p.figure),
             f"{p.predicted * 1e3:.4g} ms", f"{p.measured * 1e3:.4g} ms", f"{p.error:+.1%}",
+            plain(" or ".join(f"{t['term']} x {t['times']:.2g}" for t in terms if t["times"])),
         )  # fmt: skip
+    listed.caption = "right if: what one term's cost would have to be multiplied by"
     return [errors, choice, listed]
+
+
+_POINT = ("network", "layer", "method", "schedule", "figure")
 
 
 _ERRORS = {
@@ -376,6 +383,7 @@ _CHOICES = {
     "error of sums over a network": "network_total_error",
     "noise floor (second run against first)": "noise_floor",
     "drift of the anchor": "anchor_drift",
+    "points disturbed all the time": "disturbed_share",
 }
 
 

@@ -36,6 +36,7 @@ from archsim.methods.sharing import (
     Partition,
     alike_places,
     even_parts,
+    handed,
     part_counts,
     share,
 )
@@ -291,7 +292,8 @@ def _input_phase(
         ),
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
-            stream("padded input", "write", plane, image),
+            stream("padded input", "write", plane, image,
+                   handed=handed(sharers, layer.groups)),
         ),
     )  # fmt: skip
 
@@ -403,12 +405,14 @@ def _vector_streams(
     sums = float(FLOAT_BYTES * layer.P * pitch) if blocks > 1 else 0.0  # of an output channel
     weights = kinds.nonzeros * _NONZERO_BYTES
     per_round = weights / (kinds.channels * blocks)  # of an output channel in a column block
+    given = handed(sharers, layer.groups)  # of what the first tiles of a part touch
     window = float(min(block, group_channels) * shape.plane_bytes)
     streams = [
         stream("weights", "read", weights, _turn_bytes(shape, nonzeros, sharers), kinds=count,
                shared="part"),
         stream("padded input", "read", kinds.inputs * shape.plane_bytes,
-               group + kinds.channels * sums + weights, kinds=count, shared="image"),
+               group + kinds.channels * sums + weights, kinds=count, shared="image",
+               handed=given * max(layer.groups, sharers) / len(kinds.unit_kind)),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
         _plane_stream(kinds, group, window, near * (sums + per_round)),  # of all readers
@@ -458,7 +462,7 @@ def _scalar_streams(
         stream("weights", "read", weights * (shape.passes - 1), own_weights + rows / layer.W,
                kinds=count, shared="part"),
         stream("padded input", "read", swept, _turn_bytes(shape, nonzeros, sharers), kinds=count,
-               shared="image"),
+               shared="image", handed=handed(sharers, layer.groups)),
         stream("padded input", "read", swept * again, rows + own_weights, kinds=count,
                shared="image"),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,

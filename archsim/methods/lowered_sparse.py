@@ -20,6 +20,7 @@ from archsim.methods.sharing import (
     cut,
     cut_alike,
     even_parts,
+    handed,
     part_counts,
     share,
     total_of,
@@ -188,7 +189,8 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (walk.blocks - 1),
                walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
-        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image"),
+        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image",
+               handed=handed(walk.sharers, layer.groups)),
         Stream("lowered input", "read", everything * times, between, shared="image"),
         stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
                batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
@@ -221,7 +223,8 @@ def _panels(walk: _Walk) -> Phase:
                    batch_distance(layer, walk.batch, walk.threads, sharers)),
             stream("input", "read", again, near),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
-                   walk.panel_bytes / sharers + walk.weights_bytes),
+                   walk.panel_bytes / sharers + walk.weights_bytes,
+                   handed=handed(sharers, layer.groups)),
         ),
     )  # fmt: skip
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Counts, Phase, Stream, Work, spread
+from archsim.plan import Counts, Phase, Stream, Tiles, Work, spread
 
 # A copy of one picture row is a call of memcpy: 50 instructions for 13 numbers, 55 for 27, the
 # vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
@@ -33,9 +35,54 @@ def stream(
     *,
     kinds: int = 1,
     shared: Literal["no", "image", "part"] = "no",
+    handed: float = 0.0,
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
-    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared)
+    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared, handed)
+
+
+def in_turn(
+    name: str,
+    tiles: Tiles,
+    *steps: tuple[Work, Sequence[Stream]],
+    waits_for: str | None = None,
+    barriers: int = 0,
+) -> Phase:
+    """Build a phase whose tiles run several loops, one after another.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        Of the kinds that each loop's work and streams have.
+    steps : tuples of (Work, streams)
+        A loop each; its kinds become kinds of their own.
+    """
+    kinds = tiles.count.shape[1]
+
+    def placed(values: Counts, step: int) -> Counts:
+        found = np.zeros((*values.shape[:-1], len(steps) * kinds))
+        found[..., step * kinds : (step + 1) * kinds] = values
+        return found
+
+    lead = np.broadcast_shapes(*[work.counts.shape[:-2] for work, _ in steps])
+    counts = [np.broadcast_to(w.counts, (*lead, *w.counts.shape[-2:])) for w, _ in steps]
+    return Phase(
+        name=name,
+        tiles=Tiles(np.tile(tiles.count, len(steps)), tiles.thread_class),
+        work=Work(np.concatenate(counts, axis=-1)),
+        streams=tuple(
+            replace(
+                each,
+                bytes=placed(each.bytes, step),
+                reuse_distance_bytes=placed(each.reuse_distance_bytes, step),
+            )
+            for step, (_, streams) in enumerate(steps)
+            for each in streams
+        ),
+        waits_for=waits_for,
+        barriers=barriers,
+        loops=tuple(step for step in range(len(steps)) for _ in range(kinds)),
+    )
 
 
 def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> float:
@@ -133,6 +180,12 @@ def im2col_phase(
         streams=(
             stream("input", "read", first, batch_distance(layer, batch, threads, sharers)),
             stream("input", "read", again, plane),
-            stream("lowered input", "write", FLOAT_BYTES * pixels, buffer_distance),
+            stream(
+                "lowered input",
+                "write",
+                FLOAT_BYTES * pixels,
+                buffer_distance,
+                handed=handed(sharers, layer.groups),
+            ),
         ),
     )
