@@ -229,6 +229,10 @@ class Phase:
                 f"phase {self.name}: work is {self.work.counts.shape}, kinds is {kinds}"
             )
         for stream in self.streams:
+            if not 0.0 <= stream.handed <= 1.0:
+                raise ValueError(
+                    f"phase {self.name}: stream {stream.array} hands on {stream.handed}"
+                )
             for array in (stream.bytes, stream.reuse_distance_bytes):
                 if array.ndim < 2 or array.shape[-2:] != (stream.bytes.shape[-2], kinds):
                     raise ValueError(

@@ -405,14 +405,15 @@ def _vector_streams(
     sums = float(FLOAT_BYTES * layer.P * pitch) if blocks > 1 else 0.0  # of an output channel
     weights = kinds.nonzeros * _NONZERO_BYTES
     per_round = weights / (kinds.channels * blocks)  # of an output channel in a column block
-    given = handed(sharers, layer.groups)  # of what the first tiles of a part touch
+    # what the first tile of each part touches was made by others; there may be fewer tiles
+    beginning = min(1.0, max(layer.groups, sharers) / len(kinds.unit_kind))
     window = float(min(block, group_channels) * shape.plane_bytes)
     streams = [
         stream("weights", "read", weights, _turn_bytes(shape, nonzeros, sharers), kinds=count,
                shared="part"),
         stream("padded input", "read", kinds.inputs * shape.plane_bytes,
                group + kinds.channels * sums + weights, kinds=count, shared="image",
-               handed=given * max(layer.groups, sharers) / len(kinds.unit_kind)),
+               handed=handed(sharers, layer.groups) * beginning),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
         _plane_stream(kinds, group, window, near * (sums + per_round)),  # of all readers
