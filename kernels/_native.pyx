@@ -7,7 +7,7 @@ could make C leave its arrays, and run without the GIL. Runs of one object must 
 callers lock.
 
 One extension module, so that the process has one pool of threads; in pieces, one for what all
-share and one for each kernel, which declares its own part of archsim_native.h.
+share and one for each kernel, which declares its own part of archsim_native.h or products.h.
 """
 
 include "binding/shared.pxi"

@@ -36,6 +36,7 @@ class FcSparse(PackedSparseLayer):
     blocking : mapping
         lanes : floats in a vector; must be those of *isa*
         vectors : of images, 1 to 4; 0: gather
+        lists : outputs side by side, as many as the set's kernel takes; 1 to gather
         input_block : inputs whose products are summed before an output's sum is put back; so few
             that 16 bits hold their offsets: 65536 to gather, 131072 / images else
         threads_per_image : threads that share a turn
@@ -50,15 +51,26 @@ class FcSparse(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
-    _LEAST: ClassVar = {"lanes": 1, "vectors": 0, "input_block": 1, "threads_per_image": 1}
+    _LEAST: ClassVar = {
+        "lanes": 1,
+        "vectors": 0,
+        "lists": 1,
+        "input_block": 1,
+        "threads_per_image": 1,
+    }
 
     def _check_blocking(self) -> None:
-        number = self._number
-        check_lanes(number["lanes"], find_isa(self.isa))
+        number, info = self._number, find_isa(self.isa)
+        check_lanes(number["lanes"], info)
         check_connected(self.shape)
-        if number["vectors"] > MOST_VECTORS:
+        vectors = number["vectors"]
+        if vectors > MOST_VECTORS:
+            raise ValueError(f"blocking['vectors']: must be 0 to {MOST_VECTORS}; got {vectors}")
+        lists = _native.fc_lists(isa_index(info), vectors) if vectors else 1
+        if number["lists"] != lists:
             raise ValueError(
-                f"blocking['vectors']: must be 0 to {MOST_VECTORS}; got {number['vectors']}"
+                f"blocking['lists']: must be {lists} for {vectors} vectors with {info.name}; "
+                f"got {number['lists']}"
             )
         most = _OFFSETS // self._unit()
         if number["input_block"] > most:
@@ -80,6 +92,7 @@ class FcSparse(PackedSparseLayer):
             weights,
             input_block=number["input_block"],
             unit=self._unit(),
+            lists=number["lists"],
             part_ptr=self._part_ptr if number["vectors"] else None,
         )
         bias = self.bias
@@ -180,7 +193,7 @@ class FcDense(PackedDenseLayer):
 
 @dataclass(frozen=True, eq=False)
 class FcStreams:
-    """Nonzeros in lists, one for each block of inputs and output."""
+    """Nonzeros in lists, one for each block of inputs and output; groups: as_fc_rows in fc.h."""
 
     ptr: npt.NDArray[np.int64]
     row: npt.NDArray[np.int32]
@@ -190,7 +203,12 @@ class FcStreams:
 
 
 def pack_fc(
-    weights: Weights, *, input_block: int, unit: int, part_ptr: npt.NDArray[np.int64] | None
+    weights: Weights,
+    *,
+    input_block: int,
+    unit: int,
+    lists: int,
+    part_ptr: npt.NDArray[np.int64] | None,
 ) -> FcStreams:
     """Order the nonzeros of a fully connected layer: block of inputs, list, input.
 
@@ -201,6 +219,8 @@ def pack_fc(
         Inputs of a block; the last block has what is left.
     unit : int
         Offset of a block's second input.
+    lists : int
+        Of a group.
     part_ptr : ndarray of int64, optional
         Inside each of these ranges of outputs a block's lists are sorted by length, so that the
         end of a list is where the processor expects it. None: in the order of outputs.
@@ -217,13 +237,48 @@ def pack_fc(
         for b, count in enumerate(counts.reshape(blocks, outputs)):
             row[b] = np.lexsort((count, part))
     position = np.argsort(row, axis=1)
-    lists = block * outputs + position[block, k]
-    order = np.argsort(lists, kind="stable")
+    of = block * outputs + position[block, k]
+    ptr = list_ptr(of, blocks * outputs)
+    order = np.argsort(of, kind="stable")
+    if part_ptr is not None:
+        order = order[_side_by_side(ptr, of[order], np.tile(part_ptr, (blocks, 1))
+                                    + outputs * np.arange(blocks)[:, None], lists)]  # fmt: skip
     return FcStreams(
-        ptr=list_ptr(lists, blocks * outputs),
+        ptr=ptr,
         row=row.reshape(-1).astype(np.int32),
         off=(place * unit)[order].astype(np.uint16),
         val=values[order],
+    )
+
+
+def _side_by_side(
+    ptr: npt.NDArray[np.int64],
+    of: npt.NDArray[np.int64],
+    bounds: npt.NDArray[np.int64],
+    lists: int,
+) -> npt.NDArray[np.int64]:
+    """Return the order in which nonzeros, sorted by list, stand in groups of lists.
+
+    Parameters
+    ----------
+    of : ndarray of int64
+        The list of each nonzero.
+    bounds : ndarray of shape (blocks, parts + 1), int64
+        First list of each part of a block.
+    """
+    count = len(ptr) - 1
+    group = np.arange(count)  # the first list of each list's group
+    for first, last in zip(bounds[:, :-1].reshape(-1), bounds[:, 1:].reshape(-1), strict=True):
+        place, size = int(first), lists
+        while size:
+            stop = place + (int(last) - place) // size * size
+            group[place:stop] -= np.arange(stop - place) % size
+            place, size = stop, size // 2
+    turn = np.arange(len(of)) - ptr[of]
+    together = turn < np.diff(ptr)[group][of]
+    # group; in turn before what is left; round or list; list or place in it
+    return np.lexsort(
+        (np.where(together, of, turn), np.where(together, turn, of), ~together, group[of])
     )
 
 

@@ -20,7 +20,7 @@ from archsim.kernels.winograd_layout import (
 )
 from archsim.kernels.winograd_matrices import VARIANTS, find_variant, transform_weights
 
-_MOST_VECTORS = 2  # AS_DENSE_VECTORS
+_MOST_VECTORS = 2  # AS_WINOGRAD_BLOCK_VECTORS
 
 
 class _WinogradLayer(PackedLayer):

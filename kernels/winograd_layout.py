@@ -10,13 +10,22 @@ import numpy.typing as npt
 
 from archsim.kernels.pack import PackedStreams, offset_limit
 from archsim.kernels.shapes import ConvShape
-from archsim.kernels.winograd_matrices import VARIANTS, find_variant
+from archsim.kernels.winograd_matrices import VARIANTS, Variant, find_variant
 
 PLACE = np.dtype([("place", np.int64), ("rows", np.int32), ("columns", np.int32)])
 PIECE = np.dtype(
     [("first", np.int64), ("second", np.int64), ("first_bits", "u4"), ("second_bits", "u4")]
 )
+WINDOW = np.dtype(
+    [
+        ("first", np.int64), ("second", np.int64), ("first_bits", "u2", (2,)),
+        ("second_bits", "u2", (2,)), ("first_rows", "u1"), ("second_rows", "u1"),
+    ],
+    align=True,
+)  # fmt: skip
 _PIECES = 16  # AS_WINOGRAD_PIECES
+_EDGE = 16  # AS_WINOGRAD_EDGE
+_PIECES_LANES = 16  # the vectors that are loaded as pieces: winograd_pieces.h
 _OVER_READ = 3  # floats that a transposition reads behind a tile's row
 _LINE_FLOATS = 16
 
@@ -25,7 +34,7 @@ Weights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """Which tiles of a vector are neighbours: as_winograd_piece in winograd.h."""
+    """Which tiles of a vector are neighbours: as_winograd_piece and _window in winograd.h."""
 
     piece: npt.NDArray[np.void]  # (vectors, m)
     kind: npt.NDArray[np.int64]  # (vectors,)
@@ -33,7 +42,7 @@ class Pieces:
 
 @dataclass(frozen=True, eq=False)
 class WinogradLayout:
-    """Sizes in floats unless said otherwise; names as in archsim_native.h."""
+    """Sizes in floats unless said otherwise; names as in products.h."""
 
     variant: int
     tile_outputs: int
@@ -49,7 +58,7 @@ class WinogradLayout:
     start: npt.NDArray[np.int64]
     place: npt.NDArray[np.void]
     whole: npt.NDArray[np.int64]
-    into: Pieces
+    into: Pieces | None  # None: through padded planes
     out_of: Pieces
     groups: int  # of lists; 0: dense
 
@@ -118,7 +127,9 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
         transformed_pitch=odd_lines(-(-chunk // step) * slots * step * lanes),
         step_size=slots * step * lanes,
         sums_pitch=odd_lines(rows * chunk * lanes),
-        into=_pieces(start, np.where(there, m, 0), m, lanes),
+        into=_windows(shape, chosen, lanes, image, row, column, there)
+        if lanes == _PIECES_LANES and neighbours(across, lanes // m)
+        else None,
         out_of=_pieces(
             place["place"], place["columns"], m, lanes, apart=there & (place["rows"] < m)
         ),
@@ -127,6 +138,61 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
         place=place.reshape(-1, lanes),
         whole=whole.reshape(-1, lanes).all(axis=1).astype(np.int64),
     )
+
+
+def neighbours(across: int, tiles: int) -> bool:
+    """Whether no more than two rows of `across` tiles meet in any piece of `tiles` tiles."""
+    return all(tiles * i % across + tiles <= 2 * across for i in range(across))
+
+
+def _windows(
+    shape: ConvShape,
+    variant: Variant,
+    lanes: int,
+    image: npt.NDArray[np.int64],
+    row: npt.NDArray[np.int64],
+    column: npt.NDArray[np.int64],
+    there: npt.NDArray[np.bool_],
+) -> Pieces:
+    """Say which floats of the pictures each vector's pieces look at.
+
+    Parameters
+    ----------
+    image, row, column : where each lane's tile stands
+    there : lanes with a tile
+    """
+    m, t = variant.outputs, variant.tile
+    tiles = lanes // m
+    y, x = m * row - shape.pad[0], m * column - shape.pad[1]  # a tile's first row and column
+    plane = shape.height * shape.width
+    begin = (image * shape.channels * plane + y * shape.width + x).reshape(-1, tiles)
+    of_row = (image * (row.max() + 1) + row).reshape(-1, tiles)
+    y, x, there = y.reshape(-1, tiles), x.reshape(-1, tiles), there.reshape(-1, tiles)
+    side_by_side = begin - m * np.arange(tiles)  # the same for neighbours
+    in_first = there & (of_row == of_row[:, :1])
+    rest = there & ~in_first
+    at = np.where(rest.any(axis=1), rest.argmax(axis=1), 0)
+    each = np.arange(len(begin))
+
+    window = np.zeros(len(begin), WINDOW)
+    window["first"], window["second"] = side_by_side[:, 0], side_by_side[each, at]
+    bit = (1 << np.arange(lanes)).reshape(tiles, m)
+    for j in range(-(-t // m)):
+        here = x[:, :, None] + j * m + np.arange(m)
+        inside = (here >= 0) & (here < shape.width)
+        for name, lane in (("first_bits", in_first), ("second_bits", rest)):
+            window[name][:, j] = (bit * (inside & lane[:, :, None])).sum(axis=(1, 2))
+    for name, of in (("first_rows", y[:, 0]), ("second_rows", y[each, at])):
+        here = of[:, None] + np.arange(t)
+        window[name] = ((1 << np.arange(t)) * ((here >= 0) & (here < shape.height))).sum(axis=1)
+    groups = -(-t // m)
+    cut = (window["first_bits"][:, :groups] != 2**lanes - 1).any(axis=1)
+    edge = (window["first_rows"] != 2**t - 1) | (
+        rest.any(axis=1) & (window["second_rows"] != 2**t - 1)
+    )
+    cut, edge = (cut | edge).reshape(-1, m), edge.reshape(-1, m)
+    kind = (cut << np.arange(m)).sum(axis=1) + _EDGE * edge.any(axis=1)
+    return Pieces(window.reshape(-1, m), kind.astype(np.int64))
 
 
 def _pieces(
@@ -181,7 +247,7 @@ def list_groups(shape: ConvShape, number: Mapping[str, int]) -> npt.NDArray[np.i
 
 
 def pack_sparse(weights: Weights, shape: ConvShape, number: Mapping[str, int]) -> WinogradLists:
-    """Put the nonzeros into groups of equally long lists; see archsim_native.h.
+    """Put the nonzeros into groups of equally long lists; see products.h.
 
     The lists of a panel (position, block of output and of input channels) are sorted by length:
     then few zeros fill them up, and loops end where a branch predictor expects it.

@@ -17,7 +17,7 @@ from archsim.errors import InputError, NotApplicableError
 from archsim.kernels.winograd_layout import pack_sparse, winograd_layout
 from archsim.kernels.winograd_matrices import VARIANTS as MATRICES
 from archsim.machinefile import load_machine
-from archsim.methods.winograd_blocking import VARIANTS
+from archsim.methods.winograd_blocking import VARIANTS, in_place
 from archsim.network import Layer, load_network
 from archsim.plan import Plan
 from archsim.sparsity import WINOGRAD_TILES, Sparsity, load_sparsity, weight_shapes
@@ -61,6 +61,19 @@ def test_plans_and_kernels_know_the_same_variants() -> None:
         assert (ours.outputs, ours.kernel) == (theirs.outputs, theirs.kernel)
         tiles.setdefault(ours.kernel, set()).add(ours.tile)
     assert {kernel: set(found) for kernel, found in WINOGRAD_TILES.items()} == tiles
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_plans_know_which_pictures_are_read_in_place(variant: str, lanes: int) -> None:
+    r, found = VARIANTS[variant].kernel, set()
+    for width in range(r, 40):
+        layer = Layer("x", C=1, K=1, H=40, W=width, R=r, S=r, pad=(1, 1))
+        number = {"lanes": lanes, "images": 1, "chunk_vectors": 1, "reg_vectors": 1, "out_block": 1}
+        layout = winograd_layout(native.conv_shape(layer), number, variant)
+        assert in_place(layer, VARIANTS[variant], lanes) == (layout.into is not None), width
+        found.add(layout.into is not None)
+    assert found == ({False, True} if lanes == 16 else {False})
 
 
 @pytest.mark.parametrize("isa", kernels.supported_isas())

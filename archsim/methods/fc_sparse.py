@@ -30,12 +30,13 @@ _NONZERO_BYTES: Final = FLOAT_BYTES + 2
 _MOST_VECTORS: Final = 4  # of images: FcSparse's register blocks
 _OFFSETS: Final = 2**16  # an offset has 16 bits
 _LEAST_LIST: Final = 8.0  # nonzeros of an output in a block; assumed: fewer would not pay
-_CHAINS: Final = (8, 4, 2, 2)  # sums side by side for 1, 2, 3, 4 vectors (kernels/csrc/f32_fc.c)
+# Lists side by side for 1, 2, 3, 4 vectors, with 32 registers and with 16 (kernels/csrc/f32_fc.c).
+_LISTS: Final = {32: (16, 8, 8, 4), 16: (8, 4, 4, 2)}
 _GATHER_CHAINS: Final = 2
 _SCALAR_CHAINS: Final = 4
 _GATHER_LANES: Final = 8  # from so many lanes on the kernel gathers vectors
-# Instructions of a list apart from its nonzeros: its bounds, its output, its sums put together
-# (gcc -S of kernels/csrc/f32_fc.c, function rows_1).
+# Instructions of a list apart from its nonzeros: its bounds, its output, its sums (gathered: put
+# together); gcc -S of kernels/csrc/f32_fc.c, functions rows_1 and gather.
 _LIST_OPS: Final = 12.0
 _LIST_LOADS: Final = 3.0
 
@@ -55,6 +56,7 @@ class _Cut:
 
     vectors: int  # of images; 0: gather
     images: int  # of a turn
+    lists: int  # side by side
     input_block: int
     blocks: int
     turns: int
@@ -67,15 +69,16 @@ def _cut(layer: Layer, density: float, batch: int, schedule: str, target: Target
         schedule = "gather" if batch == 1 else "lanes"
     if schedule == "gather":
         blocks = ceil(layer.C / _OFFSETS)
-        return _Cut(0, 1, ceil(layer.C / blocks), blocks, batch)
+        return _Cut(0, 1, 1, ceil(layer.C / blocks), blocks, batch)
     turns = ceil(batch / (_MOST_VECTORS * lanes))
     vectors = ceil(batch / (turns * lanes))
     images = vectors * lanes
-    # two thirds of L1: sums, offsets and weights pass beside the inputs
-    room = target.l1_bytes // target.l1_sharers * 2 // 3 // (FLOAT_BYTES * images)
+    # a third of L1: sums, offsets and weights pass beside the inputs
+    room = target.l1_bytes // target.l1_sharers // 3 // (FLOAT_BYTES * images)
     wanted = max(room, ceil(_LEAST_LIST / max(density, _LEAST_LIST / layer.C)))
     blocks = ceil(layer.C / max(1, min(wanted, _OFFSETS // (images // 2))))
-    return _Cut(vectors, images, ceil(layer.C / blocks), blocks, ceil(batch / images))
+    lists = _LISTS[32 if target.registers >= 32 else 16][vectors - 1]
+    return _Cut(vectors, images, lists, ceil(layer.C / blocks), blocks, ceil(batch / images))
 
 
 def plan(
@@ -127,6 +130,7 @@ def plan(
         blocking={
             "lanes": target.lanes,
             "vectors": cut.vectors,
+            "lists": cut.lists,
             "input_block": cut.input_block,
             "threads_per_image": threads,
         },
@@ -191,22 +195,26 @@ def _gather_work(nonzeros: Counts, cut: _Cut, lanes: int) -> Work:
 
 
 def _work(nonzeros: Counts, cut: _Cut) -> Work:
-    """Operations of one output for a turn of images, over all blocks of inputs."""
-    chains, lists = _CHAINS[cut.vectors - 1], float(cut.blocks)
+    """Operations of one output for a turn of images, over all blocks of inputs.
+
+    Counted as if all outputs stood in groups, and all lists of a group were equally long.
+    """
+    beside, lists = float(cut.lists), float(cut.blocks)
     products = nonzeros * cut.vectors
     sums = cut.vectors * lists
     return Work.of(
         kinds=nonzeros.shape[-1],
-        multiply_adds=products + (chains - 1.0) * sums,  # the sums side by side are added up
+        multiply_adds=products,
         loads_aligned=products + sums - cut.vectors,
         loads_folded=products if cut.vectors == 1 else 0.0,
         stores=sums,
         broadcasts=nonzeros + 1.0,
-        scalar_loads=nonzeros + _LIST_LOADS * lists,
-        # a chain's step: two prefetches, two pointers, a count
-        scalar_ops=5.0 * nonzeros / chains + _LIST_OPS * lists,
-        branches=nonzeros / chains + (chains / 2.0 + 1.0) * lists,
-        chain_multiply_adds=nonzeros / chains + 3.0 * lists,
+        # an offset: a quarter of a load, or a load
+        scalar_loads=nonzeros * (0.25 if cut.lists % 4 == 0 else 1.0) + _LIST_LOADS * lists,
+        # two operations make an offset; a round: a prefetch, two pointers, a count
+        scalar_ops=2.0 * nonzeros + 4.0 * nonzeros / beside + _LIST_OPS * lists,
+        branches=nonzeros / beside + (1.0 + 1.0 / beside) * lists,
+        chain_multiply_adds=nonzeros / beside,
     )
 
 

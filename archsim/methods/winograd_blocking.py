@@ -31,8 +31,6 @@ from archsim.plan import Target
 
 #: Pictures of a turn that are tried: as many as fill the vectors of small tile grids.
 _IMAGES: Final = (1, 2, 4, 8, 16, 32)
-#: Chunks that are tried, from the fewest on.
-_MORE_CHUNKS: Final = 12
 #: Vectors of a dense register block (see kernels/csrc/microkernels.h).
 _DENSE_VECTORS: Final = 2
 #: Sparse: vectors of a register block at most, and the lists that may be side by side.
@@ -42,10 +40,8 @@ _LISTS: Final = (8, 4, 2, 1)
 _SUMS: Final = 8
 #: Blocks of input channels that are tried.
 _IN_BLOCKS: Final = (1, 2, 3, 4, 6, 8)
-#: Output channels of a block, at least (assumed): fewer would not hide what a phase costs to enter.
-_LEAST_BLOCK: Final = 28
-#: Dense: vectors of a chunk (assumed) that share one reading of a position's weights from afar.
-_DENSE_CHUNK: Final = 14
+#: Vectors of a chunk at most: a register block's (sparse); more would not find room in caches.
+_MOST_CHUNK: Final = 14
 _OFFSET_LIMIT: Final = 2**31 - 1
 
 
@@ -98,13 +94,25 @@ class Moves:
     shuffles: float  # and what takes a vector apart or puts it together
 
 
-def moves_in(variant: Variant, lanes: int) -> Moves:
+def in_place(layer: Layer, variant: Variant, lanes: int) -> bool:
+    """Whether pictures are read where they are: else through padded planes, a channel at a time.
+
+    Needs whole vectors of neighbouring tiles, of which no piece meets more than two rows.
+    """
+    _, across = variant.grid(layer)
+    tiles = lanes // variant.outputs
+    return lanes == _PIECES_LANES and all(
+        tiles * i % across + tiles <= 2 * across for i in range(across)
+    )
+
+
+def moves_in(layer: Layer, variant: Variant, lanes: int) -> Moves:
     """Return the loads of a row of tiles; counted in winograd_pieces.h and transpose.h.
 
     Pieces count as whole: those that a row of tiles ends in are loaded twice.
     """
     fours = ceil(variant.tile / 4)
-    if lanes < _PIECES_LANES:
+    if not in_place(layer, variant, lanes):
         return Moves(lanes * fours, 4, 8.0 * fours)
     columns = ceil(variant.tile / variant.outputs)
     return Moves(variant.outputs * columns, lanes, {4: 4.0, 6: 12.0, 8: 16.0}[variant.tile])
@@ -233,23 +241,22 @@ def _blockings(
     layer: Layer, variant: Variant, density: float | None, batch: int, threads: int, target: Target
 ) -> Iterator[Blocking]:
     down, across = variant.grid(layer)
-    most = 2 * _DENSE_CHUNK
     for images in (n for n in _IMAGES if n <= ceil(batch / threads)):
         vectors, turns = ceil(images * down * across / target.lanes), ceil(batch / images)
         sharers = min(vectors, max(1, threads // turns))
-        fewest = max(sharers, ceil(vectors / most))
-        for chunks in range(fewest, min(vectors, fewest + _MORE_CHUNKS) + 1):
-            chunk = ceil(vectors / chunks)
+        most = min(_MOST_CHUNK, ceil(vectors / sharers))
+        for chunk in range(1, most + 1):
+            if density is None and chunk % _DENSE_VECTORS and chunk < most:
+                continue  # a vector alone needs a load for each product
             if chunk * layer.C // layer.groups * target.lanes * FLOAT_BYTES > _OFFSET_LIMIT:
                 continue
-            block = _out_block(layer, variant, chunk, target)
             found, rest = ceil(vectors / chunk), vectors % chunk
             for reg in _registers(layer, chunk, density, target):
-                cycles = _cycles(layer, variant, chunk, block, density, reg, target)
+                cycles = _cycles(layer, variant, chunk, density, reg, target)
                 cycles *= ceil(found / sharers)
                 if sharers == 1 and rest:  # the last chunk is smaller
                     cycles *= (found - 1) / found
-                    cycles += _cycles(layer, variant, rest, block, density, reg, target)
+                    cycles += _cycles(layer, variant, rest, density, reg, target)
                 yield Blocking(
                     variant=variant,
                     lanes=target.lanes,
@@ -260,7 +267,7 @@ def _blockings(
                     reg_count=reg.count,
                     reg_lists=reg.lists,
                     in_block=reg.in_block,
-                    out_block=block,
+                    out_block=layer.K // layer.groups,
                     turns=turns,
                     sharers=sharers,
                     cycles=cycles * ceil(turns * sharers / threads),
@@ -282,8 +289,7 @@ def _registers(
 ) -> Iterator[_Registers]:
     """Yield the register blocks that are worth trying."""
     if density is None:
-        count = min(layer.K // layer.groups, max(1, (target.registers - 3) // 2))
-        yield _Registers(min(chunk, _DENSE_VECTORS), count)
+        yield _Registers(min(chunk, _DENSE_VECTORS), _count(layer.K // layer.groups, target))
         return
     channels = layer.C // layer.groups
     sizes = {ceil(chunk / steps) for steps in range(1, chunk + 1)}
@@ -291,6 +297,12 @@ def _registers(
         lists = _lists(vectors, layer.K // layer.groups, target.registers)
         for in_block in sorted({ceil(channels / n) for n in _IN_BLOCKS}):
             yield _Registers(vectors, 0, lists, in_block)
+
+
+def _count(outputs: int, target: Target) -> int:
+    """Return the output channels of a dense register block: few blocks, and all about as large."""
+    most = max(1, (target.registers - 3) // 2)
+    return ceil(outputs / ceil(outputs / most))
 
 
 def _lists(vectors: int, outputs: int, registers: int) -> int:
@@ -306,25 +318,10 @@ def chunk_bytes(layer: Layer, variant: Variant, chunk: int, lanes: int) -> tuple
     return each * (layer.C // layer.groups), each * (layer.K // layer.groups)
 
 
-def _out_block(layer: Layer, variant: Variant, chunk: int, target: Target) -> int:
-    """Return the output channels whose sums fit beside the transformed input in the second level.
-
-    Where that input does not fit itself, each block would fetch it anew: then there is one.
-    """
-    transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
-    in_group = layer.K // layer.groups
-    room = WINDOW_SHARE * target.l2_bytes / target.l2_sharers - transformed
-    if room < transformed / 2:
-        return in_group
-    blocks = max(1, ceil(sums / room))
-    return ceil(in_group / min(blocks, max(1, in_group // _LEAST_BLOCK)))
-
-
 def _cycles(
     layer: Layer,
     variant: Variant,
     chunk: int,
-    block: int,
     density: float | None,
     reg: _Registers,
     target: Target,
@@ -335,25 +332,32 @@ def _cycles(
     """
     vector = FLOAT_BYTES * target.lanes
     moved = variant.positions * chunk
-    first, last = moves_in(variant, target.lanes), moves_out(variant, target.lanes)
+    first, last = moves_in(layer, variant, target.lanes), moves_out(variant, target.lanes)
     into = variant.tile * (2.0 * variant.ops_in + first.moves + first.shuffles)
     out = float((variant.tile + variant.outputs) * variant.ops_out)
     out += variant.outputs * (last.moves + last.shuffles)
     cycles = 0.5 * chunk * (layer.C * into + layer.K * out)
     transformed, sums = chunk_bytes(layer, variant, chunk, target.lanes)
     share = WINDOW_SHARE * target.l2_bytes / target.l2_sharers
-    sums *= block / (layer.K // layer.groups)
     lines = max(1.0, vector / target.line_bytes)
-    missed = max(0.0, 1.0 - share / (transformed + sums))
-    cycles += LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
     lists = float(variant.positions * layer.K)
     products = lists * (layer.C // layer.groups)
-    if density is None:
-        weights = FLOAT_BYTES * products
-        visits = lists / max(1, (target.registers - 3) // 2) * ceil(chunk / _DENSE_VECTORS)
+    nonzeros = products if density is None else products * density
+    weights = nonzeros * FLOAT_BYTES * (1 if density is None else 2)
+    # what a chunk touches before the next one touches the same buffers; weights that do not fit at
+    # all pass by
+    pictures = float(vector * chunk * variant.outputs**2 * (layer.C + layer.K))
+    touched = (
+        transformed + sums + (pictures + (weights if weights <= share else 0.0)) / layer.groups
+    )
+    # what is written passes by; assumed: of twice what fits nothing stays
+    missed = min(1.0, max(0.0, touched / share - 1.0))
+    cycles += LOAD_FAR * lines * missed * moved * (layer.C + layer.K)
+    if density is None:  # weights are asked for a register block ahead
         fetched = (LOAD_FAR if weights > share else LOAD_L2) * weights / target.line_bytes
-        return cycles + fetched + products * LOAD * chunk + visits * LIST
-    nonzeros = products * density
+        visits = ceil(chunk / reg.vectors) * lists / reg.count
+        loads = ceil(chunk / reg.vectors) * products * (1.0 + reg.vectors / reg.count)
+        return cycles + max(fetched, LOAD * max(products * chunk, loads)) + visits * LIST
     in_blocks = ceil(layer.C // layer.groups / reg.in_block)
     steps = ceil(chunk / reg.vectors)
     window = float(reg.in_block * min(reg.vectors, chunk) * vector)

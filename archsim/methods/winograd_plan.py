@@ -14,7 +14,7 @@ import numpy as np
 
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, in_turn, stream
-from archsim.methods.winograd_blocking import Blocking, moves_in, moves_out
+from archsim.methods.winograd_blocking import Blocking, in_place, moves_in, moves_out
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Tiles, Work
 from archsim.sparsity import Densities, Sparsity
@@ -152,7 +152,7 @@ def _crossing(floats: int, target: Target) -> float:
 
 
 def _input_phase(chunks: _Chunks, target: Target) -> Phase:
-    """Copy the rows of a chunk into padded planes, and transform its tiles."""
+    """Transform a chunk's tiles of the pictures, or of copies of their rows in padded planes."""
     layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
     tiles = layer.C * chunks.vectors  # vectors of tiles of one channel
     down, _ = v.grid(layer)
@@ -161,14 +161,9 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         layer.C * cut.images * layer.H,
         layer.C * (chunks.share * cut.images * down * v.outputs + v.tile),
     )
-    copied = rows * ceil(layer.W / cut.lanes)
-    moves = moves_in(v, cut.lanes)
+    moves = moves_in(layer, v, cut.lanes)
     loads = moves.moves * v.tile * tiles
     waits = v.positions * tiles  # numbers that wait between the two dimensions
-    copy = Work.of(
-        kinds=chunks.kinds, loads_unaligned=copied, stores=copied,
-        scalar_ops=3.0 * rows, branches=rows,  # a row's step
-    )  # fmt: skip
     transform = Work.of(
         kinds=chunks.kinds,
         multiply_adds=2 * v.tile * v.ops_in * tiles,
@@ -181,16 +176,22 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         branches=2.0 * v.tile * tiles,
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
-    plane = FLOAT_BYTES * rows * layer.W
-    kinds = chunks.kinds
+    plane, kinds = FLOAT_BYTES * rows * layer.W, chunks.kinds
+    first = stream("input", "read", plane, chunks.pictures, kinds=kinds)
+    made = stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
+                  kinds=kinds)  # fmt: skip
+    if in_place(layer, v, cut.lanes):
+        return in_turn("input", chunks.tiles, (transform, [first, made]))
+    copied = rows * ceil(layer.W / cut.lanes)
+    copy = Work.of(
+        kinds=kinds, loads_unaligned=copied, stores=copied,
+        scalar_ops=3.0 * rows, branches=rows,  # a row's step
+    )  # fmt: skip
     near = 2.0 * plane / layer.C  # channel after channel is copied, then transformed
     return in_turn(
         "input", chunks.tiles,
-        (copy, [stream("input", "read", plane, chunks.pictures, kinds=kinds),
-                stream("padded input", "update", plane, near, kinds=kinds)]),
-        (transform, [stream("padded input", "read", plane, near, kinds=kinds),
-                     stream("transformed input", "write", layer.groups * chunks.transformed,
-                            chunks.again, kinds=kinds)]),
+        (copy, [first, stream("padded input", "update", plane, near, kinds=kinds)]),
+        (transform, [stream("padded input", "read", plane, near, kinds=kinds), made]),
     )  # fmt: skip
 
 

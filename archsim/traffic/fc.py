@@ -58,7 +58,7 @@ def sparse(plan: Plan) -> Script:
     ptr = np.array(plan.part_ptr)
     packed = pack_fc(
         weights, input_block=block, unit=max(1, images // 2 if vectors else 1),
-        part_ptr=ptr if vectors else None,
+        lists=int(number["lists"]), part_ptr=ptr if vectors else None,
     )  # fmt: skip
     unit = 2 * _F if vectors else _F  # bytes that an offset counts
     steps, (first,) = table(packed.off.astype(np.int64) * unit)

@@ -92,7 +92,36 @@ class _Walk:
         return np.stack([image[begin], row[begin], column[begin], column[end]])
 
     def _in(self, group: int, vectors: int, runs: np.ndarray) -> Segments:
-        """Rows of the pictures into padded planes, and their tiles transformed."""
+        """Tiles of the pictures, or of padded planes that their rows are copied to, transformed."""
+        s, layout = self.shape, self.layout
+        c = np.arange(s.group_channels)[:, None]
+        wait = touches(_SCRATCH, INPUT, touch=UPDATE, width=_F * layout.tile**2 * self.lanes)
+        write = touches(
+            _TRANSFORMED, INPUT, touch=WRITE, rows=layout.tile**2,
+            pitch=_F * layout.transformed_pitch, width=_F * vectors * self.lanes,
+            offset=_F * c * self.chunk * self.lanes,
+        )  # fmt: skip
+        read = self._through_planes(group, runs) if layout.into is None else self._seen(group, runs)
+        return np.concatenate([read, np.broadcast_to(wait, c.shape), write], axis=1).reshape(-1)
+
+    def _seen(self, group: int, runs: np.ndarray) -> Segments:
+        """What the tiles see of their pictures, (channel, run)."""
+        s, layout = self.shape, self.layout
+        m, t = layout.tile_outputs, layout.tile
+        channel = group * s.group_channels + np.arange(s.group_channels)[:, None]
+        top, left = (np.maximum(m * runs[1 + i] - s.pad[i], 0) for i in (0, 1))
+        bottom = np.minimum(m * runs[1] - s.pad[0] + t, s.height)
+        right = np.minimum(m * runs[3] - s.pad[1] + t, s.width)
+        rows, columns = np.maximum(bottom - top, 0), np.maximum(right - left, 0)
+        picture = (runs[0] * s.channels + channel) * s.height * s.width
+        return touches(
+            _IN, INPUT, rows=np.maximum(rows, 1), pitch=_F * s.width,
+            width=_F * columns * (rows > 0),
+            offset=_F * (picture + (rows > 0) * (columns > 0) * (top * s.width + left)),
+        )  # fmt: skip
+
+    def _through_planes(self, group: int, runs: np.ndarray) -> Segments:
+        """Rows of the pictures into padded planes, and what tiles see there."""
         s, layout = self.shape, self.layout
         c = np.arange(s.group_channels)[:, None]
         images = np.unique(runs[0])
@@ -119,15 +148,7 @@ class _Walk:
             offset=_F * (runs[0] * layout.plane_size + 0 * c
                          + layout.tile_outputs * (runs[1] * layout.plane_pitch + runs[2])),
         )  # fmt: skip
-        wait = touches(_SCRATCH, INPUT, touch=UPDATE, width=_F * layout.tile**2 * self.lanes)
-        write = touches(
-            _TRANSFORMED, INPUT, touch=WRITE, rows=layout.tile**2,
-            pitch=_F * layout.transformed_pitch, width=_F * vectors * self.lanes,
-            offset=_F * c * self.chunk * self.lanes,
-        )  # fmt: skip
-        return np.concatenate([copy, read, np.broadcast_to(wait, c.shape), write], axis=1).reshape(
-            -1
-        )
+        return np.concatenate([copy, read], axis=1)
 
     def _dense(self, group: int, k: int, count: int, vectors: int) -> Segments:
         """Position -> register block of output channels -> vectors -> input channel."""

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from archsim.kernels._capi cimport as_seconds, as_shape, as_team
 
 
-cdef extern from "archsim_native.h" nogil:
+cdef extern from "products.h" nogil:
     ctypedef void (*as_sgemm_fn)(char *, char *, int *, int *, int *, float *, float *, int *,
                                  float *, int *, float *, float *, int *)
 

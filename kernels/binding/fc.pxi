@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 
 
-cdef extern from "archsim_native.h" nogil:
+cdef extern from "products.h" nogil:
     enum:
         AS_FC_VECTORS
         AS_FC_DENSE_VECTORS
@@ -57,7 +57,24 @@ cdef extern from * nogil:
     int has_fc_tile(const as_isa *isa, int images, int vectors)
 
 
+cdef extern from * nogil:
+    """
+    static int fc_lists_of(const as_isa *isa, int vectors)
+    {
+        return isa->fc->lists[vectors];
+    }
+    """
+    int fc_lists_of(const as_isa *isa, int vectors)
+
+
 cdef uint16_t NO_SHORT_OFFSET = 0
+
+
+def fc_lists(int isa_index, int vectors):
+    """Lists side by side with so many vectors of images."""
+    if not 1 <= vectors <= AS_FC_VECTORS:
+        raise ValueError(f"vectors: got {vectors}")
+    return fc_lists_of(runnable(isa_index), vectors)
 
 
 def fc_tile_exists(int isa_index, int images, int vectors):
@@ -68,7 +85,7 @@ def fc_tile_exists(int isa_index, int images, int vectors):
 
 
 cdef class FcSparse(Layer):
-    """A packed sparse fully connected layer; layouts as archsim_native.h says."""
+    """A packed sparse fully connected layer; layouts as products.h says."""
 
     cdef as_fc_sparse layer
     cdef const int64_t[::1] ptr
@@ -107,6 +124,8 @@ cdef class FcSparse(Layer):
         check_length("bias", bias.shape[0], d.shape.out_channels)
         self.ptr, self.row, self.off, self.val, self.bias = ptr, row, off, val, bias
         self.check_rows(team.part_ptr)
+        if vectors:
+            self.check_groups(team.part_ptr, fc_lists_of(self.set, vectors))
         self.check_offsets(d.images // 2 if vectors else 1)
         d.ptr, d.row, d.bias = &ptr[0], &row[0], &bias[0]
         d.off, d.val = &NO_SHORT_OFFSET, &NO_VALUE
@@ -128,6 +147,22 @@ cdef class FcSparse(Layer):
                         raise ValueError(f"row[{at}]: got {self.row[at]}, of another part")
         return 0
 
+    cdef int check_groups(self, const int64_t[::1] part_ptr, int64_t beside) except -1:
+        """The first list of each group is its shortest."""
+        cdef int64_t block, part, at, last, size, k, outputs = self.layer.shape.out_channels
+        for block in range(self.layer.input_blocks):
+            for part in range(part_ptr.shape[0] - 1):
+                at, size = block * outputs + part_ptr[part], beside
+                last = block * outputs + part_ptr[part + 1]
+                while at < last:
+                    while at + size > last:
+                        size //= 2
+                    for k in range(at, at + size):
+                        if self.ptr[k + 1] - self.ptr[k] < self.ptr[at + 1] - self.ptr[at]:
+                            raise ValueError(f"ptr[{k}]: a list shorter than its group's first")
+                    at += size
+        return 0
+
     cdef int check_offsets(self, int64_t unit) except -1:
         """Offsets are inputs of their block, in units."""
         cdef int64_t block, j, most, outputs = self.layer.shape.out_channels
@@ -147,7 +182,7 @@ cdef class FcSparse(Layer):
 
 
 cdef class FcDense(Layer):
-    """A packed dense fully connected layer; layouts as archsim_native.h says."""
+    """A packed dense fully connected layer; layouts as products.h says."""
 
     cdef as_fc_dense layer
     cdef Buffers weights, bias, x

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from archsim.kernels._capi cimport as_seconds, as_shape, as_team
 
 
-cdef extern from "archsim_native.h" nogil:
+cdef extern from "products.h" nogil:
     ctypedef struct as_structured:
         as_shape shape
         as_team team
@@ -26,7 +26,7 @@ cdef extern from "archsim_native.h" nogil:
 
 
 cdef class Structured(Layer):
-    """A packed layer of structured sparsity; layouts as archsim_native.h says."""
+    """A packed layer of structured sparsity; layouts as products.h says."""
 
     cdef as_structured layer
     cdef const int64_t[::1] row, row_ptr, kept_ptr, weight_ptr

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t
 from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
 
 
-cdef extern from "archsim_native.h" nogil:
+cdef extern from "products.h" nogil:
     enum:
         AS_WINOGRAD_COUNT
         AS_WINOGRAD_LISTS
@@ -15,6 +15,9 @@ cdef extern from "archsim_native.h" nogil:
         pass
 
     ctypedef struct as_winograd_piece:
+        pass
+
+    ctypedef struct as_winograd_window:
         pass
 
     ctypedef struct as_winograd:
@@ -28,11 +31,10 @@ cdef extern from "archsim_native.h" nogil:
         const int64_t *start
         const as_winograd_place *place
         const int64_t *whole
-        const as_winograd_piece *in_piece
+        const as_winograd_window *in_window
         const as_winograd_piece *out_piece
         const int64_t *in_kind
         const int64_t *out_kind
-        const float *nothing
         const int64_t *ptr
         const int32_t *off
         const float *val
@@ -52,7 +54,7 @@ cdef extern from *:
     """
     static int has_lists(const as_isa *isa, int lists, int vectors)
     {
-        return isa->winograd_lists->run[lists][vectors] != NULL;
+        return isa->winograd_products->lists[lists][vectors] != NULL;
     }
     """
     int has_lists(const as_isa *isa, int lists, int vectors)
@@ -65,10 +67,10 @@ def winograd_lists_exist(int isa_index, int lists, int vectors):
             and bool(has_lists(isa, lists, vectors)))
 
 
-cdef checked_pieces(pieces, vectors, tile_outputs):
+cdef checked_pieces(pieces, vectors, tile_outputs, size_bytes):
     rows = pieces.piece.view("i8").reshape(pieces.piece.shape + (-1,))
     check_length("piece", rows.shape[0] * rows.shape[1], vectors * tile_outputs)
-    check_length("piece", rows.shape[2] * 8, sizeof(as_winograd_piece))
+    check_length("piece", rows.shape[2] * 8, size_bytes)
     check_length("kind", pieces.kind.shape[0], vectors)
     return rows, pieces.kind
 
@@ -79,8 +81,8 @@ cdef class TilesOfWinograd:
     cdef const int64_t[:, ::1] start
     cdef const int64_t[:, :, ::1] place
     cdef const int64_t[::1] whole, in_kind, out_kind
-    cdef const int64_t[:, :, ::1] in_piece, out_piece
-    cdef Buffers planes, transformed, sums, scratch, nothing
+    cdef const int64_t[:, :, ::1] in_window, out_piece
+    cdef Buffers planes, transformed, sums, scratch
 
     cdef int take(self, as_winograd *d, Team team, layout, dict blocking) except -1:
         self.start, self.whole = layout.start, layout.whole
@@ -90,11 +92,17 @@ cdef class TilesOfWinograd:
         check_length("place", self.place.shape[0] * self.place.shape[1], vectors * lanes)
         check_length("place", self.place.shape[2] * 8, sizeof(as_winograd_place))
         check_length("whole", self.whole.shape[0], vectors)
-        self.in_piece, self.in_kind = checked_pieces(layout.into, vectors, layout.tile_outputs)
-        self.out_piece, self.out_kind = checked_pieces(layout.out_of, vectors, layout.tile_outputs)
-        d.in_piece = <const as_winograd_piece *> &self.in_piece[0, 0, 0]
+        if layout.into is not None:
+            self.in_window, self.in_kind = checked_pieces(
+                layout.into, vectors, layout.tile_outputs, sizeof(as_winograd_window)
+            )
+            d.in_window = <const as_winograd_window *> &self.in_window[0, 0, 0]
+            d.in_kind = &self.in_kind[0]
+        self.out_piece, self.out_kind = checked_pieces(
+            layout.out_of, vectors, layout.tile_outputs, sizeof(as_winograd_piece)
+        )
         d.out_piece = <const as_winograd_piece *> &self.out_piece[0, 0, 0]
-        d.in_kind, d.out_kind = &self.in_kind[0], &self.out_kind[0]
+        d.out_kind = &self.out_kind[0]
         if not 0 <= layout.variant < AS_WINOGRAD_COUNT:
             raise ValueError(f"variant: got {layout.variant}")
         d.variant, d.tile_outputs, d.tile = layout.variant, layout.tile_outputs, layout.tile
@@ -111,8 +119,6 @@ cdef class TilesOfWinograd:
         self.transformed = team.buffer_of_each_thread(positions * layout.transformed_pitch)
         self.sums = team.buffer_of_each_thread(positions * layout.sums_pitch)
         self.scratch = team.buffer_of_each_thread(positions * lanes)
-        self.nothing = Buffers(1, d.out_block)
-        d.nothing = self.nothing.items[0]
         d.start, d.whole = &self.start[0, 0], &self.whole[0]
         d.place = <const as_winograd_place *> &self.place[0, 0, 0]
         d.planes, d.transformed = self.planes.items, self.transformed.items

@@ -17,67 +17,90 @@ AS_INLINE void prefetch(const void *base, int64_t bytes)
     __builtin_prefetch((const void *)((uintptr_t)base + (uintptr_t)bytes));
 }
 
+/* Into the second level alone: fewer lines wait at the first while memory answers. */
+AS_INLINE void prefetch_far(const void *base, int64_t bytes)
+{
+    __builtin_prefetch((const void *)((uintptr_t)base + (uintptr_t)bytes), 0, 2);
+}
+
 AS_INLINE float relu_of(float x)
 {
     return x < 0.0f ? 0.0f : x; /* NaN stays */
 }
 
-/* `chains` sums that do not wait for one another; both counts are constants after inlining. */
-AS_INLINE void rows_of(const as_fc_rows *t, int vectors, int chains)
+/* The offset in the lowest 16 bits, and the next one there: four take one load. */
+AS_INLINE uint64_t next_of(uint64_t *four)
 {
-    const uint16_t *off = t->off;
-    const float *val = t->val, *in = t->in;
-    for (int64_t i = 0; i < t->rows; ++i) {
-        as_vec sum[8][AS_FC_VECTORS];
-        float *sums = t->sums + t->row[i] * t->step;
-        const int64_t last = t->ptr[i + 1];
-        int64_t j = t->ptr[i];
-        AS_UNROLL for (int v = 0; v < vectors; ++v) {
-            sum[0][v] = t->start ? as_splat(t->start[t->row[i]])
-                                 : as_load_aligned(sums + v * AS_LANES);
-            AS_UNROLL for (int c = 1; c < chains; ++c)
-                sum[c][v] = (as_vec){0};
-        }
-        for (; j + chains <= last; j += chains) {
-            prefetch(val, (j + AHEAD) * 4);
-            prefetch(off, (j + AHEAD) * 2);
-            uint64_t four = 0; /* offsets: loads of their own cost 15 % more time */
-            AS_UNROLL for (int c = 0; c < chains; ++c) {
-                if (chains % 4 == 0 && c % 4 == 0) /* the lowest is the first: little endian */
-                    memcpy(&four, off + j + c, sizeof four);
-                const uint64_t here = chains % 4 == 0 ? four & 0xffffu : off[j + c];
-                four >>= 16;
-                const float *at = in + 2 * here;
-                const as_vec weight = as_splat(val[j + c]);
-                AS_UNROLL for (int v = 0; v < vectors; ++v)
-                    sum[c][v] += weight * as_load_aligned(at + v * AS_LANES);
-            }
-        }
-        AS_UNROLL for (int c = 0; c < chains - 1; ++c) { /* what is left, in sums of their own too */
-            if (j + c >= last)
-                break;
-            const float *at = in + 2 * (int64_t)off[j + c];
-            const as_vec weight = as_splat(val[j + c]);
+    const uint64_t here = *four & 0xffffu;
+    *four >>= 16;
+    AS_OPAQUE(*four); /* or each offset is taken from the four anew, by one operation more */
+    return here;
+}
+
+/* A group: `lists` rows side by side, first as many nonzeros of each as the first row has. */
+AS_INLINE void group_of(const as_fc_rows *t, int64_t i, int vectors, int lists)
+{
+    as_vec sum[AS_MAX_ACCUMULATORS];
+    const float *in = t->in;
+    const int64_t common = t->ptr[i + 1] - t->ptr[i];
+    const uint16_t *off = t->off + t->ptr[i];
+    const float *val = t->val + t->ptr[i];
+    AS_UNROLL for (int l = 0; l < lists; ++l) {
+        const int32_t row = t->row[i + l];
+        AS_UNROLL for (int v = 0; v < vectors; ++v)
+            sum[l * vectors + v] = t->start ? as_splat(t->start[row])
+                                            : as_load_aligned(t->sums + row * t->step + v * AS_LANES);
+    }
+    for (int64_t j = 0; j < common; ++j, off += lists, val += lists) {
+        prefetch_far(val, 2 * AHEAD * 4);
+        prefetch_far(off, 2 * AHEAD * 2);
+        uint64_t four = 0;
+        AS_UNROLL for (int l = 0; l < lists; ++l) {
+            if (lists % 4 == 0 && l % 4 == 0) /* the lowest is the first: little endian */
+                memcpy(&four, off + l, sizeof four);
+            const float *at = in + 2 * (lists % 4 == 0 ? next_of(&four) : off[l]);
+            const as_vec weight = as_splat(val[l]);
             AS_UNROLL for (int v = 0; v < vectors; ++v)
-                sum[c][v] += weight * as_load_aligned(at + v * AS_LANES);
+                sum[l * vectors + v] += weight * as_load_aligned(at + v * AS_LANES);
+        }
+    }
+    AS_UNROLL for (int l = 0; l < lists; ++l) {
+        const int32_t row = t->row[i + l];
+        for (int64_t j = t->ptr[i + l + 1] - t->ptr[i + l]; j > common; --j, ++off, ++val) {
+            const as_vec weight = as_splat(*val);
+            AS_UNROLL for (int v = 0; v < vectors; ++v)
+                sum[l * vectors + v] += weight * as_load_aligned(in + 2 * *off + v * AS_LANES);
         }
         AS_UNROLL for (int v = 0; v < vectors; ++v) {
-            AS_UNROLL for (int c = 1; c < chains; ++c)
-                sum[0][v] += sum[c][v];
-            as_store_aligned(sums + v * AS_LANES, t->relu ? as_relu(sum[0][v]) : sum[0][v]);
+            const as_vec last = sum[l * vectors + v];
+            as_store_aligned(t->sums + row * t->step + v * AS_LANES, t->relu ? as_relu(last) : last);
         }
     }
 }
 
-#define AS_DEFINE_ROWS(vectors, chains)                \
-    static void rows_##vectors(const as_fc_rows *t)    \
-    {                                                  \
-        rows_of(t, vectors, chains);                   \
+/* X(vectors, lists side by side): sums that hide the latency of the multiply-adds and fit registers. */
+#if AS_REGISTERS == 32
+#define AS_FC_LISTS(X) X(1, 16) X(2, 8) X(3, 8) X(4, 4)
+#else
+#define AS_FC_LISTS(X) X(1, 8) X(2, 4) X(3, 4) X(4, 2)
+#endif
+
+#define AS_SMALLER_GROUP(vectors, lists, n)   \
+    if ((n) < (lists) && t->rows - i >= (n)) { \
+        group_of(t, i, vectors, n);            \
+        i += (n);                              \
     }
-AS_DEFINE_ROWS(1, 8)
-AS_DEFINE_ROWS(2, 4)
-AS_DEFINE_ROWS(3, 2)
-AS_DEFINE_ROWS(4, 2)
+#define AS_DEFINE_ROWS(vectors, lists)                                               \
+    static void rows_##vectors(const as_fc_rows *t)                                  \
+    {                                                                                \
+        int64_t i = 0;                                                               \
+        for (; i + (lists) <= t->rows; i += (lists)) group_of(t, i, vectors, lists); \
+        AS_SMALLER_GROUP(vectors, lists, 8)                                          \
+        AS_SMALLER_GROUP(vectors, lists, 4)                                          \
+        AS_SMALLER_GROUP(vectors, lists, 2)                                          \
+        AS_SMALLER_GROUP(vectors, lists, 1)                                          \
+    }
+AS_FC_LISTS(AS_DEFINE_ROWS)
 
 /* One row of the gather form, from nonzero j to last, beginning with `sum`. */
 #if AS_LANES == 16
@@ -217,11 +240,13 @@ static void turn(const float *from, int64_t from_step, int64_t rows, int64_t col
         for (int64_t r = 0; r < rows; ++r) to[c * to_step + r] = from[r * from_step + c];
 }
 
+#define AS_LISTS_ENTRY(vectors, lists) [vectors] = lists,
 #define AS_TILE_ENTRY(images, vectors) [images][vectors] = tile_##images##_##vectors,
 extern const as_fc_kernels AS_EXPORT(as_f32_fc);
 const as_fc_kernels AS_EXPORT(as_f32_fc) = {
     .gather = gather,
     .rows = {[1] = rows_1, [2] = rows_2, [3] = rows_3, [4] = rows_4},
+    .lists = {AS_FC_LISTS(AS_LISTS_ENTRY)},
     .tile = {AS_FC_TILES(AS_TILE_ENTRY)},
     .turn = turn,
 };

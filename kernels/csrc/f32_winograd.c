@@ -10,7 +10,7 @@
 
 enum {
     MOST_TILE = 8, /* t of the largest variant */
-    AHEAD = 14     /* vectors from a store to its prefetch: a few channels */
+    AHEAD = 2      /* vectors from a store to its prefetch: the next channel */
 };
 
 /* ---- one dimension: v = B^T d, and y = A^T s; even and odd terms apart where they recur ---- */
@@ -90,29 +90,36 @@ typedef void (*one_dimension)(const as_vec *from, as_vec *to);
 
 /* ---- input ---- */
 
+/* How a vector's rows are loaded. */
+enum { BY_START, WHOLE, CUT, EDGE };
+
 /* Row i of a vector of tiles: its t columns. */
-AS_INLINE void load_columns(const as_winograd_in *w, int64_t n, int i, int m, int t, int kind,
+AS_INLINE void load_columns(const as_winograd_in *w, int64_t n, int i, int m, int t, int how,
                             as_vec *d)
 {
-    const float *row = w->from + i * w->pitch;
-    if (AS_HAVE_PIECES && kind != AS_WINOGRAD_APART) {
-        AS_UNROLL for (int j = 0; j < t; j += m)
-            as_load_pieces(row + j, w->piece + n * m, m, kind, d + j);
+    const int64_t row = i * w->pitch;
+    if (AS_HAVE_PIECES && how != BY_START) {
+        const as_winograd_window *window = w->window + n * m;
+        const int cut = how == WHOLE ? 0 : (int)w->kind[n];
+        AS_UNROLL for (int k = 0; k < m; ++k)
+            prefetch(w->from, row + window[k].first + w->next_step);
+        AS_UNROLL for (int j = 0; j < t / m + (t % m != 0); ++j)
+            as_load_windows(w->from, row, window, i, j, m, cut, how == EDGE, d + j * m);
         return;
     }
     AS_UNROLL for (int j = 0; j < t; j += 4)
-        as_load_fours_at(row + j, w->start + n * AS_LANES, d + j);
+        as_load_fours_at(w->from + row + j, w->start + n * AS_LANES, d + j);
     AS_UNROLL for (int j = 0; j < t; j += 4)
         as_transpose_fours(d + j);
 }
 
 /* Rows, then columns; between them the numbers wait in scratch, for registers hold half of them. */
-AS_INLINE void transform_vector(const as_winograd_in *w, int64_t n, int m, int t, int kind,
+AS_INLINE void transform_vector(const as_winograd_in *w, int64_t n, int m, int t, int how,
                                 one_dimension into)
 {
     as_vec d[MOST_TILE], v[MOST_TILE];
     for (int i = 0; i < t; ++i) {
-        load_columns(w, n, i, m, t, kind, d);
+        load_columns(w, n, i, m, t, how, d);
         into(d, v);
         AS_UNROLL for (int j = 0; j < t; ++j)
             as_store_aligned(w->scratch + (j * t + i) * AS_LANES, v[j]);
@@ -132,12 +139,16 @@ AS_INLINE void transform_vector(const as_winograd_in *w, int64_t n, int m, int t
 AS_INLINE void transform_in(const as_winograd_in *w, int m, int t, one_dimension into)
 {
     for (int64_t n = 0; n < w->vectors; ++n) {
-        if (AS_HAVE_PIECES && w->kind[n] == AS_WINOGRAD_PIECES)
-            transform_vector(w, n, m, t, AS_WINOGRAD_PIECES, into);
-        else if (AS_HAVE_PIECES && w->kind[n] != AS_WINOGRAD_APART)
-            transform_vector(w, n, m, t, (int)w->kind[n], into);
-        else
-            transform_vector(w, n, m, t, AS_WINOGRAD_APART, into);
+        if (AS_HAVE_PIECES && w->window != NULL) {
+            if (w->kind[n] == 0)
+                transform_vector(w, n, m, t, WHOLE, into);
+            else if (w->kind[n] < AS_WINOGRAD_EDGE)
+                transform_vector(w, n, m, t, CUT, into);
+            else
+                transform_vector(w, n, m, t, EDGE, into);
+        } else {
+            transform_vector(w, n, m, t, BY_START, into);
+        }
     }
 }
 

@@ -12,7 +12,11 @@
  *
  * Gather    a sum is one number; off counts floats; row is NULL for i itself, step is 1.
  * Vectors   a sum is `vectors` vectors, one number of each image; off counts pairs of floats.
- *           in and sums are aligned to the vector, step and all offsets are whole vectors.
+ *           in and sums are aligned to the vector, step and all offsets are whole vectors. Rows
+ *           come in groups of `lists` as long as there are so many, then perhaps one of half as many
+ *           and so on down to 1: the first row of a group is its shortest, and the group's nonzeros,
+ *           from ptr of the first row on, are first one of each row in turn, as many as the first row
+ *           has, then what the other rows have beyond, row by row.
  * Over-read none; memory far behind off and val is prefetched, which touches nothing.
  * Aliasing  sums overlaps nothing. NaN propagates, through relu too. Empty rows are allowed.
  */
@@ -62,6 +66,7 @@ enum { AS_FC_VECTORS = 4, AS_FC_DENSE_VECTORS = 8, AS_FC_IMAGES = 14 };
 typedef struct {
     as_fc_rows_fn gather;
     as_fc_rows_fn rows[AS_FC_VECTORS + 1];                             /* [vectors] */
+    int lists[AS_FC_VECTORS + 1]; /* [vectors]: rows of a group, a power of two */
     as_fc_tile_fn tile[AS_FC_IMAGES + 1][AS_FC_DENSE_VECTORS + 1]; /* [images][vectors]; or NULL */
     as_fc_turn_fn turn;
 } as_fc_kernels;

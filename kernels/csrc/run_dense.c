@@ -2,6 +2,7 @@
  *
  * BLAS is column-major, so every matrix here is given as its transpose: out' = lowered' . W'.
  */
+#include "products.h"
 #include "team.h"
 
 static void lower(void *layer, const as_turn *turn)

@@ -1,4 +1,5 @@
 /* Fully connected layers, x (N, C) -> out (N, K): sparse and dense. */
+#include "products.h"
 #include "team.h"
 
 /* ---- sparse ---- */
@@ -28,10 +29,11 @@ static void into_lanes(void *layer, const as_turn *turn)
 static void sparse_products(void *layer, const as_turn *turn)
 {
     const as_fc_sparse *d = layer;
-    const int64_t outputs = d->shape.out_channels, lanes = d->isa->lanes;
+    const int64_t outputs = d->shape.out_channels;
     const int in_lanes = d->x != NULL;
-    const int64_t vectors = as_div_up(images_of(turn, d->images), lanes);
-    const as_fc_rows_fn run = in_lanes ? d->isa->fc->rows[vectors] : d->isa->fc->gather;
+    /* lists are packed for this number of vectors, whether the last turn fills them or not */
+    const as_fc_rows_fn run =
+        in_lanes ? d->isa->fc->rows[d->images / d->isa->lanes] : d->isa->fc->gather;
     const int64_t first = turn->first_unit, column = d->input_block * d->images;
     const float *in = in_lanes ? d->x[turn->group] : turn->x + turn->image * d->shape.channels;
     float *sums = in_lanes ? d->sums[turn->group] : turn->out + turn->image * outputs + first;

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "products.h"
 #include "team.h"
 
 static void lower(void *layer, const as_turn *turn)

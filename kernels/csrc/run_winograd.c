@@ -1,6 +1,7 @@
 /* Winograd convolution, dense and sparse: the loops around transformations and register blocks.
- * Layouts: archsim_native.h. */
+ * Layouts: products.h. */
 #include "pool.h"
+#include "products.h"
 #include "team.h"
 
 /* The clock is read for one group in this many, for it costs as much as a small one. */
@@ -59,19 +60,29 @@ static void transform_in(const part *p, int64_t tiles)
     const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
     const int64_t plane = s->height * s->width;
     const float *x = p->turn->x + (p->turn->image * d->images * s->channels) * plane;
-    as_winograd_in in = {.from = p->planes,
-                         .pitch = d->plane_pitch,
-                         .position_step = d->transformed_pitch,
-                         .scratch = p->scratch};
     const int64_t first = p->first_vector * lanes;
     const int64_t last = as_min(first + p->vectors * lanes, tiles);
+    /* windows look at all pictures of a turn */
+    const int there = p->turn->images - p->turn->image * d->images >= d->images;
+    const int by_windows = d->in_window != NULL && there;
+    as_winograd_in in = {.from = p->planes,
+                         .pitch = by_windows ? s->width : d->plane_pitch,
+                         .next_step = plane,
+                         .position_step = d->transformed_pitch,
+                         .scratch = p->scratch};
     for (int64_t c = 0; c < in_group; ++c) {
-        fill_planes(p, x + (p->group * in_group + c) * plane, first, last);
+        const float *channel = x + (p->group * in_group + c) * plane;
+        if (by_windows)
+            in.from = channel;
+        else
+            fill_planes(p, channel, first, last);
         in.to = p->transformed + slot(d, c) * d->reg_vectors * lanes;
         for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, in.to += d->step_size) {
             in.start = d->start + (p->first_vector + v) * lanes;
-            in.piece = d->in_piece + (p->first_vector + v) * d->tile_outputs;
-            in.kind = d->in_kind + p->first_vector + v;
+            if (by_windows) {
+                in.window = d->in_window + (p->first_vector + v) * d->tile_outputs;
+                in.kind = d->in_kind + p->first_vector + v;
+            }
             in.vectors = as_min(d->reg_vectors, p->vectors - v);
             d->isa->winograd->in[d->variant](&in);
         }
@@ -105,37 +116,33 @@ static void sparse_products(const part *p)
             for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, in += d->step_size) {
                 lists.in = in;
                 lists.to = p->sums + q * d->sums_pitch + v * lanes;
-                d->isa->winograd_lists
-                    ->run[d->reg_lists][as_min(d->reg_vectors, p->vectors - v)](&lists);
+                d->isa->winograd_products
+                    ->lists[d->reg_lists][as_min(d->reg_vectors, p->vectors - v)](&lists);
             }
         }
 }
 
 static void dense_products(const part *p)
 {
-    static const int32_t here = 0;
     const as_winograd *d = p->d;
     const as_shape *s = &d->shape;
     const int64_t lanes = d->isa->lanes, in_group = s->channels / s->groups;
     const int64_t first = p->group * (s->out_channels / s->groups) + p->first;
     const float *weights = d->weights + first * positions(d) * in_group;
-    as_dense_tile tile = {.channel_step = d->reg_vectors * lanes,
-                          .tap = &here,
-                          .taps = 1,
-                          .channels = in_group,
-                          .start = d->nothing,
-                          .to_row_step = d->chunk_vectors * lanes,
-                          .last_lanes = d->isa->lanes};
+    as_winograd_block block = {.in_step = d->reg_vectors * lanes,
+                               .channels = in_group,
+                               .to_step = d->chunk_vectors * lanes};
     for (int64_t q = 0; q < positions(d); ++q) {
         /* Weights come from far away once, and stay for all vectors of the chunk. */
         for (int64_t k = 0, count; k < p->channels; k += count, weights += count * in_group) {
             count = as_min(d->reg_count, p->channels - k);
-            tile.weights = weights;
-            tile.weight_channel = count;
-            tile.in = p->transformed + q * d->transformed_pitch;
-            for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, tile.in += d->step_size) {
-                tile.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
-                d->isa->dense_direct->pixels[as_min(d->reg_vectors, p->vectors - v)][count](&tile);
+            block.weights = weights;
+            block.ahead = (uintptr_t)(weights + count * in_group);
+            block.in = p->transformed + q * d->transformed_pitch;
+            for (int64_t v = 0; v < p->vectors; v += d->reg_vectors, block.in += d->step_size) {
+                block.to = p->sums + q * d->sums_pitch + (k * d->chunk_vectors + v) * lanes;
+                d->isa->winograd_products
+                    ->block[as_min(d->reg_vectors, p->vectors - v)][count](&block);
             }
         }
     }

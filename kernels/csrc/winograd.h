@@ -31,22 +31,36 @@ typedef struct {
 
 enum { AS_WINOGRAD_APART, AS_WINOGRAD_PIECES = 16 };
 
+/* The same for what tiles look at, where that may lie outside of the picture: float f of the columns
+ * from j * m on of row i of a piece is the one at first + i * pitch + j * m + f where bit f of
+ * first_bits[j] and bit i of first_rows are set, else the same of `second`, else 0. A vector's kind has
+ * bit i set for each piece i with bits missing in `first`, and AS_WINOGRAD_EDGE if one has rows missing.
+ */
+typedef struct {
+    int64_t first, second;
+    uint16_t first_bits[2], second_bits[2];
+    uint8_t first_rows, second_rows;
+} as_winograd_window;
+
+enum { AS_WINOGRAD_EDGE = 16 };
+
 /* Tiles of one channel into the Winograd domain, for v < vectors and each lane l:
  *
  *     to[p * position_step + v * lanes + l] = (B^T d B)[p], d[i][j] = from[start[v * lanes + l]
  *                                                                         + i * pitch + j]
  *
- * Lanes that no bit of a piece names are 0 instead, in vectors that are not APART (kind[v]); only the
- * sets that can use pieces do.
- * Over-read floats of a tile's rows up to the next multiple of 4. `to`, position_step and scratch
- * (t * t vectors) are aligned to the vector. NaN spreads inside its tile.
+ * or, if `window` is not NULL, d as windows say, of a picture without padding; only sets that
+ * use pieces may have it. Then what the windows see next_step floats further is brought near.
+ * Over-read by start: floats of a tile's rows up to the next multiple of 4. `to`, position_step and
+ * scratch (t * t vectors) are aligned to the vector. NaN spreads inside its tile.
  */
 typedef struct {
     const float *from;
     int64_t pitch;
     const int64_t *start;
-    const as_winograd_piece *piece; /* m of each vector */
-    const int64_t *kind;
+    const as_winograd_window *window; /* m of each vector */
+    const int64_t *kind;              /* of windows */
+    int64_t next_step;                /* to the next channel */
     int64_t vectors;
     float *to;
     int64_t position_step;
@@ -111,12 +125,34 @@ typedef struct {
     int64_t to_step;
 } as_winograd_lists;
 
+/* Dense products of one position: `count` output channels over `vectors` vectors of tiles.
+ *
+ *     to[i * to_step + v * lanes ..] = sum over c < channels of
+ *                                      weights[c * count + i] * in[c * in_step + v * lanes ..]
+ *
+ * Alignment of in, in_step, to and to_step to whole vectors. No over-read; `to` overlaps nothing.
+ * Ahead     with each channel the line at `ahead` is brought near, and so on line
+ *           by line: any address.
+ * NaN       propagates from in.
+ */
+typedef struct {
+    const float *in;
+    int64_t in_step, channels;
+    const float *weights;
+    float *to;
+    int64_t to_step;
+    uintptr_t ahead;
+} as_winograd_block;
+
 enum { AS_WINOGRAD_LISTS = 8, AS_WINOGRAD_VECTORS = 14 };
+enum { AS_WINOGRAD_MOST_COUNT = 14, AS_WINOGRAD_BLOCK_VECTORS = 2 };
 
 typedef struct {
-    /* [lists][vectors]; NULL: does not fit */
-    void (*run[AS_WINOGRAD_LISTS + 1][AS_WINOGRAD_VECTORS + 1])(const as_winograd_lists *lists);
-} as_winograd_lists_kernels;
+    /* [lists][vectors] and [vectors][count]; NULL: does not fit */
+    void (*lists[AS_WINOGRAD_LISTS + 1][AS_WINOGRAD_VECTORS + 1])(const as_winograd_lists *lists);
+    void (*block[AS_WINOGRAD_BLOCK_VECTORS + 1][AS_WINOGRAD_MOST_COUNT + 1])(
+        const as_winograd_block *block);
+} as_winograd_products;
 
 /* Rows of `count` floats: to[r * to_pitch + i] = from[r * from_pitch + i]. */
 typedef void (*as_winograd_copy_fn)(const float *from, int64_t from_pitch, int64_t rows,

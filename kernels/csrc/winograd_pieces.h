@@ -19,14 +19,21 @@ AS_INLINE uintptr_t as_row_at(const float *row, int64_t floats)
     return (uintptr_t)row + (uintptr_t)floats * sizeof(float);
 }
 
-AS_INLINE as_vec as_load_piece(const float *row, const as_winograd_piece *p, int cut)
+/* Columns from j * m on of row i, which begins `row` floats behind `from`. */
+AS_INLINE as_vec as_load_window(const float *from, int64_t row, const as_winograd_window *w, int i,
+                                int j, int m, int cut, int edge)
 {
-    const float *first = (const float *)as_row_at(row, p->first);
+    const float *first = (const float *)as_row_at(from, row + w->first + j * m);
     if (!cut)
         return as_load(first);
-    const __m512 v = _mm512_maskz_loadu_ps((__mmask16)p->first_bits, first);
-    return (as_vec)_mm512_mask_loadu_ps(v, (__mmask16)p->second_bits,
-                                        (const float *)as_row_at(row, p->second));
+    unsigned bits = w->first_bits[j], more = w->second_bits[j];
+    if (edge) {
+        bits &= 0u - (w->first_rows >> i & 1u);
+        more &= 0u - (w->second_rows >> i & 1u);
+    }
+    const __m512 v = _mm512_maskz_loadu_ps((__mmask16)bits, first);
+    return (as_vec)_mm512_mask_loadu_ps(v, (__mmask16)more,
+                                        (const float *)as_row_at(from, row + w->second + j * m));
 }
 
 AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int cut, as_vec v)
@@ -60,17 +67,19 @@ AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int cut, a
     AS_SHUFFLE(a, b, t, t + 8, t + 16, t + 24, t + 1, t + 9, t + 17, t + 25, t + 2, t + 10, \
                t + 18, t + 26, t + 3, t + 11, t + 19, t + 27)
 
-/* The m columns of all lanes' tiles; bit i of `cut`: piece i is not whole. */
-AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int m, int cut,
-                              as_vec *column)
+/* m columns of all lanes' tiles, from j * m on; bit k of `cut`: piece k is not whole. */
+AS_INLINE void as_load_windows(const float *from, int64_t row, const as_winograd_window *w, int i,
+                               int j, int m, int cut, int edge, as_vec *column)
 {
-    const as_vec a = as_load_piece(row, p, cut & 1), b = as_load_piece(row, p + 1, cut & 2);
+    const as_vec a = as_load_window(from, row, w, i, j, m, cut & 1, edge);
+    const as_vec b = as_load_window(from, row, w + 1, i, j, m, cut & 2, edge);
     if (m == 2) {
         column[0] = AS_ONE_OF_TWO(a, b, 0);
         column[1] = AS_ONE_OF_TWO(a, b, 1);
         return;
     }
-    const as_vec c = as_load_piece(row, p + 2, cut & 4), d = as_load_piece(row, p + 3, cut & 8);
+    const as_vec c = as_load_window(from, row, w + 2, i, j, m, cut & 4, edge);
+    const as_vec d = as_load_window(from, row, w + 3, i, j, m, cut & 8, edge);
     const as_vec left = AS_TWO_OF_FOUR(a, b, 0), more_left = AS_TWO_OF_FOUR(c, d, 0);
     const as_vec right = AS_TWO_OF_FOUR(a, b, 2), more_right = AS_TWO_OF_FOUR(c, d, 2);
     column[0] = AS_LOWER(left, more_left);
@@ -96,10 +105,10 @@ AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, in
     as_store_piece(row, p + 3, cut & 8, AS_FOUR_TILES(more_left, more_right, 4));
 }
 #else
-AS_INLINE void as_load_pieces(const float *row, const as_winograd_piece *p, int m, int cut,
-                              as_vec *column)
+AS_INLINE void as_load_windows(const float *from, int64_t row, const as_winograd_window *w, int i,
+                               int j, int m, int cut, int edge, as_vec *column)
 {
-    (void)row, (void)p, (void)m, (void)cut, (void)column;
+    (void)from, (void)row, (void)w, (void)i, (void)j, (void)m, (void)cut, (void)edge, (void)column;
 }
 
 AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int cut,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from archsim.kernels import ConvShape, FcDense, FcSparse, PackedLayer, _native, isa_table
 from archsim.kernels.fc import pack_fc
+from archsim.kernels.isa import find_isa, isa_index
 
 BATCHES = [1, 2, 15, 16, 17]
 SIZES = [(1, 1), (1, 37), (41, 1), (3, 5), (33, 64), (130, 47), (300, 131)]
@@ -23,6 +25,10 @@ def lanes_of(isa: str) -> int:
     return next(i.lanes for i in isa_table() if i.name == isa)
 
 
+def lists_of(isa: str, vectors: int) -> int:
+    return _native.fc_lists(isa_index(find_isa(isa)), vectors) if vectors else 1
+
+
 def parts(units: int, ranks: int) -> list[int]:
     return [units * rank // ranks for rank in range(ranks + 1)]
 
@@ -33,6 +39,7 @@ def sparse(
     blocking = {
         "lanes": lanes_of(isa),
         "vectors": vectors,
+        "lists": lists_of(isa, vectors),
         "input_block": block,
         "threads_per_image": more.pop("per_image", threads),
     }
@@ -173,10 +180,24 @@ def test_nothing_is_written_around_out(kit: Any, isa: str) -> None:
         assert (guarded[[0, 6]] == 7.0).all()
 
 
+def walk(ptr: Any) -> Iterator[tuple[int, int]]:
+    """List of a group, and entry: those that all lists have in turn, then what is left of each."""
+    entry, common = int(ptr[0]), int(ptr[1] - ptr[0])
+    for _ in range(common):
+        for k in range(len(ptr) - 1):
+            yield k, entry
+            entry += 1
+    for k, length in enumerate(np.diff(ptr)):
+        for _ in range(int(length) - common):
+            yield k, entry
+            entry += 1
+    assert entry == ptr[-1]
+
+
 def test_packing_keeps_every_nonzero_once(kit: Any) -> None:
     case = kit.case(connected(50, 12), 0.3)
     part_ptr = np.array([0, 5, 12])
-    packed = pack_fc(case.weights, input_block=16, unit=8, part_ptr=part_ptr)
+    packed = pack_fc(case.weights, input_block=16, unit=8, lists=4, part_ptr=part_ptr)
     again = np.zeros((12, 50), dtype=np.float32)
     row = packed.row.reshape(4, 12)
     for block in range(4):
@@ -184,9 +205,11 @@ def test_packing_keeps_every_nonzero_once(kit: Any) -> None:
             assert sorted(row[block, first:last]) == list(range(first, last))
             at = packed.ptr[block * 12 + first : block * 12 + last + 1]
             assert (np.diff(np.diff(at)) >= 0).all()  # the shorter lists first
-        for i in range(12):
-            inside = slice(*packed.ptr[block * 12 + i : block * 12 + i + 2])
-            again[row[block, i], block * 16 + packed.off[inside] // 8] = packed.val[inside]
+        for i, count in ((0, 4), (4, 1), (5, 4), (9, 2), (11, 1)):  # groups
+            for k, e in walk(packed.ptr[block * 12 + i : block * 12 + i + count + 1]):
+                place = row[block, i + k], block * 16 + packed.off[e] // 8
+                assert again[place] == 0.0
+                again[place] = packed.val[e]
     np.testing.assert_array_equal(again, case.weights[:, :, 0, 0])
 
 
@@ -194,6 +217,8 @@ def test_packing_keeps_every_nonzero_once(kit: Any) -> None:
     ("changes", "match"),
     [
         ({"vectors": 5}, r"vectors'\]: must be 0 to 4"),
+        ({"lists": 3}, r"lists'\]: must be 1 for 0 vectors"),
+        ({"vectors": 1}, r"lists'\]: must be \d+ for 1 vectors"),
         ({"input_block": 0}, r"input_block'\]: must be 1 to"),
         ({"input_block": 65_537}, r"input_block'\]: must be at most 65536"),
         ({"lanes": 3}, "this blocking is for another instruction set"),
@@ -202,7 +227,9 @@ def test_packing_keeps_every_nonzero_once(kit: Any) -> None:
 )
 def test_bad_sparse_blocking(kit: Any, isa: str, changes: dict[str, int], match: str) -> None:
     case = kit.case(connected(9, 4))
-    blocking = {"lanes": lanes_of(isa), "vectors": 0, "input_block": 9, "threads_per_image": 1}
+    blocking = {
+        "lanes": lanes_of(isa), "vectors": 0, "lists": 1, "input_block": 9, "threads_per_image": 1,
+    }  # fmt: skip
     with pytest.raises(ValueError, match=match):
         FcSparse(case.weights, case.shape, blocking=blocking | changes, part_ptr=[0, 4], isa=isa)
 

@@ -25,6 +25,7 @@ from archsim.kernels import (
     isa_table,
     transform_weights,
 )
+from archsim.kernels.isa import find_isa, isa_index
 from archsim.kernels.winograd_matrices import error_bound
 
 SHAPE = ConvShape(4, 6, 7, 6, 3, 2, pad=(1, 1), groups=2)
@@ -208,7 +209,9 @@ def _connected(kit: Any) -> Any:
 
 def _fc_sparse(kit: Any, vectors: int) -> tuple[type[PackedLayer], Any, dict[str, Any], int]:
     lanes = next(i.lanes for i in isa_table() if i.name == active_isa())
-    blocking = {"lanes": lanes, "vectors": vectors, "input_block": 9, "threads_per_image": 1}
+    lists = _native.fc_lists(isa_index(find_isa(active_isa())), vectors) if vectors else 1
+    blocking = {"lanes": lanes, "vectors": vectors, "lists": lists, "input_block": 9,
+                "threads_per_image": 1}  # fmt: skip
     return FcSparse, _connected(kit), blocking, 29
 
 

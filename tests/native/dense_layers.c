@@ -1,4 +1,4 @@
-/* Layers of the dense methods, packed as archsim_native.h says. */
+/* Layers of the dense methods, packed as archsim_native.h and products.h say. */
 #include "layers.h"
 
 /* ---- BLAS ---- */

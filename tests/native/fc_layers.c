@@ -1,4 +1,4 @@
-/* Fully connected layers, packed as archsim_native.h says. */
+/* Fully connected layers, packed as products.h says. */
 #include "layers.h"
 
 static int is_connected(const layer_spec *spec)
@@ -20,6 +20,47 @@ static void shuffle_rows(const layer *made, int32_t *row)
         }
 }
 
+/* Sorted by length: then a group's first list is its shortest. */
+static void sort_rows(const layer *made, int64_t first_input, int64_t last_input, int32_t *row)
+{
+    const as_team *team = &made->team;
+    const layer_spec *spec = &made->spec;
+    for (int i = 0; i < team->parts; ++i)
+        for (int64_t k = team->part_ptr[i] + 1; k < team->part_ptr[i + 1]; ++k)
+            for (int64_t j = k; j > team->part_ptr[i]; --j) {
+                int64_t longer = 0;
+                for (int64_t c = first_input; c < last_input; ++c)
+                    longer += (spec->weights[row[j - 1] * spec->shape.channels + c] != 0.0f) -
+                              (spec->weights[row[j] * spec->shape.channels + c] != 0.0f);
+                if (longer <= 0)
+                    break;
+                const int32_t here = row[j];
+                row[j] = row[j - 1], row[j - 1] = here;
+            }
+}
+
+/* The nonzeros of part i of the block whose first list is l. */
+static void pack_part(const layer *made, int64_t unit, int64_t l, int i, const int64_t *ptr,
+                      const int32_t *row, uint16_t *off, float *val)
+{
+    const as_fc_sparse *d = &made->of.fc_sparse;
+    const int64_t inputs = d->shape.channels, begin = made->team.part_ptr[i];
+    const int64_t rows = made->team.part_ptr[i + 1] - begin;
+    const int64_t beside = d->x ? d->isa->fc->lists[d->images / d->isa->lanes] : 1;
+    const int64_t first = l / d->shape.out_channels * d->input_block;
+    const int64_t last = smaller(first + d->input_block, inputs);
+    for (int64_t k = 0; k < rows; ++k) {
+        int64_t n = 0;
+        for (int64_t c = first; c < last; ++c) {
+            const float weight = made->spec.weights[row[l + begin + k] * inputs + c];
+            if (weight == 0.0f)
+                continue;
+            const int64_t at = fc_entry(ptr + l + begin, rows, beside, k, n++);
+            off[at] = (uint16_t)((c - first) * unit), val[at] = weight;
+        }
+    }
+}
+
 static void pack_sparse(layer *made, int64_t unit)
 {
     const layer_spec *spec = &made->spec;
@@ -37,16 +78,17 @@ static void pack_sparse(layer *made, int64_t unit)
         const int64_t last = smaller(first + d->input_block, inputs);
         if (l % outputs == 0) {
             for (int64_t k = 0; k < outputs; ++k) row[l + k] = (int32_t)k;
-            if (d->x != NULL)
+            if (d->x != NULL) {
                 shuffle_rows(made, row + l);
+                sort_rows(made, first, last, row + l);
+            }
         }
-        for (int64_t c = first; c < last; ++c) {
-            const float weight = spec->weights[row[l] * inputs + c];
-            if (weight != 0.0f)
-                off[n] = (uint16_t)((c - first) * unit), val[n++] = weight;
-        }
+        for (int64_t c = first; c < last; ++c) n += spec->weights[row[l] * inputs + c] != 0.0f;
         ptr[l + 1] = n;
     }
+    for (int64_t l = 0; l < lists; l += outputs)
+        for (int i = 0; i < made->team.parts; ++i)
+            pack_part(made, unit, l, i, ptr, row, off, val);
     d->ptr = ptr, d->off = off, d->val = val, d->row = row;
 }
 

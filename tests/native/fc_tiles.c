@@ -5,9 +5,29 @@
 
 /* ---- sparse rows ---- */
 
+int64_t fc_entry(const int64_t *ptr, int64_t rows, int64_t lists, int64_t row, int64_t n)
+{
+    int64_t first = rows / lists * lists;
+    if (row < first)
+        first = row - row % lists;
+    else
+        while (row >= first) {
+            lists /= 2;
+            if (rows - first >= lists && row < first + lists)
+                break;
+            first += rows - first >= lists ? lists : 0;
+        }
+    const int64_t common = ptr[first + 1] - ptr[first];
+    if (n < common)
+        return ptr[first] + n * lists + row - first;
+    /* behind what all have: what the rows before this one have beyond */
+    return ptr[row] + (lists - (row - first)) * common + n - common;
+}
+
 typedef struct {
     as_fc_rows rows;
     int64_t in_unit, width; /* floats that an offset counts; of a sum */
+    int64_t lists;          /* of a group */
     const float *before;    /* what the sums were */
 } rows_case;
 
@@ -20,7 +40,8 @@ static int rows_are_right(const rows_case *c)
         for (int64_t v = 0; v < c->width; ++v) {
             double sum = t->start ? t->start[place] : c->before[place * t->step + v];
             double magnitude = fabs(sum);
-            for (int64_t j = t->ptr[i]; j < t->ptr[i + 1]; ++j) {
+            for (int64_t n = 0; n < t->ptr[i + 1] - t->ptr[i]; ++n) {
+                const int64_t j = fc_entry(t->ptr, t->rows, c->lists, i, n);
                 const double x = t->in[t->off[j] * c->in_unit + v] * (double)t->val[j];
                 sum += x, magnitude += fabs(x);
             }
@@ -45,11 +66,15 @@ static int32_t *shuffled(int64_t count)
 /* Rows of up to `most` nonzeros; vectors 0: gather. */
 static void run_rows(const as_isa *isa, int64_t vectors, int64_t most, int has_start)
 {
-    enum { INPUTS = 50, ROWS = 5 };
+    enum { INPUTS = 50, ROWS = 37 };
     const int64_t width = vectors ? vectors * isa->lanes : 1, count = check_from(0, ROWS);
-    rows_case c = {.width = width, .in_unit = vectors ? 2 : 1};
+    rows_case c = {.width = width, .in_unit = vectors ? 2 : 1,
+                   .lists = vectors ? isa->fc->lists[vectors] : 1};
     int64_t *ptr = check_zeros((count + 1) * (int64_t)sizeof *ptr, 0);
-    for (int64_t i = 0; i < count; ++i) ptr[i + 1] = ptr[i] + check_from(0, most);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t longer = i ? ptr[i] - ptr[i - 1] : 0; /* also in the smaller groups at the end */
+        ptr[i + 1] = ptr[i] + check_from(i % c.lists ? longer : 0, larger(longer, most));
+    }
     uint16_t *off = check_zeros(ptr[count] * (int64_t)sizeof *off, 0);
     for (int64_t j = 0; j < ptr[count]; ++j)
         off[j] = (uint16_t)(check_below(INPUTS) * (vectors ? width / 2 : 1));

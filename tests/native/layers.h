@@ -3,6 +3,7 @@
 #define ARCHSIM_LAYERS_H
 
 #include "check.h"
+#include "products.h"
 
 /* What is to be computed, by how many threads. */
 typedef struct {
@@ -122,5 +123,8 @@ int64_t layer_out_size(const as_shape *shape);
 
 /* Whether `out` is what the layer makes of `images` images x. */
 int layer_is_right(const layer *made, const float *x, const float *out, int64_t images);
+
+/* Where nonzero n of a row stands, rows in groups of `lists`: see as_fc_rows. */
+int64_t fc_entry(const int64_t *ptr, int64_t rows, int64_t lists, int64_t row, int64_t n);
 
 #endif

@@ -1,4 +1,4 @@
-/* Winograd layers, packed as archsim_native.h says, with weights of the Winograd domain. */
+/* Winograd layers, packed as products.h says, with weights of the Winograd domain. */
 #include <math.h>
 
 #include "winograd_numbers.h"
@@ -10,11 +10,10 @@ enum { MOST_LANES = 16 };
 /* Pieces of neighbours where all lanes of a vector are such; else the vector is apart. */
 static void place_pieces(as_winograd *d, int64_t vectors)
 {
-    const int64_t lanes = d->isa->lanes, m = d->tile_outputs, count = vectors * m;
-    as_winograd_piece *in = check_zeros(count * (int64_t)sizeof *in, 0);
-    as_winograd_piece *out = check_zeros(count * (int64_t)sizeof *out, 0);
+    const int64_t lanes = d->isa->lanes, m = d->tile_outputs;
+    as_winograd_piece *out = check_zeros(vectors * m * (int64_t)sizeof *out, 0);
     int64_t *kind = check_zeros(vectors * (int64_t)sizeof *kind, 0);
-    d->in_piece = in, d->out_piece = out, d->in_kind = kind, d->out_kind = kind;
+    d->out_piece = out, d->out_kind = kind;
     for (int64_t v = 0; lanes >= m && v < vectors; ++v) {
         int whole = d->whole[v] != 0;
         kind[v] = AS_WINOGRAD_PIECES;
@@ -23,15 +22,31 @@ static void place_pieces(as_winograd *d, int64_t vectors)
             int64_t at[MOST_LANES];
             for (int64_t j = 0; j < tiles; ++j) at[j] = d->place[first + j].place;
             whole &= winograd_piece(at, tiles, m, &out[v * m + i]);
-            whole &= winograd_piece(d->start + first, tiles, m, &in[v * m + i]);
-            /* one kind serves both here, so both must be cut at the same tile */
-            whole &= in[v * m + i].first_bits == out[v * m + i].first_bits;
-            if (in[v * m + i].second_bits)
+            if (out[v * m + i].second_bits)
                 kind[v] += (int64_t)1 << i;
         }
         if (!whole)
             kind[v] = AS_WINOGRAD_APART;
     }
+}
+
+/* Pictures are read where they are if rows of tiles are long enough that two meet in a piece at most. */
+static void place_windows(as_winograd *d, int64_t vectors)
+{
+    const as_shape *s = &d->shape;
+    const int64_t lanes = d->isa->lanes, m = d->tile_outputs;
+    const int64_t in_image = d->tile_rows * d->tile_columns;
+    if (lanes != MOST_LANES || d->tile_columns < lanes / m - 1)
+        return;
+    const winograd_picture picture = {
+        .variant = d->variant, .lanes = lanes, .across = d->tile_columns, .in_image = in_image,
+        .tiles = d->images * in_image, .pad_h = s->pad_h, .pad_w = s->pad_w, .height = s->height,
+        .width = s->width, .image_step = s->channels * s->height * s->width};
+    as_winograd_window *window = check_zeros(vectors * m * (int64_t)sizeof *window, 0);
+    int64_t *kind = check_zeros(vectors * (int64_t)sizeof *kind, 0);
+    for (int64_t v = 0; v < vectors; ++v)
+        kind[v] = winograd_windows(&picture, v * lanes, window + v * m);
+    d->in_window = window, d->in_kind = kind;
 }
 
 static void place_tiles(as_winograd *d)
@@ -56,6 +71,7 @@ static void place_tiles(as_winograd *d)
     }
     d->start = start, d->place = place, d->whole = whole;
     place_pieces(d, vectors);
+    place_windows(d, vectors);
 }
 
 static void choose(as_winograd *d, int sparse)
@@ -66,12 +82,12 @@ static void choose(as_winograd *d, int sparse)
     d->tile_rows = div_up(s->out_height, m), d->tile_columns = div_up(s->out_width, m);
     d->images = check_from(1, 3);
     d->chunk_vectors = check_from(1, div_up(d->images * d->tile_rows * d->tile_columns, lanes));
-    d->reg_vectors = check_from(1, AS_DENSE_VECTORS);
+    d->reg_vectors = check_from(1, AS_WINOGRAD_BLOCK_VECTORS);
     if (sparse) {
         do
             d->reg_lists = check_from(1, AS_WINOGRAD_LISTS),
             d->reg_vectors = check_from(1, AS_WINOGRAD_VECTORS);
-        while (d->isa->winograd_lists->run[d->reg_lists][d->reg_vectors] == NULL);
+        while (d->isa->winograd_products->lists[d->reg_lists][d->reg_vectors] == NULL);
         d->in_block = check_from(1, group_in(s));
     }
     d->reg_count = check_from(1, AS_DENSE_MOST(d->isa->registers));
@@ -284,7 +300,6 @@ static void make_winograd(layer *made, int sparse)
     const int64_t vectors = div_up(d->images * d->tile_rows * d->tile_columns, spec->isa->lanes);
     const int64_t positions = d->tile * d->tile;
     d->team = layer_team(made, div_up(vectors, d->chunk_vectors), 1);
-    d->nothing = check_zeros(d->out_block * (int64_t)sizeof(float), 0);
     d->planes = layer_buffers(spec->threads, d->images * d->plane_size, 0);
     d->transformed = layer_buffers(spec->threads, positions * d->transformed_pitch, 1);
     d->sums = layer_buffers(spec->threads, positions * d->sums_pitch, 1);

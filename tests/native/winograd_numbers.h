@@ -25,4 +25,14 @@ int64_t winograd_roundings(int variant);
 /* A piece of `tiles` neighbours whose tiles of m floats begin at at[0 ..]; 0 if it is cut twice. */
 int winograd_piece(const int64_t *at, int64_t tiles, int64_t m, as_winograd_piece *piece);
 
+/* Where tiles stand: `across` in a row, in_image in a picture, pictures image_step floats apart. */
+typedef struct {
+    int variant;
+    int64_t lanes, across, in_image, tiles; /* tiles: of all pictures */
+    int64_t pad_h, pad_w, height, width, image_step;
+} winograd_picture;
+
+/* The windows of a vector of tiles from `first` on; returns its kind. */
+int64_t winograd_windows(const winograd_picture *picture, int64_t first, as_winograd_window *window);
+
 #endif

@@ -109,6 +109,44 @@ int winograd_piece(const int64_t *at, int64_t tiles, int64_t m, as_winograd_piec
     return good;
 }
 
+/* Bits of the columns x .. x + m of a tile, and of its rows y .. y + t, that are in a picture. */
+static unsigned bits_inside(int64_t first, int64_t count, int64_t size)
+{
+    unsigned bits = 0;
+    for (int64_t i = 0; i < count; ++i) bits |= (unsigned)(0 <= first + i && first + i < size) << i;
+    return bits;
+}
+
+int64_t winograd_windows(const winograd_picture *p, int64_t first, as_winograd_window *window)
+{
+    const int64_t m = winograd_outputs(p->variant), t = winograd_side(p->variant);
+    const int64_t count = p->lanes / m;
+    int64_t kind = 0;
+    for (int64_t i = 0; i < m; ++i, ++window, first += count) {
+        *window = (as_winograd_window){0};
+        for (int64_t tile = first; tile < smaller(first + count, p->tiles); ++tile) {
+            const int64_t k = tile - first, here = tile % p->in_image;
+            const int64_t y = here / p->across * m - p->pad_h;
+            const int64_t x = here % p->across * m - p->pad_w;
+            const int second = tile / p->across != first / p->across;
+            uint16_t *bits = second ? window->second_bits : window->first_bits;
+            *(second ? &window->second : &window->first) =
+                tile / p->in_image * p->image_step + y * p->width + x - k * m;
+            *(second ? &window->second_rows : &window->first_rows) =
+                (uint8_t)bits_inside(y, t, p->height);
+            for (int64_t j = 0; j * m < t; ++j)
+                bits[j] |= (uint16_t)(bits_inside(x + j * m, m, p->width) << k * m);
+        }
+        const unsigned rows = (1u << t) - 1, all = (1u << p->lanes) - 1;
+        const int edge = window->first_rows != rows ||
+                         (window->second_bits[0] != 0 && window->second_rows != rows);
+        if (edge || window->first_bits[0] != all || (m < t && window->first_bits[1] != all))
+            kind |= (int64_t)1 << i;
+        kind |= edge ? AS_WINOGRAD_EDGE : 0;
+    }
+    return kind;
+}
+
 /* Pieces and kinds of tiles that begin at at[0 ..]; a vector that does not fit is apart. */
 static void make_pieces(const as_isa *isa, int64_t m, int64_t vectors, const int64_t *at,
                         const int64_t *fits, const as_winograd_piece **piece, const int64_t **kind)
@@ -133,6 +171,46 @@ static void make_pieces(const as_isa *isa, int64_t m, int64_t vectors, const int
 
 /* ---- microkernels ---- */
 
+/* Tiles of one picture, `across` of them in a row, but for some lanes behind the last one. */
+static void run_windows(const as_isa *isa, int variant, int64_t vectors, int64_t across)
+{
+    enum { EMPTY = 3 };
+    const int64_t m = winograd_outputs(variant), t = winograd_side(variant), lanes = isa->lanes;
+    const int64_t width = vectors * lanes, pad = check_below(t + 2);
+    const int64_t h = check_from(1, 3 * m), wide = check_from(1, across * m + 2);
+    const winograd_picture picture = {.variant = variant, .lanes = lanes, .across = across,
+                                      .tiles = width - EMPTY, .in_image = width, .pad_h = pad,
+                                      .pad_w = pad, .height = h, .width = wide};
+    as_winograd_in w = {.pitch = wide, .vectors = vectors, .next_step = h * wide,
+                        .position_step = width + check_below(3) * lanes};
+    as_winograd_window *window = check_zeros(vectors * m * (int64_t)sizeof *window, 0);
+    int64_t *kind = check_zeros(vectors * (int64_t)sizeof *kind, 0);
+    for (int64_t v = 0; v < vectors; ++v)
+        kind[v] = winograd_windows(&picture, v * lanes, window + v * m);
+    w.from = check_floats(h * wide, 0), w.scratch = check_floats(t * t * lanes, 1);
+    w.window = window, w.kind = kind;
+    w.to = check_floats((t * t - 1) * w.position_step + width, 1);
+    check_case("%s Winograd %d, %d vectors of tiles of a picture in", isa->name, variant,
+               (int)vectors);
+    isa->winograd->in[variant](&w);
+    int right = 1;
+    for (int64_t i = 0; i < width; ++i) {
+        winograd_tile d = {0};
+        for (int64_t p = 0; p < t * t; ++p) {
+            const int64_t y = i / across * m - pad + p / t, x = i % across * m - pad + p % t;
+            if (i < width - EMPTY && 0 <= y && y < h && 0 <= x && x < wide)
+                d.value[p] = w.from[y * wide + x];
+            d.magnitude[p] = fabs(d.value[p]);
+        }
+        winograd_into(variant, &d);
+        for (int64_t p = 0; p < t * t; ++p)
+            right &= check_is_near(w.to[p * w.position_step + i], d.value[p], d.magnitude[p],
+                                   winograd_roundings(variant));
+    }
+    check_that(right, "values");
+    check_release();
+}
+
 static void run_in(const as_isa *isa, int variant, int64_t vectors, int neighbours)
 {
     const int64_t t = winograd_side(variant), lanes = isa->lanes, width = vectors * lanes;
@@ -145,7 +223,6 @@ static void run_in(const as_isa *isa, int variant, int64_t vectors, int neighbou
         start[i] = neighbours ? end + (i ? m : 0) + (check_below(6) ? 0 : 99) : check_below(99);
         end = larger(end, start[i]);
     }
-    make_pieces(isa, m, vectors, start, NULL, &w.piece, &w.kind);
     const float *from = check_floats(end + (t - 1) * w.pitch + row, 0);
     w.from = from, w.start = start, w.scratch = check_floats(t * t * lanes, 1);
     w.to = check_floats((t * t - 1) * w.position_step + width, 1);
@@ -254,7 +331,7 @@ static void run_lists(const as_isa *isa, int64_t lists, int64_t vectors)
     t.ptr = ptr, t.off = off, t.row = row, t.to = to, t.val = check_floats(entries, 0);
     t.in = check_floats(SLOTS * width, 1);
     check_case("%s Winograd %d lists x %d vectors", isa->name, (int)lists, (int)vectors);
-    isa->winograd_lists->run[lists][vectors](&t);
+    isa->winograd_products->lists[lists][vectors](&t);
     int right = 1;
     for (int64_t i = 0; i < rows * t.to_step; ++i) {
         const int64_t list = rows - 1 - i / t.to_step; /* whose row this is */
@@ -268,6 +345,34 @@ static void run_lists(const as_isa *isa, int64_t lists, int64_t vectors)
             sum += product, magnitude += fabs(product);
         }
         right &= check_is_near(to[i], sum, magnitude, 8);
+    }
+    check_that(right, "values");
+    check_release();
+}
+
+static void run_block(const as_isa *isa, int64_t vectors, int64_t count)
+{
+    const int64_t lanes = isa->lanes, width = vectors * lanes;
+    as_winograd_block t = {.in_step = width + check_below(3) * lanes, .channels = check_below(9),
+                           .to_step = width + check_below(3) * lanes};
+    float *to = check_floats(count * t.to_step, 1);
+    float *before = check_zeros(count * t.to_step * (int64_t)sizeof(float), 0);
+    for (int64_t i = 0; i < count * t.to_step; ++i) before[i] = to[i];
+    t.in = check_floats(t.channels ? (t.channels - 1) * t.in_step + width : 0, 1);
+    t.weights = check_floats(t.channels * count, 0), t.to = to;
+    t.ahead = (uintptr_t)(t.weights + t.channels * count);
+    check_case("%s Winograd block of %d channels x %d vectors", isa->name, (int)count, (int)vectors);
+    isa->winograd_products->block[vectors][count](&t);
+    int right = 1;
+    for (int64_t i = 0; i < count * t.to_step; ++i) {
+        double sum = 0.0, magnitude = 0.0;
+        for (int64_t c = 0; i % t.to_step < width && c < t.channels; ++c) {
+            const double product = (double)t.weights[c * count + i / t.to_step] *
+                                   t.in[c * t.in_step + i % t.to_step];
+            sum += product, magnitude += fabs(product);
+        }
+        right &= i % t.to_step < width ? check_is_near(to[i], sum, magnitude, t.channels)
+                                       : to[i] == before[i];
     }
     check_that(right, "values");
     check_release();
@@ -292,16 +397,23 @@ static void run_copy(const as_isa *isa, int64_t count, int64_t rows)
 
 void check_winograd_tiles(const as_isa *isa)
 {
-    enum { ROUNDS = 8 };
+    enum { ROUNDS = 8, WINDOW_LANES = 16 };
     for (int variant = 0; variant < AS_WINOGRAD_COUNT; ++variant)
         for (int64_t vectors = 1; vectors < 4; ++vectors)
             for (int i = 0; i < ROUNDS; ++i) {
                 run_in(isa, variant, vectors, i % 2);
                 run_out(isa, variant, vectors);
+                if (isa->lanes == WINDOW_LANES)
+                    run_windows(isa, variant, vectors,
+                                check_from(isa->lanes / winograd_outputs(variant), 20));
             }
     for (int64_t lists = 1; lists <= AS_WINOGRAD_LISTS; ++lists)
         for (int64_t vectors = 1; vectors <= AS_WINOGRAD_VECTORS; ++vectors)
-            for (int i = 0; i < ROUNDS && isa->winograd_lists->run[lists][vectors]; ++i)
+            for (int i = 0; i < ROUNDS && isa->winograd_products->lists[lists][vectors]; ++i)
                 run_lists(isa, lists, vectors);
+    for (int64_t vectors = 1; vectors <= AS_WINOGRAD_BLOCK_VECTORS; ++vectors)
+        for (int64_t count = 1; count <= AS_WINOGRAD_MOST_COUNT; ++count)
+            for (int i = 0; i < ROUNDS && isa->winograd_products->block[vectors][count]; ++i)
+                run_block(isa, vectors, count);
     for (int64_t count = 1; count < 40; ++count) run_copy(isa, count, check_below(4));
 }
