@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 # tools call one another (cython-lint runs pycodestyle)
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: study test setup lint types check-dist sanitize sanitize-threads check-cross \
+.PHONY: study test test-train setup lint types check-dist sanitize sanitize-threads check-cross \
 	bench bench-quick bench-setup clean
 
 # what the built extension depends on
@@ -39,6 +39,13 @@ study: $(READY)
 test: $(READY) lint types
 	@echo "== tests"
 	$(BIN)/python -m pytest -q
+
+# What trains needs torch, which is not installed by default; its usual wheels bring gigabytes for
+# graphics cards: PIP_EXTRA_INDEX_URL may name an index with wheels for CPUs.
+test-train: $(READY)
+	@echo "== tests of training"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[report,dev,train]"
+	$(BIN)/python -m pytest -q tests/training tests/test_examples.py
 
 lint: $(READY)
 	@echo "== lint"

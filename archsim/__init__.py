@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from archsim.simulator.timeline import Recorder
     from archsim.sparsity import Sparsity, load_sparsity
     from archsim.study import run_study
+    from archsim.torchnetwork import from_torch
 
 # name -> module; the table of contents of the public API
 _PUBLIC = {
@@ -59,6 +60,7 @@ _PUBLIC = {
     "vary": "machinepath",
     "load_network": "network",
     "network_names": "network",
+    "from_torch": "torchnetwork",
     "load_sparsity": "sparsity",
     "load_scenario": "simulator.scenario",
     # verbs
@@ -88,9 +90,10 @@ __all__ = [
     "ArchsimError", "ChainResult", "Explanation", "Grid", "HostMismatchError", "InputError",
     "Layer", "Machine", "Network", "NetworkSimulation", "NotApplicableError", "Plan", "Recorder",
     "Result", "Scenario", "SimulationStuckError", "Sparsity", "Target", "__version__", "chain",
-    "chains", "explain", "load_machine", "load_network", "load_scenario", "load_sparsity",
-    "machine_names", "make_plan", "measure", "measure_chain", "network_names", "plan_chain",
-    "predict", "predict_chain", "predict_grid", "run_study", "simulate", "simulate_network", "vary",
+    "chains", "explain", "from_torch", "load_machine", "load_network", "load_scenario",
+    "load_sparsity", "machine_names", "make_plan", "measure", "measure_chain", "network_names",
+    "plan_chain", "predict", "predict_chain", "predict_grid", "run_study", "simulate",
+    "simulate_network", "vary",
 ]  # fmt: skip
 
 

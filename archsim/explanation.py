@@ -30,6 +30,7 @@ Rule = Literal["adds up", "beside", "waits", "whole chip"]
 _CORE: Final[Mapping[str, tuple[Rule, str]]] = {
     "load": ("adds up", "load ports: vectors, broadcasts, indices, data in L1"),
     "arithmetic": ("beside", "multiply and add ports"),
+    "shuffle": ("beside", "shuffle port"),
     "store": ("beside", "store port"),
     "issue": ("beside", "slots of the front end"),
     "scalar": ("beside", "ports of index arithmetic and branches"),
@@ -188,7 +189,7 @@ def explain(
 
 def _phases(plan: Plan, machine: Machine, found: Evaluation) -> Iterator[PhaseExplanation]:
     for index, phase in enumerate(plan.phases):
-        moved = dict(zip(found.cost.levels, found.asked.moved[index].tolist(), strict=True))
+        moved = dict(zip(found.cost.levels, found.moved[index].tolist(), strict=True))
         yield PhaseExplanation(
             phase.name, float(found.seconds[index]),
             tuple(_terms(plan, machine, found, index)), moved,
@@ -207,7 +208,7 @@ def _once(phase: str, name: str, what: str, seconds: float) -> PhaseExplanation:
 
 def _terms(plan: Plan, machine: Machine, found: Evaluation, phase: int) -> Iterator[Term]:
     names, shown = found.cost.terms, found.parts[:, phase].tolist()
-    busy = [*(found.spent.terms[:, phase] / found.cost.hertz).tolist(), *shown[-3:]]
+    busy = [*(found.busy[:, phase] / found.cost.hertz).tolist(), *shown[-3:]]
     for name in dict.fromkeys(names):
         places = [place for place, other in enumerate(names) if other == name]
         rule, what = _CORE.get(name) or _transfer(machine, found, name)
@@ -229,8 +230,11 @@ def _transfer(machine: Machine, found: Evaluation, name: str) -> tuple[Rule, str
 def _loads(plan: Plan, machine: Machine, found: Evaluation, phase: int) -> dict[str, float]:
     """Return the seconds of the load ports by what is loaded."""
     row = cycles_of_operations(machine, plan.target.isa)[ROWS.index("load")]
-    core = 0 if found.spent.place is None else int(found.spent.place[phase])
-    counts = found.asked.of_cores[phase, : len(OPERATIONS), core]
+    counts = np.zeros(len(OPERATIONS))
+    for loop, of_phase in enumerate(found.asked.phases):
+        if of_phase == phase:
+            core = 0 if found.spent.place is None else int(found.spent.place[loop])
+            counts += found.asked.of_cores[loop, : len(OPERATIONS), core]
     seconds = dict(zip(OPERATIONS, (row * counts / found.cost.hertz).tolist(), strict=True))
     sums = {name: sum(seconds[o] for o in operations) for name, operations in _LOADS.items()}
     return {name: value for name, value in sums.items() if value}

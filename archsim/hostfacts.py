@@ -26,6 +26,8 @@ _SYS: Final = Path("/sys/devices/system/cpu")
 _SOURCE: Final = "operating-system"
 #: the reserved name of this machine
 HOST: Final = "host"
+#: and of what the operating system says of it, calibrated or not
+HOST_AS_TOLD: Final = "host-as-told"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from archsim.plan import OPERATIONS, Counts, Work
 #: rows of :func:`cycles_of_operations`; multiplies and additions have ports of their own where the
 #: machine says so, and the busier of the two counts
 ROWS: Final = (
-    "load", "multiply", "add", "store", "issue", "scalar", "latency", "stalls",
+    "load", "multiply", "add", "shuffle", "store", "issue", "scalar", "latency", "stalls",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class InCore:
 
     arithmetic: Counts
     load: Counts
+    shuffle: Counts
     store: Counts
     issue: Counts
     scalar: Counts
@@ -45,7 +46,15 @@ class InCore:
     def cycles(self) -> Counts:
         """Cycles of a tile when all its data is in L1."""
         busiest = np.maximum.reduce(
-            [self.arithmetic, self.load, self.store, self.issue, self.scalar, self.latency]
+            [
+                self.arithmetic,
+                self.load,
+                self.shuffle,
+                self.store,
+                self.issue,
+                self.scalar,
+                self.latency,
+            ]
         )
         total: Counts = busiest + self.stalls
         return total
@@ -53,10 +62,11 @@ class InCore:
 
 def incore(work: Work, machine: Machine, isa: str | None = None) -> InCore:
     """Return the busy cycles of every resource for ``work`` on one core of ``machine``."""
-    load, multiply, add, store, issue, scalar, latency, stalls = (
+    load, multiply, add, shuffle, store, issue, scalar, latency, stalls = (
         cycles_of_operations(machine, isa) @ work.counts
     )
-    return InCore(np.maximum(multiply, add), load, store, issue, scalar, latency, stalls)
+    arithmetic = np.maximum(multiply, add)
+    return InCore(arithmetic, load, shuffle, store, issue, scalar, latency, stalls)
 
 
 def cycles_of_operations(machine: Machine, isa: str | None = None) -> Counts:
@@ -86,6 +96,8 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
     store = {"stores": 1.0 / unit.stores}
     yield load | (store if core.shared_load_store else {})
     yield from _arithmetic(unit)
+    # one port on most cores for most shuffles of two sources (uops.info: UNPCKLPS, VPERMT2PS)
+    yield {"shuffles": 1.0 / (unit.shuffles or 1.0)}
     yield store
     yield {name: uops / core.issue_width for name, uops in _uops(unit).items()}
     yield {"scalar_ops": 1.0 / core.scalar, "branches": 1.0 / core.scalar}
@@ -112,8 +124,8 @@ def _arithmetic(unit: InstructionSet) -> Iterator[dict[str, float]]:
 def _uops(unit: InstructionSet) -> dict[str, float]:
     # a gather is as many micro-operations as numbers, or a few more
     single = (
-        "loads_aligned", "loads_unaligned", "stores", "gathered", "scalar_ops", "scalar_loads",
-        "branches",
+        "loads_aligned", "loads_unaligned", "stores", "gathered", "shuffles", "scalar_ops",
+        "scalar_loads", "branches",
     )  # fmt: skip
     return {
         **dict.fromkeys(single, 1.0),

@@ -88,6 +88,9 @@ class InstructionSet(Block):
             "what code without such an instruction does)."
         ),
     )
+    shuffles: PerCycle | None = Field(
+        None, description="Vector shuffles of two sources per cycle (default: one)."
+    )
     stores: PerCycle = Field(description="Aligned vector stores per cycle.")
     line_crossing_cycles: Cycles = Field(
         alias="line_crossing", description="Load-port time of a load that crosses a cache line."

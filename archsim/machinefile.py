@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from archsim.errors import InputError, input_error
-from archsim.hostfacts import HOST, host_node, read_facts
+from archsim.hostfacts import HOST, HOST_AS_TOLD, host_node, read_facts
 from archsim.hostfile import calibrated_node, warn_unused
 from archsim.machine import Machine, Provenance, Source
 from archsim.machinepath import NAMED_LISTS, TEXT_KEYS, unit_at, value_at
@@ -58,7 +58,10 @@ def machine_names() -> list[str]:
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
-    """Load a machine by built-in name, from a YAML file, or this one (``host``).
+    """Load a machine by built-in name, from a YAML file, or this one.
+
+    ``host`` is the calibrated file of this machine where there is one; ``host-as-told`` what the
+    operating system says of it, rates assumed.
 
     Raises
     ------
@@ -67,6 +70,8 @@ def load_machine(name_or_path: str | Path) -> Machine:
     """
     if str(name_or_path) == HOST:
         return _host()
+    if str(name_or_path) == HOST_AS_TOLD:
+        return machine_from_node(host_node()).model_copy(update={"name": HOST_AS_TOLD})
     return _finish(_load_tree(_find(str(name_or_path), "machine", None), ()))
 
 
@@ -110,7 +115,7 @@ def _find(name: str, where: str, folder: Path | None) -> Path:
     if is_folder or path.suffix.lower() in (".yaml", ".yml"):
         what = "is a folder; a file is due" if is_folder else "no such file"
         raise input_error(where, what, found=str(path))
-    names = [*names, HOST]
+    names = [*names, HOST, HOST_AS_TOLD]
     raise input_error(
         where,
         "no such machine, and no such file",
@@ -148,6 +153,8 @@ def _merge_base(node: Node, path: Path, stack: tuple[Path, ...]) -> _Tree:
 def _base_tree(name: str, where: str, path: Path, stack: tuple[Path, ...]) -> _Tree:
     if name == HOST:
         return _merge_base(calibrated_node(), Path(HOST), stack)
+    if name == HOST_AS_TOLD:
+        return _merge_base(host_node(), Path(HOST), stack)
     base_path = _find(name, where, path.parent)
     if base_path.resolve() in stack:
         chain = " -> ".join(p.name for p in (*stack, base_path.resolve()))

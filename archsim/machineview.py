@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from archsim.hostfacts import HOST
+from archsim.hostfacts import HOST, HOST_AS_TOLD
 from archsim.machine import Machine
 from archsim.machinefile import load_machine, machine_names
 from archsim.machinepath import TEXT_KEYS, unit_at, value_at
@@ -68,7 +68,7 @@ def _or_with_source(entry: dict[str, Any]) -> dict[str, Any]:
 def skeleton(name: str, base: str) -> str:
     """Return the text of a new machine file that starts from ``base``, a name or a file."""
     machine = load_machine(base)
-    if base != HOST and base not in machine_names():  # a file: found from every folder
+    if base not in (HOST, HOST_AS_TOLD, *machine_names()):  # a file: found from every folder
         base = json.dumps(str(Path(base).resolve()), ensure_ascii=False)
     isa = machine.default_isa
     cache = machine.caches[-1].name

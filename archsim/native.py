@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from archsim.errors import input_error
 from archsim.network import Layer
 from archsim.plan import PHASES, Plan
 from archsim.result import PhaseResult
+
+if TYPE_CHECKING:
+    from archsim.quiet import Watch
 
 FloatArray = NDArray[np.float32]
 
@@ -24,11 +27,16 @@ _WARM_UP_SECONDS: Final = 0.03
 _MIN_CALLS: Final = 7
 _MAX_CALLS: Final = 500
 _TURNS: Final = 5  # turns of each kernel in an interleaved run, about
+#: times ``min_seconds`` after which disturbed calls count, if too few were not
+_PATIENCE: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Times of the whole batch, seconds: median, 5th and 95th percentile of single calls."""
+    """Times of the whole batch, seconds: median, 5th and 95th percentile of the calls that count.
+
+    ``disturbed``: somebody looked, and found too few calls that had their cores for themselves.
+    """
 
     seconds: float
     seconds_low: float
@@ -37,6 +45,7 @@ class Measurement:
     calls: int
     isa: str
     max_error: float | None
+    disturbed: bool = False
 
 
 def conv_shape(layer: Layer) -> Any:
@@ -113,7 +122,12 @@ def run(
 
 
 def run_interleaved(
-    jobs: Sequence[Job], *, seed: int = 0, min_seconds: float = 0.1, check: bool = False
+    jobs: Sequence[Job],
+    *,
+    seed: int = 0,
+    min_seconds: float = 0.1,
+    check: bool = False,
+    watch: Watch | None = None,
 ) -> list[Measurement]:
     """Time kernels in turns, a few calls each, so that a change of the clock or other load on
     the machine meets all of them alike.
@@ -128,8 +142,11 @@ def run_interleaved(
     check : bool
         Compare the first image with a float64 reference; ``max_error`` is then the largest
         difference over the largest reference value.
+    watch : Watch, optional
+        Looks before and after each call whether the cores are disturbed; only calls between two
+        quiet looks count, unless there are too few of them.
     """
-    kernels = [_Kernel(job, seed) for job in jobs]
+    kernels = [_Kernel(job, seed, watch) for job in jobs]
     time_in_turns([kernel.timed for kernel in kernels], min_seconds)
     return [kernel.measurement(check) for kernel in kernels]
 
@@ -145,14 +162,22 @@ class Timed:
         What to remember of each call, asked for when it is over.
     threads : int
         That a call wakes.
+    watch : Watch, optional
+        See :func:`run_interleaved`.
     """
 
     def __init__(
-        self, call: Callable[[], object], note: Callable[[], Any], *, threads: int
+        self,
+        call: Callable[[], object],
+        note: Callable[[], Any],
+        *,
+        threads: int,
+        watch: Watch | None = None,
     ) -> None:
-        self._call, self._note, self._threads = call, note, threads
+        self._call, self._note, self._threads, self._watch = call, note, threads, watch
         self.calls: list[float] = []
-        self.notes: list[Any] = []
+        self._notes: list[Any] = []
+        self._quiet: list[bool] = []
 
     def warm_up(self, min_seconds: float) -> None:
         """Call until nothing is cold, and nobody spins."""
@@ -164,25 +189,55 @@ class Timed:
 
     def done(self, min_seconds: float) -> bool:
         """Whether there are calls enough."""
-        calls = self.calls
-        return len(calls) >= _MIN_CALLS and (sum(calls) >= min_seconds or len(calls) >= _MAX_CALLS)
+        good = self.calls if self._watch is None else self._of(self.calls)
+        if len(good) >= _MIN_CALLS and (sum(good) >= min_seconds or len(good) >= _MAX_CALLS):
+            return True
+        if self._watch is None or len(self.calls) < _MIN_CALLS:
+            return False
+        # looks take longer than short calls: those are not waited for by their seconds alone
+        return sum(self.calls) >= _PATIENCE * min_seconds or len(self.calls) >= 2 * _MAX_CALLS
 
     def turn(self, seconds: float) -> None:
-        """Call at least once, and for ``seconds``."""
+        """Call at least once, and for ``seconds``.
+
+        And once before, untimed: whoever had the turn before left the caches full of its arrays,
+        and a call is to find its own where the last one left them.
+        """
+        self._call()
         begin = time.perf_counter()
+        before = self._watch is None or self._watch.quiet()
         while True:
             start = time.perf_counter()
             self._call()
             end = time.perf_counter()
+            after = self._watch is None or self._watch.quiet()
             self.calls.append(end - start)
-            self.notes.append(self._note())
+            self._notes.append(self._note())
+            self._quiet.append(before and after)
+            before = after
             if end - begin >= seconds:
                 return
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether too few calls were between two quiet looks: all of them count then."""
+        return sum(self._quiet) < min(_MIN_CALLS, len(self.calls))
+
+    @property
+    def notes(self) -> list[Any]:
+        """Notes of the calls that count."""
+        return self._counting(self._notes)
+
     def percentiles(self) -> tuple[float, float, float]:
-        """Return the 5th, 50th and 95th percentile of the calls, seconds."""
-        low, median, high = np.percentile(self.calls, (5, 50, 95))
+        """Return the 5th, 50th and 95th percentile of the calls that count, seconds."""
+        low, median, high = np.percentile(self._counting(self.calls), (5, 50, 95))
         return float(low), float(median), float(high)
+
+    def _counting(self, values: list[Any]) -> list[Any]:
+        return values if self.disturbed else self._of(values)
+
+    def _of(self, values: list[Any]) -> list[Any]:
+        return [value for value, quiet in zip(values, self._quiet, strict=True) if quiet]
 
 
 def time_in_turns(contestants: Sequence[Timed], min_seconds: float) -> None:
@@ -201,7 +256,7 @@ def time_in_turns(contestants: Sequence[Timed], min_seconds: float) -> None:
 class _Kernel:
     """A packed kernel with its input."""
 
-    def __init__(self, job: Job, seed: int) -> None:
+    def __init__(self, job: Job, seed: int, watch: Watch | None = None) -> None:
         from archsim.kernels import aligned_empty
 
         layer, batch = job.plan.layer, job.plan.batch
@@ -215,6 +270,7 @@ class _Kernel:
             lambda: self._packed.run(self._x, out=self._out),
             lambda: self._packed.phase_seconds,
             threads=job.plan.threads,
+            watch=watch,
         )
 
     def measurement(self, check: bool) -> Measurement:
@@ -225,9 +281,10 @@ class _Kernel:
             seconds_low=low,
             seconds_high=high,
             phases=phase_results(self.timed.notes),
-            calls=len(self.timed.calls),
+            calls=len(self.timed.notes),
             isa=str(self._packed.isa),
             max_error=self._error(plan, weights) if check else None,
+            disturbed=self.timed.disturbed,
         )
 
     def _error(self, plan: Plan, weights: FloatArray) -> float:

@@ -69,8 +69,8 @@ class Target:
 #: what a tile asks of a core, in the order of :attr:`Work.counts`
 OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
-    "loads_page_crossing", "stores", "broadcasts", "gathered", "scalar_ops", "scalar_loads",
-    "scalar_multiply_adds", "branches", "mispredicts", "chain_multiply_adds",
+    "loads_page_crossing", "stores", "broadcasts", "gathered", "shuffles", "scalar_ops",
+    "scalar_loads", "scalar_multiply_adds", "branches", "mispredicts", "chain_multiply_adds",
 )  # fmt: skip
 _PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
 
@@ -104,6 +104,7 @@ class Work:
     stores : vector stores
     broadcasts : one number from memory into all lanes
     gathered : numbers that a vector takes from places of their own, each by itself
+    shuffles : lanes of a vector, or of two, brought into another order
     scalar_ops : index loads excluded; adds, compares and the like
     scalar_loads : index and pointer loads
     scalar_multiply_adds : multiply-adds that run one number at a time
@@ -122,6 +123,7 @@ class Work:
     stores = _Row("stores")
     broadcasts = _Row("broadcasts")
     gathered = _Row("gathered")
+    shuffles = _Row("shuffles")
     scalar_ops = _Row("scalar_ops")
     scalar_loads = _Row("scalar_loads")
     scalar_multiply_adds = _Row("scalar_multiply_adds")
@@ -161,6 +163,9 @@ class Stream:
     reuse_distance_bytes : bytes that the thread touches between two uses of the same line
     shared : who reads the same copy: ``no`` (the thread alone), ``image`` (the threads that
         share an image) or ``part`` (the threads that compute the same part of other images)
+    handed : share of the bytes that the threads of an image hand to each other: a part of what is
+        read was just written by each, and what is written was just read by all. No cache of a
+        core's own has what another core did last
     """
 
     array: str
@@ -168,6 +173,7 @@ class Stream:
     bytes: Counts
     reuse_distance_bytes: Counts
     shared: Literal["no", "image", "part"] = "no"
+    handed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,9 @@ class Phase:
     """One step of a plan.
 
     ``waits_for`` names the phase that must have ended for the same image; ``barriers`` counts
-    the times that threads of one image wait for each other before this phase.
+    the times that threads of one image wait for each other before this phase.  ``loops`` names the
+    loop that each kind of tile is, by numbers from 0 up: a thread runs one loop after another, so
+    nothing of one hides behind another; empty: all kinds are the same loop.
     """
 
     name: str
@@ -210,14 +218,21 @@ class Phase:
     streams: tuple[Stream, ...]
     waits_for: str | None = None
     barriers: int = 0
+    loops: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         kinds = self.tiles.count.shape[1]
+        if self.loops and len(self.loops) != kinds:
+            raise ValueError(f"phase {self.name}: loops of {len(self.loops)} kinds, not {kinds}")
         if self.work.counts.shape[-2:] != (len(OPERATIONS), kinds):
             raise ValueError(
                 f"phase {self.name}: work is {self.work.counts.shape}, kinds is {kinds}"
             )
         for stream in self.streams:
+            if not 0.0 <= stream.handed <= 1.0:
+                raise ValueError(
+                    f"phase {self.name}: stream {stream.array} hands on {stream.handed}"
+                )
             for array in (stream.bytes, stream.reuse_distance_bytes):
                 if array.ndim < 2 or array.shape[-2:] != (stream.bytes.shape[-2], kinds):
                     raise ValueError(

@@ -23,6 +23,8 @@ from archsim.sparsity import Sparsity
 from archsim.traffic import Counted, NotCountedError, counted
 
 if TYPE_CHECKING:
+    from archsim.native import Measurement
+    from archsim.quiet import Watch
     from archsim.simulator.outcome import Simulation
 
 #: density at which the in-core model takes alpha for a layer that is given as dense
@@ -219,24 +221,39 @@ def by_native(request: Request, *, min_seconds: float, check: bool) -> Result:
 
 
 def by_native_interleaved(
-    requests: Sequence[Request], *, min_seconds: float, check: bool
+    requests: Sequence[Request],
+    *,
+    min_seconds: float,
+    check: bool,
+    watch: Watch | None = None,
 ) -> list[Result]:
-    """Run the kernels of several requests in turns, so that their ratios can be trusted."""
+    """Run the kernels of several requests in turns, so that their ratios can be trusted.
+
+    With a ``watch`` only calls count that nobody disturbed, if there are enough.
+    """
     from archsim import native
 
     prepared = [_native_job(request) for request in requests]
     jobs = [native.Job(plan, weights) for _, plan, weights in prepared]
     seed = requests[0].seed if requests else 0
-    timed = native.run_interleaved(jobs, seed=seed, min_seconds=min_seconds, check=check)
+    timed = native.run_interleaved(
+        jobs, seed=seed, min_seconds=min_seconds, check=check, watch=watch
+    )
     return [
         request.result(
             schedule=plan.schedule, seconds=found.seconds, seconds_low=found.seconds_low,
             seconds_high=found.seconds_high, actual_flop=plan.actual_flop, phases=found.phases,
             isa=found.isa, max_error=found.max_error,
-            notes=(f"{found.calls} calls", *plan_notes(plan)),
+            notes=(*_calls(found), *plan_notes(plan)),
         )
         for (request, plan, _), found in zip(prepared, timed, strict=True)
     ]  # fmt: skip
+
+
+def _calls(found: Measurement) -> tuple[str, ...]:
+    if found.disturbed:
+        return f"{found.calls} calls", "disturbed"
+    return (f"{found.calls} calls",)
 
 
 def _native_job(request: Request) -> tuple[Request, Plan, NDArray[np.float32]]:

@@ -34,6 +34,30 @@ def fewer_maps(layer: Layer, sparsity: float) -> Layer:
     )  # fmt: skip
 
 
+def map_seconds(layer: Layer, table: TimeTable, machine: Machine) -> tuple[Array, Array]:
+    """Return shares of removed output maps, rising from 0, and the dense seconds of what is left.
+
+    Returns
+    -------
+    shares, seconds : ndarrays of shape (points,), float64
+    """
+    shares: list[float] = []
+    seconds: list[float] = []
+    for sparsity in _SPARSITIES:
+        left = fewer_maps(layer, sparsity)
+        share = 1.0 - left.K / layer.K
+        if shares and share <= shares[-1]:
+            continue
+        shares.append(share)
+        seconds.append(
+            dense_seconds(
+                left, machine, model=table.model,  # type: ignore[arg-type]
+                batch=table.batch, threads=table.threads,
+            )
+        )  # fmt: skip
+    return np.array(shares), np.array(seconds)
+
+
 def compare_groups(
     times: LayerTimes, table: TimeTable, machine: Machine, target: float = 0.0
 ) -> dict[str, Any]:
@@ -49,22 +73,7 @@ def compare_groups(
         slower than dense, or none below 0.94), and the ratio of their densities, the published
         ``alpha / alpha_g``.
     """
-    layer = times.layer
-    shares: list[float] = []
-    seconds: list[float] = []
-    for sparsity in _SPARSITIES:
-        left = fewer_maps(layer, sparsity)
-        share = 1.0 - left.K / layer.K
-        if shares and share <= shares[-1]:
-            continue
-        shares.append(share)
-        seconds.append(
-            dense_seconds(
-                left, machine, model=table.model,  # type: ignore[arg-type]
-                batch=table.batch, threads=table.threads,
-            )
-        )  # fmt: skip
-    group = np.array(seconds)
+    shares, group = map_seconds(times.layer, table, machine)
     grid = table.sparsities[table.sparsities <= shares[-1]]
     element = times.best("spatial")[: grid.size]
     if element.size == 0:
@@ -73,7 +82,7 @@ def compare_groups(
     equal = []
     for sparsity in sorted({*COMPARED, target} - {0.0}):
         limit = float(np.interp(sparsity, table.sparsities, times.best("spatial")))
-        same = _equal(np.array(shares), group, limit) if limit < times.dense_seconds else None
+        same = _equal(shares, group, limit) if limit < times.dense_seconds else None
         equal.append(
             {
                 "element_wise": sparsity,

@@ -138,7 +138,7 @@ def test_networks_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["measure", "alexnet", *ATOM], "is not this host"),
         (
             ["validate", "nothing"],
-            "allowed: incore, native, projections, published, scoreboard, traffic",
+            "allowed: incore, native, projections, published, rule, scoreboard, traffic",
         ),
         (["report", "no-such-file.json"], "cannot be read"),
         (["machines", "check", "no-such.yaml"], "no such file"),

@@ -23,7 +23,7 @@ from archsim.machinefile import load_machine, machine_names
 from archsim.machinepath import vary
 from archsim.methods import METHODS, winograd_blocking, winograd_plan
 from archsim.network import Layer, load_network
-from archsim.plan import Work
+from archsim.plan import Phase, Plan, Tiles, Work
 from archsim.sparsity import Sparsity
 
 CONV3 = load_network("alexnet")["conv3"]
@@ -398,3 +398,71 @@ def test_stores_past_the_caches_cross_the_last_boundary_only() -> None:
     assert (
         ecm.estimate(plan, XEON, counted=counted).bytes["L3"] < ecm.estimate(plan, XEON).bytes["L3"]
     )
+
+
+def _two_loops(loops: tuple[int, ...]) -> Plan:
+    """Two kinds of tiles on one thread: 600 multiply-adds, and 600 stores."""
+    plan = make_plan(CONV3, ATOM, method="dense_gemm", threads=1)
+    tiles = Tiles(np.array([[1, 1]]), np.array([0]))
+    work = Work.of(2, multiply_adds=[600.0, 0.0], stores=[0.0, 600.0])
+    return replace(plan, phases=(Phase("products", tiles, work, (), loops=loops),))
+
+
+def test_loops_that_follow_each_other_hide_nothing_of_each_other() -> None:
+    xeon = changed(XEON, fork_join_s=0.0)
+    beside, after = (
+        ecm.estimate(_two_loops(loops), xeon, isa="avx2", memory=False).seconds
+        for loops in ((), (0, 1))
+    )
+    hertz = xeon.clock_for("avx2")
+    unit = xeon.instruction_set("avx2")
+    products, stores = 600 / unit.multiply / hertz, 600 / unit.stores / hertz
+    assert beside == pytest.approx(max(products, stores))
+    assert after == pytest.approx(products + stores)
+
+
+def test_threads_of_one_core_fill_each_other_s_loops() -> None:
+    plan = replace(
+        _two_loops((0, 1)),
+        threads=XEON.total_threads,
+        batch=XEON.total_threads,
+        phases=(
+            replace(
+                _two_loops((0, 1)).phases[0],
+                tiles=Tiles(np.array([[1, 1]]), np.zeros(XEON.total_threads, dtype=np.int64)),
+            ),
+        ),
+    )
+    one, both = (
+        ecm.estimate(replace(plan, phases=(replace(plan.phases[0], loops=loops),)), XEON,
+                     isa="avx2", memory=False).seconds
+        for loops in ((), (0, 1))
+    )  # fmt: skip
+    assert both == one
+
+
+@pytest.mark.parametrize("method", ["lowered_sparse", "dense_gemm", "dense_direct"])
+def test_what_threads_hand_to_each_other_comes_from_a_level_they_share(method: str) -> None:
+    """Two cores with an L2 each that holds all: no byte from L3 but what changes hands."""
+    layer = Layer("l", C=16, K=32, H=14, W=14, R=3, S=3, pad=(1, 1))
+    halves = replace(layer, groups=2)
+    levels = {}
+    for what, shape in (("whole", layer), ("halves", halves)):
+        plan = make_plan(shape, XEON, method=method, density=0.5, threads=2, isa="avx2")
+        wide = XEON.model_copy(
+            update={"caches": [c.model_copy(update={"size_bytes": 1e9}) for c in XEON.caches]}
+        )
+        levels[what] = ecm.estimate(plan, wide, isa="avx2").bytes["L3"]
+    assert levels["halves"] == 0.0  # each thread reads the group that it made itself
+    assert levels["whole"] > 0.0
+    alone = make_plan(layer, XEON, method=method, density=0.5, threads=1, isa="avx2")
+    assert ecm.estimate(alone, wide, isa="avx2").bytes["L3"] == 0.0
+
+
+def test_shuffles_have_a_port_of_their_own() -> None:
+    work = Work.of(1, shuffles=12.0)
+    assert incore(work, XEON, "avx2").cycles[0] == pytest.approx(12.0)  # one a cycle where not told
+    isa = XEON.instruction_set("avx2").model_copy(update={"shuffles": 2.0})
+    sets = {**XEON.core.isa, "avx2": isa}
+    fast = XEON.model_copy(update={"core": XEON.core.model_copy(update={"isa": sets})})
+    assert incore(work, fast, "avx2").cycles[0] == pytest.approx(6.0)

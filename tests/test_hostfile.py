@@ -45,6 +45,20 @@ def test_what_was_calibrated_is_the_host(tmp_path: Path) -> None:
     assert archsim.load_machine(tmp_path / "mine.yaml").describe() == host.describe()
 
 
+def test_what_the_system_says_stays_at_hand(tmp_path: Path) -> None:
+    before = archsim.load_machine("host").describe()
+    save(_calibration(), "archsim calibrate")
+    forget_host()
+    told = archsim.load_machine("host-as-told")
+    assert told.name == "host-as-told"
+    assert told.clock_hz != archsim.load_machine("host").clock_hz == 1.234e9
+    assert {**told.describe(), "name": "host"} == before
+    (tmp_path / "own.yaml").write_text(
+        "format: 1\nname: own\nbase: host-as-told\nbarrier: 7 cycles\n"
+    )
+    assert archsim.load_machine(tmp_path / "own.yaml").clock_hz == told.clock_hz
+
+
 def test_without_a_file_nothing_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

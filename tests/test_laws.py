@@ -141,7 +141,6 @@ def test_no_resource_is_busier_than_the_time(
     assert found.result.actual_flop / seconds <= peak * EDGE
 
 
-@pytest.mark.xfail(strict=False, reason="open: broken by less than 0.1 % on some strided layers")
 @settings(max_examples=80, deadline=None)
 @given(
     layer=layers(), machine=machines(),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from archsim import kernels, native
 from archsim.api import measure_together
 from archsim.methods import get_method
 from archsim.network import Layer, load_network
+from archsim.quiet import Watch
 from archsim.sparsity import Sparsity, load_sparsity
 
 HOST = archsim.load_machine("host")
@@ -149,3 +154,57 @@ def test_reference_sees_a_wrong_output() -> None:
     weights = np.ones(layer.weight_shape, dtype=np.float32)
     wrong = np.zeros((1, layer.K, layer.P, layer.Q), dtype=np.float32)
     assert native.relative_error(layer, x, weights, wrong) == pytest.approx(1.0)
+
+
+class _Looks:
+    """Stands in for a watch: quiet or not, as listed, quiet ever after."""
+
+    def __init__(self, *looks: bool) -> None:
+        self._looks = list(looks)
+
+    def quiet(self) -> bool:
+        return self._looks.pop(0) if self._looks else True
+
+
+def _timed(looks: _Looks, calls: int) -> native.Timed:
+    number = iter(range(10_000))
+    timed = native.Timed(lambda: None, lambda: next(number), threads=1, watch=cast(Watch, looks))
+    for _ in range(calls):
+        timed.turn(0.0)
+    return timed
+
+
+def test_calls_count_between_two_quiet_looks() -> None:
+    # a turn looks before its call and after it: the second and the third call are disturbed
+    timed = _timed(_Looks(True, True, False, True, True, False), 12)
+    assert timed.notes == [0, *range(3, 12)]
+    assert not timed.disturbed
+
+
+def test_too_few_quiet_calls_and_all_count() -> None:
+    timed = _timed(_Looks(*[False] * 24), 12)
+    assert timed.disturbed
+    assert len(timed.notes) == 12
+    assert not timed.done(1e9)  # it waits for better times
+    assert timed.done(0.0)  # but not for ever
+
+
+def test_a_watch_sees_work_on_its_cpu() -> None:
+    """Whatever shares the CPU takes some of it: no look of many is quiet all the time."""
+    watch = Watch(HOST)
+    cpu = min(os.sched_getaffinity(0))
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(busy.pid, {cpu})
+        time.sleep(0.1)
+        looks = []
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            looks.append(watch.quiet())
+        assert not all(looks)
+    finally:
+        busy.kill()
+        busy.wait()
+        os.sched_setaffinity(0, before)

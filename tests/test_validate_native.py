@@ -127,6 +127,18 @@ def test_a_small_run(table: Path) -> None:
     assert summary["by_split"]["unseen"]["points"] == len(suite.points)
     assert 0 <= summary["ranking_accuracy"] <= 1
     assert seen[-1][0] == seen[-1][1]
+    worst = summary["worst"]
+    assert len(worst) == 5
+    for told in worst:
+        (point,) = [
+            p for p in suite.points
+            if all(getattr(p, key) == told[key] for key in told if key != "terms")
+        ]  # fmt: skip
+        # what was predicted, and the change of any one term, make what was measured
+        for row in told["terms"]:
+            if row["times"] is not None:
+                changed = point.predicted + row["seconds"] * (row["times"] - 1.0)
+                assert changed == pytest.approx(point.measured, rel=1e-6)
 
 
 def test_ctrl_c_keeps_what_was_measured(table: Path) -> None:

@@ -26,6 +26,8 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield f"core.isa.{isa}.vector_clock, for all terms: the nominal clock, {nominal}"
     if unit.gathers is None:
         yield f"core.isa.{isa}.gathers, for load: as many as scalar loads"
+    if unit.shuffles is None:
+        yield f"core.isa.{isa}.shuffles, for shuffle: one a cycle"
     for place, cache in enumerate(machine.caches):
         yield from _of_cache(cache, machine.caches[place - 1] if place else None)
     last = machine.caches[-1]

@@ -88,40 +88,47 @@ def _numbers(terms: Counts) -> Counts:
     return found
 
 
-def seconds_of(
-    spent: Spent, hertz: Counts | float, chip_seconds: Counts, home: int, barriers: Counts
-) -> tuple[Counts, Counts]:
-    """Return the seconds of phases, and what they consist of.
+def seconds_of(spent: Spent, hertz: Counts | float) -> tuple[Counts, Counts]:
+    """Return the seconds of loops, and what they consist of.
 
     Parameters
     ----------
     spent : Spent
     hertz : float or ndarray
-    chip_seconds : ndarray
-        The time below which the memory cannot hand out all bytes of the phase to all cores.
-    home : int
-        Which of the terms is the memory's.
-    barriers : ndarray
-        Seconds for which threads wait for each other.
-
-    All broadcast to the axes (...) of ``spent``.
+        To broadcast to the axes (...) of ``spent``.
 
     Returns
     -------
     seconds : ndarray of shape (...)
     parts : ndarray of shape (terms + 3, ...)
-        Seconds of each term that show, of imbalance (what only the slowest core pays), of
-        barriers and of the call, which is of no phase.
+        Seconds of each term that show, of imbalance (what only the slowest core pays); and room
+        for barriers and the call, which is of no phase.
     """
     scale = spent.mean / np.maximum(spent.cycles * hertz, _LEAST)
     parts = np.zeros((len(spent.exposed) + 3, *scale.shape))
     np.multiply(spent.exposed, scale, out=parts[:-3])
     seconds: Counts = spent.cycles / hertz
     np.subtract(seconds, spent.mean / hertz, out=parts[-3])
-    by_chip = chip_seconds > seconds
-    if by_chip.any():
-        parts *= ~by_chip
-        parts[home] += chip_seconds * by_chip
+    return seconds, parts
+
+
+def by_chip(seconds: Counts, parts: Counts, chip_seconds: Counts, home: int) -> Counts:
+    """Return the seconds of phases, none below what the memory of the whole chip takes.
+
+    Of a phase, not of its loops: cores are in different ones at a time.
+
+    Parameters
+    ----------
+    seconds, parts : ndarray
+        Of :func:`seconds_of`, loops of a phase added up; ``parts`` is changed in place.
+    chip_seconds : ndarray
+        The time below which the memory cannot hand out all bytes of the phase to all cores.
+    home : int
+        Which of the terms is the memory's.
+    """
+    longer = chip_seconds > seconds
+    if longer.any():
+        parts *= ~longer
+        parts[home] += chip_seconds * longer
         seconds = np.maximum(seconds, chip_seconds)
-    parts[-2] = barriers
-    return seconds + barriers, parts
+    return seconds

@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import log2
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archsim.analytic.rates import Costs
 from archsim.analytic.seats import Placement, placement, seats
@@ -26,21 +27,25 @@ class Demand:
 
     Attributes
     ----------
-    of_cores : ndarray of shape (..., phases, operations + 2 x boundaries, core kinds)
+    phases : tuple of int
+        The phase of each loop. A phase is one loop, or several (:attr:`Phase.loops`) where a core
+        has no other thread to run meanwhile.
+    of_cores : ndarray of shape (..., loops, operations + 2 x boundaries, core kinds)
         Operations of a core's threads, bytes that they read over each boundary, and write back.
         Chains (and mispredicts, where threads hide them) are those of the thread that has most.
-    moved : ndarray of shape (..., phases, levels)
+    moved : ndarray of shape (..., loops, levels)
         Bytes that each level hands inwards, all threads; L1 first, the memory last.
     cores : ndarray of shape (core kinds,)
         Cores of each kind.
     """
 
+    phases: tuple[int, ...]
     of_cores: Counts
     moved: Counts
     cores: Counts
 
     def terms(self, cycles: Counts) -> Counts:
-        """Return what it costs, by :attr:`Costs.cycles`: (terms, core kinds, phases, ...)."""
+        """Return what it costs, by :attr:`Costs.cycles`: (terms, core kinds, loops, ...)."""
         found: Counts = cycles @ self.of_cores
         return found.transpose(-2, -1, -3, *range(found.ndim - 3))
 
@@ -61,10 +66,14 @@ def demand(
     seated = seats(plan, machine.total_cores)
     rows, boundaries, cores = len(OPERATIONS), len(machine.caches), seated[0].cores
     lead = np.shape(plan.nonzeros)[:-1]
-    asked = np.zeros((*lead, len(plan.phases), rows + 2 * boundaries, len(cores)))
+    loops = _loops(plan, place)
+    asked = np.zeros((*lead, len(loops), rows + 2 * boundaries, len(cores)))
     longest = []
-    for index, (phase, seat) in enumerate(zip(plan.phases, seated, strict=True)):
+    for index, (number, kinds) in enumerate(loops):
+        phase, seat = plan.phases[number], seated[number]
         tiles = phase.tiles.count.T.astype(np.float64)  # (kinds, classes)
+        if kinds is not None:
+            tiles *= kinds[:, None]
         here, work = asked[..., index, :, :], phase.work.counts @ tiles
         here[..., :rows, :] = seat.sums(work)
         if memory:
@@ -80,7 +89,23 @@ def demand(
     alone = _WAITS if cost.threads_hide_stalls else _CHAIN
     for here, seat, work in longest:
         here[..., alone, :] = seat.longest(work[..., alone, :])
-    return Demand(asked, moved, cores)
+    return Demand(tuple([number for number, _ in loops]), asked, moved, cores)
+
+
+def _loops(plan: Plan, place: Placement) -> list[tuple[int, NDArray[np.bool_] | None]]:
+    """Return the phase of each loop, and which kinds of its tiles are in it (None: all).
+
+    Threads of one core are in different loops at a time and fill each other's gaps: theirs are one.
+    """
+    found: list[tuple[int, NDArray[np.bool_] | None]] = []
+    for number, phase in enumerate(plan.phases):
+        count = max(phase.loops, default=0) + 1 if plan.threads <= place.cores else 1
+        if count == 1:
+            found.append((number, None))
+        else:
+            loops = np.array(phase.loops)
+            found += [(number, loops == loop) for loop in range(count)]
+    return found
 
 
 @lru_cache(maxsize=16)
@@ -101,14 +126,16 @@ def traffic(phase: Phase, plan: Plan, machine: Machine, place: Placement) -> tup
     if not streams:
         nothing = np.zeros((len(machine.caches), phase.tiles.count.shape[1]))
         return nothing, nothing
-    limits, weights = _limits(
-        tuple([(stream.access, stream.shared, stream.bytes.shape[-2]) for stream in streams]),
+    limits, weights, anew = _limits(
+        tuple([(s.access, s.shared, s.handed, s.bytes.shape[-2]) for s in streams]),
         place, plan.threads, plan.threads_per_image,
         machine.memory[home_of(plan, machine)].write_allocate,
     )  # fmt: skip
     moved = _joined([stream.bytes for stream in streams])
     distance = _joined([stream.reuse_distance_bytes for stream in streams])
     missed = moved[..., None, :, :] * (distance[..., None, :, :] > limits)
+    if anew is not None:
+        missed = np.maximum(missed, moved[..., None, :, :] * anew)
     found = weights @ missed
     return found[..., 0, :], found[..., 1, :]
 
@@ -123,23 +150,29 @@ def _joined(rows: list[Counts]) -> Counts:
 
 @lru_cache(maxsize=256)
 def _limits(
-    streams: tuple[tuple[str, str, int], ...], place: Placement, threads: int, sharers: int,
+    streams: tuple[tuple[str, str, float, int], ...], place: Placement, threads: int, sharers: int,
     write_allocate: bool,
-) -> tuple[Counts, Counts]:  # fmt: skip
+) -> tuple[Counts, Counts, Counts | None]:  # fmt: skip
     """Return for the rows of streams the distance up to which each level holds them.
 
-    And the shares of their bytes that a tile reads of what it misses, and writes back.  Shapes
-    (boundaries, rows, 1) and (boundaries, 2, rows).
+    And the shares of their bytes that a tile reads of what it misses, and writes back; and those
+    that it misses at any distance, because threads on other caches of the level touched the lines
+    last (None: no row has any).  Shapes (boundaries, rows, 1), (boundaries, 2, rows) and
+    (boundaries, rows, 1).
     """
     rows = [row for *_, row in streams]
     # one copy serves all of its readers that live on the same cache: they have room for it
     # together, and what one of them fetched the others find there
     readers = {"no": 1, "image": sharers, "part": threads // sharers}
-    most = np.repeat([readers[shared] for _, shared, _ in streams], rows)
+    most = np.repeat([readers[shared] for _, shared, _, _ in streams], rows)
     copies = np.minimum(most, np.array(place.sharers)[:, None])
-    past = np.repeat([access == "past" for access, _, _ in streams], rows)
-    reads = np.repeat([access in ("read", "update") for access, _, _ in streams], rows)
-    writes = np.repeat([access != "read" for access, _, _ in streams], rows)
+    past = np.repeat([access == "past" for access, *_ in streams], rows)
+    reads = np.repeat([access in ("read", "update") for access, *_ in streams], rows)
+    writes = np.repeat([access != "read" for access, *_ in streams], rows)
+    handed = np.repeat([share for _, _, share, _ in streams], rows)
+    elsewhere = 1.0 - np.minimum(sharers, np.array(place.sharers)[:, None]) / sharers
+    # of what is written all lines were read on other caches, of what is read some written there
+    anew = handed * np.where(writes, elsewhere > 0.0, elsewhere)
     fetched = np.ones((len(place.sharers), 1)) * ~past
     if not write_allocate:
         fetched[-1] = reads
@@ -147,7 +180,8 @@ def _limits(
     # what goes past the caches crosses the last boundary only, and always
     limits[:, past], copies[:, past] = np.inf, 1
     limits[-1, past] = -1.0
-    return limits[:, :, None], np.stack([fetched / copies, writes / copies], axis=1)
+    shares = np.stack([fetched / copies, writes / copies], axis=1)
+    return limits[:, :, None], shares, anew[:, :, None] if anew.any() else None
 
 
 def home_of(plan: Plan, machine: Machine) -> int:

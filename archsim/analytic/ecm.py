@@ -19,7 +19,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from archsim.analytic.combine import Spent, combine, seconds_of
+import numpy as np
+
+from archsim.analytic.combine import Spent, by_chip, combine, seconds_of
 from archsim.analytic.demand import Demand, barrier_cycles, demand, home_of
 from archsim.analytic.rates import Costs, costs
 from archsim.machine import Machine
@@ -61,7 +63,7 @@ def estimate(
     whole = found.parts.sum(axis=1)
     whole[-2:] += found.join_seconds, found.call_seconds
     levels = found.cost.levels if memory else found.cost.levels[:1]
-    moved = dict(zip(levels, found.asked.moved.sum(axis=0).tolist(), strict=False))
+    moved = dict(zip(levels, found.moved.sum(axis=0).tolist(), strict=False))
     seconds = float(found.seconds.sum()) + found.join_seconds + found.call_seconds
     return Estimate(seconds, tuple(phases), moved, _ranked(names, whole.tolist()))
 
@@ -72,9 +74,15 @@ class Evaluation:
 
     Attributes
     ----------
+    asked, spent : Demand and Spent
+        Loop by loop.
     seconds : ndarray of shape (phases,)
     parts : ndarray of shape (terms, phases)
         Seconds of each of ``cost.terms`` that show.
+    busy : ndarray of shape (terms - 3, phases)
+        Cycles of each term on the slowest core, shown or hidden.
+    moved : ndarray of shape (phases, levels)
+        Bytes that each level hands inwards, all threads.
     join_seconds : float
         For which all threads wait for each other once a call.
     call_seconds : float
@@ -86,6 +94,8 @@ class Evaluation:
     spent: Spent
     seconds: Counts
     parts: Counts
+    busy: Counts
+    moved: Counts
     join_seconds: float
     call_seconds: float
 
@@ -122,13 +132,20 @@ def evaluate(
     cost = costs(machine, isa or plan.target.isa, clock, home_of(plan, machine), plan.threads)
     asked = demand(plan, machine, cost, memory=memory, counted=counted)
     spent = combine(asked.terms(cost.cycles), cost.rules, asked.cores)
-    seconds, parts = seconds_of(
-        spent, cost.hertz, asked.moved[:, -1] / cost.chip_bytes_per_s, cost.home,
-        barrier_cycles(plan, machine) / cost.hertz,
-    )  # fmt: skip
+    seconds, parts = seconds_of(spent, cost.hertz)
+    busy, moved = spent.terms, asked.moved
+    if len(asked.phases) > len(plan.phases):  # loops of a phase follow each other
+        starts = [asked.phases.index(phase) for phase in range(len(plan.phases))]
+        seconds, parts, busy = (
+            np.add.reduceat(each, starts, axis=-1) for each in (seconds, parts, busy)
+        )
+        moved = np.add.reduceat(moved, starts, axis=0)
+    seconds = by_chip(seconds, parts, moved[:, -1] / cost.chip_bytes_per_s, cost.home)
+    parts[-2] = barrier_cycles(plan, machine) / cost.hertz
+    seconds = seconds + parts[-2]
     join = cost.join_seconds if joins and plan.threads > 1 else 0.0
     call = cost.call_seconds if joins else 0.0
-    return Evaluation(cost, asked, spent, seconds, parts, join, call)
+    return Evaluation(cost, asked, spent, seconds, parts, busy, moved, join, call)
 
 
 def _ranked(names: tuple[str, ...], parts: list[float]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.analytic.combine import combine, first_largest, seconds_of
+from archsim.analytic.combine import by_chip, combine, first_largest, seconds_of
 from archsim.analytic.demand import barrier_share, demand, home_of
 from archsim.analytic.rates import Costs
 from archsim.analytic.rates import costs as costs_at
@@ -60,7 +60,7 @@ def _together(plan: Plan, machines: list[Machine], costs: list[Costs], places: l
     once = np.array([[cost.join_seconds * (plan.threads > 1), cost.call_seconds] for cost in costs])
     share = barrier_share(plan, machines[0])
     cycles = np.stack([cost.cycles for cost in costs], axis=1)  # (terms, machines, rows)
-    terms, _, rows = cycles.shape
+    (terms, _, rows), levels = cycles.shape, asked.moved.shape[-1]
     seconds = np.empty((len(machines), densities))
     bound_by = np.empty((len(machines), densities), dtype=np.intp)
     step = max(1, _MOST // (terms * densities * len(asked.cores)))
@@ -68,18 +68,21 @@ def _together(plan: Plan, machines: list[Machine], costs: list[Costs], places: l
         some = slice(start, start + step)
         parts = np.zeros((terms + 3, len(hertz[some]), densities))
         total = np.zeros(parts.shape[1:])
-        for phase in range(len(plan.phases)):
-            of_cores = asked.of_cores.reshape(densities, -1, rows, len(asked.cores))[:, phase]
-            found = cycles[:, some].reshape(-1, rows) @ of_cores.transpose(1, 2, 0).reshape(
-                rows, -1
-            )
-            found = found.reshape(terms, -1, len(asked.cores), densities).swapaxes(1, 2)
-            moved = asked.moved.reshape(densities, -1, asked.moved.shape[-1])[:, phase, -1]
-            took, shown = seconds_of(
-                combine(found, costs[0].rules, asked.cores), hertz[some], moved / rate[some],
-                costs[0].home, share * plan.phases[phase].barriers * barrier[some],
-            )  # fmt: skip
-            total += took
+        for phase, here in enumerate(plan.phases):
+            took, shown = np.zeros(total.shape), np.zeros(parts.shape)
+            chip = np.zeros(total.shape)
+            for loop in [place for place, of in enumerate(asked.phases) if of == phase]:
+                of_cores = asked.of_cores.reshape(densities, -1, rows, len(asked.cores))[:, loop]
+                found = cycles[:, some].reshape(-1, rows) @ of_cores.transpose(1, 2, 0).reshape(
+                    rows, -1
+                )
+                found = found.reshape(terms, -1, len(asked.cores), densities).swapaxes(1, 2)
+                chip += asked.moved.reshape(densities, -1, levels)[:, loop, -1] / rate[some]
+                each = seconds_of(combine(found, costs[0].rules, asked.cores), hertz[some])
+                took, shown = took + each[0], shown + each[1]
+            took = by_chip(took, shown, chip, costs[0].home)
+            shown[-2] = share * here.barriers * barrier[some]
+            total += took + shown[-2]
             parts += shown
         total += once[some].sum(axis=1, keepdims=True)
         parts[-2:] += once[some].T[:, :, None]

@@ -16,7 +16,8 @@ from archsim.plan import Counts
 
 #: names of the in-core terms, in the order of :data:`archsim.incore.ROWS`, as results call them
 CORE_TERMS: Final = (
-    "load", "arithmetic", "arithmetic", "store", "issue", "scalar", "latency", "mispredict",
+    "load", "arithmetic", "arithmetic", "shuffle", "store", "issue", "scalar", "latency",
+    "mispredict",
 )  # fmt: skip
 _RULES: Final = ("serial", "overlapped", "latency")
 _CORE_RULES: Final = ("serial", *["overlapped"] * (len(ROWS) - 2), "latency")

@@ -34,7 +34,7 @@ def _vector_tasks(isa: str) -> list[Task]:
         Task(f"{isa}.{name}", name, isa)
         for name in ("multiply", "add", "multiply_and_add", "multiply_chain", "add_chain", "fma",
                      "fma_chain", "load", "store", "broadcast", "gather", "load_chain",
-                     "move_chain")
+                     "move_chain", "shuffle")
         if name in probes.loops(isa)
     ]  # fmt: skip
     found += [
@@ -121,6 +121,7 @@ def _isa_entries(bench: Bench, found: dict[str, Figure], isa: str) -> list[Entry
         cycles(f"{at}.multiply_latency", found[f"{isa}.{multiply}_chain"]),
         cycles(f"{at}.add_latency", found[f"{isa}.{add}_chain"]),
         per_cycle(f"{at}.loads", found[f"{isa}.load"], _unaligned(found, isa)),
+        per_cycle(f"{at}.shuffles", found[f"{isa}.shuffle"], "of two vectors"),
         per_cycle(f"{at}.stores", found[f"{isa}.store"]),
         cycles(f"{at}.line_crossing", found[f"{isa}.load across lines"]),
         cycles(f"{at}.page_crossing", found[f"{isa}.load across pages"], "4 KiB boundaries inside "

@@ -31,6 +31,7 @@ _COMMANDS = {
     "report": "study",
     "calibrate": "calibrate",
     "targets": "targets",
+    "prune": "prune",
     "machines": "machines",
     "scenarios": "scenarios",
     "networks": "networks",

@@ -209,7 +209,7 @@ def _check_name(name: str) -> None:
     import re
 
     from archsim.errors import input_error
-    from archsim.hostfacts import HOST
+    from archsim.hostfacts import HOST, HOST_AS_TOLD
     from archsim.machine import Machine
     from archsim.machinefile import machine_names
 
@@ -217,7 +217,7 @@ def _check_name(name: str) -> None:
     for pattern in filter(None, rules):
         if not re.fullmatch(pattern, name):
             raise input_error("NAME", "not a machine name", found=name, allowed=pattern)
-    if name in (*machine_names(), HOST):
+    if name in (*machine_names(), HOST, HOST_AS_TOLD):
         raise input_error("NAME", "is the name of a built-in machine", found=name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from archsim.validate import Point, Suite
+    from archsim.validate.sensitivity import Sensitivity
 
+#: a change of the bias that a table lists
+_LISTED = 0.001
 _KEYS = ("figure", "machine", "network", "layer", "method", "quantity")
 
 
@@ -60,17 +64,53 @@ def projections_command(ctx: click.Context, check: bool, as_json: bool) -> None:
 
 
 @validate_command.command("traffic")
+@machine_option(("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "xeon-phi-7250-1024bit"))
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
+              help="Of patterns.")  # fmt: skip
+@json_option
+def traffic_command(machines: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Hold counted misses against valgrind's cachegrind under our kernels; some minutes."""
+    from archsim.validate import run_suite
+
+    with progress_bar() as progress:
+        found = run_suite("traffic", machines=load_machines(machines), seed=seed, progress=progress)
+    if as_json:
+        print_json(found.as_document())
+    else:
+        print_tables(_traffic_table(found))
+
+
+def _traffic_table(suite: Suite) -> Table:
+    """Every point: misses of an image."""
+    table = new_table("validate traffic: lines that an image misses")
+    for column in ("machine", "layer", "method", "what"):
+        table.add_column(column, overflow="fold")
+    for column in ("cachegrind", "counted", "error", "scored"):
+        table.add_column(column, justify="right")
+    for p in suite.points:
+        table.add_row(
+            plain(p.machine), plain(f"{p.network}/{p.layer}"), plain(f"{p.method} {p.schedule}"),
+            plain(p.quantity), f"{p.measured:.0f}", f"{p.predicted:.0f}",
+            "-" if p.error is None else f"{p.error:+.1%}", "yes" if p.scored else "no",
+        )  # fmt: skip
+    summary = suite.as_document()["summary"]
+    table.caption = plain(
+        f"scored: median {_percent(summary['median_abs_error'])}, "
+        f"p90 {_percent(summary['p90_abs_error'])}; " + "; ".join(suite.notes)
+    )
+    return table
+
+
+@validate_command.command("rule")
 @machine_option(("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250"))
 @check_option
 @json_option
 @click.pass_context
-def traffic_command(
-    ctx: click.Context, machines: tuple[str, ...], check: bool, as_json: bool
-) -> None:
+def rule_command(ctx: click.Context, machines: tuple[str, ...], check: bool, as_json: bool) -> None:
     """Hold the rule of transfers against counted ones; some minutes a machine."""
     from archsim.validate import run_suite
 
-    found = run_suite("traffic", machines=load_machines(machines))
+    found = run_suite("rule", machines=load_machines(machines))
     document = found.as_document()
     if as_json:
         print_json(document)
@@ -83,17 +123,53 @@ def traffic_command(
 @validate_command.command("published")
 @click.option("--model", default="ecm:counted", show_default=True,
               help="ecm (transfers by rule), ecm:counted or simulator.")  # fmt: skip
+@click.option("--sensitivity", "vary_numbers", is_flag=True,
+              help="Also what each uncertain number does to the error; a minute.")  # fmt: skip
 @json_option
-def published_command(model: str, as_json: bool) -> None:
+def published_command(model: str, vary_numbers: bool, as_json: bool) -> None:
     """Hold a model against rates published of an Atom, two Xeons and a Xeon Phi."""
     from archsim.validate import run_suite
+    from archsim.validate.sensitivity import sensitivity
 
     found = run_suite("published", model=model)
     document = found.as_document()
+    rows: list[Sensitivity] = []
+    if vary_numbers:
+        with progress_bar() as progress:
+            rows = sensitivity(model=model, progress=progress)
+        document["sensitivity"] = [row.as_dict() for row in rows]
     if as_json:
         print_json(document)
-    else:
-        print_tables(*_published_tables(found, document["summary"]))
+        return
+    print_tables(*_published_tables(found, document["summary"]))
+    if rows:
+        print_tables(_sensitivity_table(rows))
+
+
+def _sensitivity_table(rows: Sequence[Sensitivity]) -> Table:
+    """Numbers that move a machine's errors by a tenth of a per cent or more."""
+    table = new_table("what one uncertain number does to the error")
+    for column in ("machine", "number", "source"):
+        table.add_column(column, overflow="fold")
+    for column in ("stated", "tried", "median", "then", "bias", "then"):
+        table.add_column(column, justify="right")
+    listed = [row for row in rows if row.moves_bias >= _LISTED]
+    for row in listed:
+        table.add_row(
+            plain(row.machine), plain(row.path), plain(row.kind), _shown(row.stated),
+            _shown(row.tried), _percent(row.base_median_abs_error),
+            _percent(row.median_abs_error), f"{row.base_mean_signed_error:+.1%}",
+            f"{row.mean_signed_error:+.1%}",
+        )  # fmt: skip
+    table.caption = (
+        "base units; the ends of the file's range, or half and double of what has none; "
+        f"{len(rows) - len(listed)} more change the bias by less than {_LISTED:.1%}"
+    )
+    return table
+
+
+def _shown(value: float | str | bool) -> str:
+    return str(value) if isinstance(value, (bool, str)) else f"{value:g}"
 
 
 def _published_tables(suite: Suite, summary: dict[str, Any]) -> list[Table]:
@@ -224,20 +300,18 @@ def scoreboard_command(page: Path | None, suites: str, seed: int) -> None:
     from archsim.report.page import write_between
     from archsim.report.scoreboard import scoreboard
     from archsim.validate import SUITES, run_suite
-    from archsim.validate.llvm_mca import WitnessMissingError
+    from archsim.validate.witness import WitnessMissingError
 
     names = list(SUITES) if suites == "all" else [name.strip() for name in suites.split(",")]
     documents, skipped = {}, {}
-    known: dict[str, dict[str, Any]] = {"native": {"seed": seed}}
     with progress_bar() as progress:
+        known: dict[str, dict[str, Any]] = {
+            "native": {"seed": seed, "progress": progress},
+            "incore": {"progress": progress},
+            "traffic": {"progress": progress},
+        }
         for name in names:
-            known = {
-                "native": {"seed": seed, "progress": progress},
-                "incore": {"progress": progress},
-            }
             progress(name, 0, 1)
-            if name in ("native", "incore"):  # those that take minutes
-                known.setdefault(name, {})["progress"] = progress
             try:
                 documents[name] = run_suite(name, **known.get(name, {})).as_document()
             except WitnessMissingError as error:
@@ -282,14 +356,21 @@ def _native_tables(suite: Suite, summary: dict[str, Any], worst: int) -> list[Ta
     points = [p for p in suite.points if p.error is not None]
     far = sorted(points, key=lambda p: -abs(p.error or 0.0))[:worst]
     listed = new_table(f"the {len(far)} worst points")
-    for column in ("layer", "method", "setting", "predicted", "measured", "error"):
+    for column in ("layer", "method", "setting", "predicted", "measured", "error", "right if"):
         listed.add_column(column, overflow="fold")
+    told = {tuple(w[name] for name in _POINT): w["terms"] for w in summary["worst"]}
     for p in far:
+        terms = told.get(tuple(getattr(p, name) for name in _POINT), [])
         listed.add_row(
             plain(f"{p.network}/{p.layer}"), plain(f"{p.method} {p.schedule}"), plain(p.figure),
             f"{p.predicted * 1e3:.4g} ms", f"{p.measured * 1e3:.4g} ms", f"{p.error:+.1%}",
+            plain(" or ".join(f"{t['term']} x {t['times']:.2g}" for t in terms if t["times"])),
         )  # fmt: skip
+    listed.caption = "right if: what one term's cost would have to be multiplied by"
     return [errors, choice, listed]
+
+
+_POINT = ("network", "layer", "method", "schedule", "figure")
 
 
 _ERRORS = {
@@ -302,6 +383,7 @@ _CHOICES = {
     "error of sums over a network": "network_total_error",
     "noise floor (second run against first)": "noise_floor",
     "drift of the anchor": "anchor_drift",
+    "points disturbed all the time": "disturbed_share",
 }
 
 
@@ -310,7 +392,6 @@ def _percent(value: float | None) -> str:
 
 
 def _print(suite: Suite) -> None:
-
     groups: dict[tuple[str, str, str, str, str, str], list[int]] = {}
     for index, p in enumerate(suite.points):
         layer = p.layer if p.quantity == "speedup_over_dense" else "all shaded"

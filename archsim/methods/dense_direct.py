@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.dense_blocking import Blocking, blocking
-from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
     batch_distance,
+    in_turn,
     stream,
 )
 from archsim.network import FLOAT_BYTES, Layer
@@ -52,17 +53,16 @@ def plan(
     part_ptr = even_parts(units, sharers)
     parts, width, channels = _runs(layer, cut, part_ptr)
     copies = cut.geometry.source == "padded"
-    products = Phase(
-        name="products",
-        tiles=share(batch, threads, sharers, parts),
-        work=_work(layer, cut, width, channels, _first_runs(layer, cut, part_ptr) / parts.sum()),
-        streams=_streams(
-            layer,
-            cut,
-            (parts, width, channels),
-            batch_distance(layer, batch, threads, sharers),
-            sharers,
-        ),
+    far = batch_distance(layer, batch, threads, sharers)
+    first = _first_runs(layer, cut, part_ptr) / parts.sum()
+    loops = [(_work(layer, cut, width, first),
+              _streams(layer, cut, (parts, width, channels), far, sharers))]  # fmt: skip
+    if cut.in_lanes == "channels":
+        loops.append(_planes(layer, cut, width, channels, far))
+    products = in_turn(
+        "products",
+        share(batch, threads, sharers, parts),
+        *loops,
         waits_for="input" if copies else None,
         barriers=2 * ceil(batch * sharers / threads) if sharers > 1 and copies else 0,
     )
@@ -145,8 +145,8 @@ def kernel_rows(layer: Layer, cut: Blocking) -> tuple[int, int]:
     return over_rows, over_tiles
 
 
-def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts, first: float) -> Work:
-    """Operations of a run of output channels over all pixels; the share ``first`` fills panels."""
+def _work(layer: Layer, cut: Blocking, width: Counts, first: float) -> Work:
+    """Operations of a run of output channels over all pixels; a share ``first`` fills panels."""
     grid = cut.geometry
     in_a_row = float((layer.C // layer.groups) * layer.S)  # products of one kernel row
     by_pixel_rows, by_tiles = kernel_rows(layer, cut)
@@ -177,17 +177,34 @@ def _work(layer: Layer, cut: Blocking, width: Counts, channels: Counts, first: f
             **common,
         )
     products = in_a_row * by_pixel_rows * grid.columns
-    squares = float(_squares(cut))
-    # sums are turned lanes x lanes at a time: log2(lanes) shuffles for each vector, counted as
-    # issued operations, for a plan knows no shuffles
-    common["scalar_ops"] = common["scalar_ops"] + squares * width * cut.lanes * log2(cut.lanes)
     return Work.of(
         kinds=len(width),
         multiply_adds=products * width,
-        loads_aligned=(steps + (blocks + 1) * pixels) * width,
+        loads_aligned=(steps + blocks * pixels) * width,
         broadcasts=products,
-        stores=blocks * pixels * width + squares * channels,
+        stores=blocks * pixels * width,
         **common,
+    )
+
+
+def _planes(
+    layer: Layer, cut: Blocking, width: Counts, channels: Counts, far: float
+) -> tuple[Work, tuple[Stream, ...]]:
+    """What brings a run's sums, channels in lanes, into the planes of its output."""
+    kinds, grid = len(width), cut.geometry
+    squares, pixels = float(_squares(cut)), float(grid.rows * grid.columns)
+    vector_bytes = float(FLOAT_BYTES * cut.lanes)
+    work = Work.of(
+        kinds=kinds,
+        loads_aligned=pixels * width,
+        stores=squares * channels,
+        # lanes x lanes at a time: log2(lanes) shuffles for each vector
+        shuffles=squares * width * cut.lanes * log2(cut.lanes),
+    )
+    band = vector_bytes * width * cut.band_rows * min(cut.band_columns, grid.columns)
+    return work, (
+        stream("partial sums", "read", vector_bytes * width * pixels, band, kinds=kinds),
+        stream("output", "write", FLOAT_BYTES * channels * layer.P * layer.Q, far, kinds=kinds),
     )
 
 
@@ -245,11 +262,11 @@ def _streams(
                block_weights, kinds=kinds),
         # the picture itself is as far as all threads touch that read it together
         stream(name, "read", group / runs_of_group,
-               image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image"),
+               image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image",
+               handed=handed(sharers, layer.groups) if grid.source == "padded" else 0.0),
         stream(again, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
                shared="no" if cut.panels else "image"),
         stream(again, "read", near, window + block_weights, kinds=kinds, shared="image"),
-        stream("output", "write", output, far, kinds=kinds),
     ]  # fmt: skip
     if cut.panels:  # where that of the band before was
         written = group / runs_of_group
@@ -258,7 +275,9 @@ def _streams(
         moved = all_sums * (blocks - 1)
         found.append(stream("partial sums", "update", moved, sums + block_weights, kinds=kinds))
     if cut.in_lanes == "channels":
-        found.append(stream("partial sums", "update", all_sums, sums, kinds=kinds))
+        found.append(stream("partial sums", "write", all_sums, sums, kinds=kinds))
+    else:
+        found.append(stream("output", "write", output, far, kinds=kinds))
     return tuple(found)
 
 
@@ -285,6 +304,6 @@ def _input_phase(layer: Layer, cut: Blocking, batch: int, threads: int, sharers:
         work=work,
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
-            stream("padded input", "write", plane, image),
+            stream("padded input", "write", plane, image, handed=handed(sharers, layer.groups)),
         ),
     )

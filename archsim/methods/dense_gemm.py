@@ -8,18 +8,20 @@ inside is the library's own; these numbers model it and are not handed to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.methods.sharing import even_parts, share
+from archsim.methods.sharing import even_parts, handed, share
 from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Densities, Sparsity
+
+Access = Literal["read", "write", "update"]
 
 NAME: Final = "dense_gemm"
 SCHEDULES: Final = ("auto", "im2col")
@@ -28,6 +30,8 @@ SCHEDULES: Final = ("auto", "im2col")
 PANEL: Final = 256  # k_c: products of a panel
 PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
 UNROLL: Final = 4  # products per turn of the inner loop
+#: kinds of tiles are loops of their own: products, packing of weights, packing of the matrix
+LOOPS: Final = (0, 1, 2)
 
 
 def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
@@ -74,6 +78,7 @@ def plan(
             streams=gemm_streams(gemm),
             waits_for="input" if lowers else None,
             barriers=barriers,
+            loops=LOOPS,
         ),
     )
     if lowers:
@@ -100,11 +105,11 @@ def plan(
 
 
 def _parts(layer: Layer, part_ptr: tuple[int, ...]) -> NDArray[np.int64]:
-    """Tiles of each rank: kind 0 an output channel, kind 1 the packing of a group's input."""
+    """Tiles of each rank: kinds 0 and 1 an output channel, kind 2 packing a group's input."""
     per_group = layer.K // layer.groups
     starts, stops = np.array(part_ptr[:-1]), np.array(part_ptr[1:])
     groups = np.where(stops > starts, (stops - 1) // per_group - starts // per_group + 1, 0)
-    return np.column_stack([stops - starts, groups]).astype(np.int64)
+    return np.column_stack([stops - starts, stops - starts, groups]).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ class Gemm:
     matrix_distance: float  # until the matrix is read again
     turn_bytes: float  # touched by a thread in one turn
     far: float  # touched by a thread in one call
-    own_matrix: bool  # the matrix is a buffer of the threads of an image
+    handed: float  # share of the matrix that the threads of an image make for each other
 
 
 def gemm_of(
@@ -170,7 +175,7 @@ def gemm_of(
         matrix_distance=turn if lowers else far * sharers,
         turn_bytes=turn,
         far=far,
-        own_matrix=lowers,
+        handed=handed(sharers, layer.groups) if lowers else 0.0,
     )
 
 
@@ -181,64 +186,70 @@ def _batch_work(gemm: Gemm, target: Target) -> Work:
     products = weight_vectors * gemm.columns
     matrix_vectors = gemm.depth * gemm.columns / target.lanes
     return Work.of(
-        kinds=2,
-        multiply_adds=[products, 0.0],
-        loads_aligned=[weight_vectors * (1.0 + ceil(gemm.columns / rows)), 0.0],
-        loads_unaligned=[0.0, matrix_vectors],
-        stores=[weight_vectors + gemm.columns * gemm.panels / target.lanes, matrix_vectors],
-        broadcasts=[products / gemm.wide, 0.0],
-        scalar_ops=[2.0 * products / gemm.wide / rows / UNROLL, matrix_vectors],
-        branches=[products / gemm.wide / rows / UNROLL, matrix_vectors / UNROLL],
-    )
+        kinds=3,
+        multiply_adds=[products, 0.0, 0.0],
+        loads_aligned=[weight_vectors * ceil(gemm.columns / rows), weight_vectors, 0.0],
+        loads_unaligned=[0.0, 0.0, matrix_vectors],
+        stores=[
+            gemm.columns * gemm.panels / target.lanes,
+            weight_vectors,
+            matrix_vectors,
+        ],
+        broadcasts=[products / gemm.wide, 0.0, 0.0],
+        scalar_ops=[2.0 * products / gemm.wide / rows / UNROLL, weight_vectors, matrix_vectors],
+        branches=[
+            products / gemm.wide / rows / UNROLL, weight_vectors / UNROLL, matrix_vectors / UNROLL,
+        ],
+    )  # fmt: skip
 
 
 def gemm_work(gemm: Gemm, target: Target) -> Work:
-    """Operations of an output channel, and of packing the matrix of a group."""
+    """Operations of an output channel's products, of packing its weights, of packing a matrix."""
     vectors = ceil(gemm.columns / target.lanes)
     across = float(gemm.depth * ceil(vectors / gemm.wide))  # weights broadcast, per channel
     rows = min(gemm.rows, gemm.channels)  # a block of fewer channels shares each load less
     weight_vectors = gemm.depth / target.lanes  # packing reads and writes each weight
     matrix_vectors = gemm.depth * gemm.columns / target.lanes
     return Work.of(
-        kinds=2,
-        multiply_adds=[float(gemm.depth * vectors), 0.0],
-        loads_aligned=[gemm.depth * vectors / rows + vectors * gemm.panels + weight_vectors, 0.0],
-        loads_unaligned=[0.0, matrix_vectors],
-        stores=[vectors * gemm.panels + weight_vectors, matrix_vectors],
-        broadcasts=[across, 0.0],
-        scalar_ops=[2.0 * across / rows / UNROLL, matrix_vectors],
-        branches=[across / rows / UNROLL, matrix_vectors / UNROLL],
+        kinds=3,
+        multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
+        loads_aligned=[gemm.depth * vectors / rows + vectors * gemm.panels, weight_vectors, 0.0],
+        loads_unaligned=[0.0, 0.0, matrix_vectors],
+        stores=[vectors * gemm.panels, weight_vectors, matrix_vectors],
+        broadcasts=[across, 0.0, 0.0],
+        scalar_ops=[2.0 * across / rows / UNROLL, weight_vectors, matrix_vectors],
+        branches=[across / rows / UNROLL, weight_vectors / UNROLL, matrix_vectors / UNROLL],
     )
 
 
 def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
-    """Bytes of an output channel (kind 0), and of packing the matrix of a group (kind 1)."""
+    """Bytes of the tiles of :func:`gemm_work`."""
     depth, columns = float(gemm.depth), gemm.columns
     panel = FLOAT_BYTES * min(depth, PANEL)  # of one column or row
     packed_matrix = panel * min(columns, PANEL_COLUMNS)  # reused from panel to panel
     packed_weights = panel * gemm.block_rows
     sweeps = ceil(gemm.channels / gemm.block_rows)
     matrix = FLOAT_BYTES * depth * columns
-    back = FLOAT_BYTES * columns * (gemm.panels - 1)
+    output = FLOAT_BYTES * columns
     micro = FLOAT_BYTES * depth * columns / gemm.rows  # register blocks walk the packed matrix
     # from panel to panel: what is packed, where it comes from, and the output
     anew = 2.0 * packed_matrix + FLOAT_BYTES * min(columns, PANEL_COLUMNS) * gemm.channels
+
+    def of(array: str, access: Access, kind: int, moved: float, distance: float) -> Stream:
+        return stream(array, access, moved * np.eye(3)[kind], distance, kinds=3)
+
     return (
-        stream("weights", "read", [FLOAT_BYTES * depth, 0.0], gemm.turn_bytes, kinds=2,
-               shared="part"),
-        stream("packed weights", "write", [FLOAT_BYTES * depth, 0.0], packed_weights, kinds=2),
-        stream("packed weights", "read",
-               [FLOAT_BYTES * depth * ceil(columns / gemm.block_columns), 0.0],
-               packed_weights, kinds=2),
         # the first sweep comes after the packing, which read as much as it wrote
-        stream("packed matrix", "read", [matrix / gemm.channels, 0.0], 2.0 * packed_matrix,
-               kinds=2),
-        stream("packed matrix", "read", [matrix * (sweeps - 1) / gemm.channels, 0.0],
-               packed_matrix, kinds=2),
-        stream("packed matrix", "read", [micro, 0.0],
-               panel * (gemm.block_columns + gemm.rows), kinds=2),
-        stream("output", "update", [back, 0.0], FLOAT_BYTES * columns * gemm.block_rows, kinds=2),
-        stream("output", "write", [FLOAT_BYTES * columns, 0.0], gemm.far, kinds=2),
-        stream("matrix", "read", [0.0, matrix], gemm.matrix_distance, kinds=2, shared="image"),
-        stream("packed matrix", "write", [0.0, matrix], anew, kinds=2),
+        of("packed matrix", "read", 0, matrix / gemm.channels, 2.0 * packed_matrix),
+        of("packed matrix", "read", 0, matrix * (sweeps - 1) / gemm.channels, packed_matrix),
+        of("packed matrix", "read", 0, micro, panel * (gemm.block_columns + gemm.rows)),
+        of("packed weights", "read", 0, FLOAT_BYTES * depth * ceil(columns / gemm.block_columns),
+           packed_weights),
+        of("output", "update", 0, output * (gemm.panels - 1), output * gemm.block_rows),
+        of("output", "write", 0, output, gemm.far),
+        replace(of("weights", "read", 1, FLOAT_BYTES * depth, gemm.turn_bytes), shared="part"),
+        of("packed weights", "write", 1, FLOAT_BYTES * depth, packed_weights),
+        replace(of("matrix", "read", 2, matrix, gemm.matrix_distance), shared="image",
+                handed=gemm.handed),
+        of("packed matrix", "write", 2, matrix, anew),
     )  # fmt: skip

@@ -36,6 +36,7 @@ from archsim.methods.sharing import (
     Partition,
     alike_places,
     even_parts,
+    handed,
     part_counts,
     share,
 )
@@ -43,6 +44,7 @@ from archsim.methods.streams import (
     ROW_COPY_BRANCHES,
     ROW_COPY_OPS,
     batch_distance,
+    comes_back,
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -54,9 +56,6 @@ SCHEDULES: Final = ("auto", "row", *VARIANTS, *lanes.SCHEDULES)
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _SCRATCH_ROUND: Final = 16  # scratch rows are a multiple of 16 numbers long
-# standard normal at probabilities 0.1, 0.3, 0.5, 0.7, 0.9: the middles of five equal parts
-_NORMAL_QUANTILES: Final = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])[:, None]
-_GAP: Final = np.arange(1.0, OC_BLOCK)[:, None, None]  # output channels until a plane comes back
 
 
 def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
@@ -293,7 +292,8 @@ def _input_phase(
         ),
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
-            stream("padded input", "write", plane, image),
+            stream("padded input", "write", plane, image,
+                   handed=handed(sharers, layer.groups)),
         ),
     )  # fmt: skip
 
@@ -405,12 +405,15 @@ def _vector_streams(
     sums = float(FLOAT_BYTES * layer.P * pitch) if blocks > 1 else 0.0  # of an output channel
     weights = kinds.nonzeros * _NONZERO_BYTES
     per_round = weights / (kinds.channels * blocks)  # of an output channel in a column block
+    # what the first tile of each part touches was made by others; there may be fewer tiles
+    beginning = min(1.0, max(layer.groups, sharers) / len(kinds.unit_kind))
     window = float(min(block, group_channels) * shape.plane_bytes)
     streams = [
         stream("weights", "read", weights, _turn_bytes(shape, nonzeros, sharers), kinds=count,
                shared="part"),
         stream("padded input", "read", kinds.inputs * shape.plane_bytes,
-               group + kinds.channels * sums + weights, kinds=count, shared="image"),
+               group + kinds.channels * sums + weights, kinds=count, shared="image",
+               handed=handed(sharers, layer.groups) * beginning),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
         _plane_stream(kinds, group, window, near * (sums + per_round)),  # of all readers
@@ -460,7 +463,7 @@ def _scalar_streams(
         stream("weights", "read", weights * (shape.passes - 1), own_weights + rows / layer.W,
                kinds=count, shared="part"),
         stream("padded input", "read", swept, _turn_bytes(shape, nonzeros, sharers), kinds=count,
-               shared="image"),
+               shared="image", handed=handed(sharers, layer.groups)),
         stream("padded input", "read", swept * again, rows + own_weights, kinds=count,
                shared="image"),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
@@ -469,27 +472,16 @@ def _scalar_streams(
 
 
 def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts) -> Stream:
-    """Second and later uses of an input channel's plane inside a tile, rows per gap.
+    """Second and later uses of an input channel's plane inside a tile.
 
-    Output channels follow each other and each touches a plane with probability p (the share of
-    its kernels that are not empty).  A plane comes back after g output channels with
-    probability p (1 - p)^(g - 1); in between they touched a binomial number of the column
-    block's planes, each with probability 1 - (1 - p)^g (five quantiles of its normal
-    approximation are taken), and ``beside`` bytes each of partial sums and weights.
+    Output channels follow each other and each touches a plane with probability p, the share of
+    its kernels that are not empty (:func:`archsim.methods.streams.comes_back`).
 
-    ``group`` and ``window`` are the bytes of all planes of a group and of a column block.
+    ``group`` and ``window`` are the bytes of all planes of a group and of a column block,
+    ``beside`` those of an output channel's partial sums and weights there.
     """
     n = kinds.channels
-    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)[..., None, None, :]
-    empty = (1.0 - p) ** (_GAP - 1.0)  # of the channels in between
-    planes = max(1.0, window * kinds.all_inputs / group)  # of a column block
-    share = 1.0 - empty * (1.0 - p)
-    spread = np.sqrt(share * (1.0 - share) / planes)
-    touched = np.minimum(np.maximum(share + _NORMAL_QUANTILES * spread, 0.0), 1.0)
-    distance = window * touched + _GAP * beside[..., None, None, :]
-    moved = np.empty(distance.shape)
-    moved[...] = group / len(_NORMAL_QUANTILES) * np.maximum(n - _GAP, 0.0) * p * p * empty
-    rows = (*p.shape[:-3], _GAP.size * len(_NORMAL_QUANTILES), len(n))
-    return Stream(
-        "padded input", "read", moved.reshape(rows), distance.reshape(rows), shared="image"
-    )
+    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)
+    share, times = comes_back(p, n)
+    between = window * share + beside[..., None, :]
+    return Stream("padded input", "read", group * n * times, between, shared="image")

@@ -268,8 +268,8 @@ def turn_phase(
         work=Work.of(
             loads_unaligned=vectors,
             stores=vectors,
-            # log2(lanes) shuffles of each vector, counted as issued operations
-            scalar_ops=vectors * (target.lanes.bit_length() - 1 + 2.0),
+            shuffles=vectors * (target.lanes.bit_length() - 1),  # log2(lanes) of each
+            scalar_ops=2.0 * vectors,
             branches=vectors,
         ),
         streams=(outside, inside),

@@ -42,6 +42,7 @@ from archsim.methods.sharing import (
     cut,
     cut_alike,
     even_parts,
+    handed,
     part_counts,
     share,
     total_of,
@@ -51,6 +52,7 @@ from archsim.methods.streams import (
     ROW_COPY_OPS,
     batch_distance,
     comes_back,
+    in_turn,
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -289,35 +291,39 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     padded = geometry.planes * counts.slab_bytes
     rows = float(layer.H * geometry.images)
     vectors = rows * ceil(layer.W / lanes)
-    moved: dict[str, Any] = {
-        "scalar_ops": ROW_COPY_OPS * rows,
-        "branches": ROW_COPY_BRANCHES * rows,
-    }
-    if layer.stride[1] > 1:  # one pixel at a time, or shuffles of as much work
-        moved = {"scalar_ops": rows * layer.W / layer.stride[1], "branches": rows}
-    streams = [stream("input", "read", plane, first)]
+    units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
+    tiles = share(counts.turns, threads, counts.sharers, units)
+    copy, turn = Work.of(), Work.of()
     if geometry.mode == "pointwise":  # read where it is
-        work, streams, padded = Work.of(), [stream("input", "read", 0.0, first)], 0.0
+        plane = padded = 0.0
     else:
+        moved: dict[str, Any] = {
+            "scalar_ops": ROW_COPY_OPS * rows,
+            "branches": ROW_COPY_BRANCHES * rows,
+        }
+        if layer.stride[1] > 1:  # one pixel at a time, or shuffles of as much work
+            moved = {"scalar_ops": rows * layer.W / layer.stride[1], "branches": rows}
+        copy = Work.of(loads_unaligned=vectors, stores=vectors, **moved)
         turned = geometry.planes * geometry.in_rows * ceil(geometry.in_columns / 4)
         positions = float(geometry.planes * geometry.in_rows * geometry.in_columns)
-        moved["scalar_ops"] += 8.0 * turned  # the shuffles of four vectors
         # quarters of vectors: aligned they are not, but 16 bytes seldom cross a line
         crossing = (4.0 - 1.0) / (target.line_bytes // FLOAT_BYTES)
-        work = Work.of(
-            loads_unaligned=vectors + float(lanes * turned),
+        turn = Work.of(
+            loads_unaligned=float(lanes * turned),
             loads_line_crossing=crossing * lanes * turned,
-            stores=vectors + positions, **moved,
-        )  # fmt: skip
-        streams.append(stream("padded input", "update", plane, 2.0 * plane))
-    streams.append(stream("lane input", "write", padded, counts.turn_bytes / counts.sharers))
-    units = part_counts(even_parts(layer.C, counts.sharers), np.zeros(layer.C, dtype=np.int64))
-    return Phase(
-        name="input",
-        tiles=share(counts.turns, threads, counts.sharers, units),
-        work=work,
-        streams=tuple(streams),
-    )
+            stores=positions,
+            shuffles=8.0 * turned,  # of four vectors
+        )
+    lane_input = stream(
+        "lane input", "write", padded, counts.turn_bytes / counts.sharers,
+        handed=handed(counts.sharers, layer.groups),
+    )  # fmt: skip
+    return in_turn(
+        "input", tiles,
+        (copy, [stream("input", "read", plane, first),
+                stream("padded input", "update", plane, 2.0 * plane)]),
+        (turn, [stream("padded input", "read", plane, 2.0 * plane), lane_input]),
+    )  # fmt: skip
 
 
 def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
@@ -376,9 +382,8 @@ def _products_work(counts: _Counts) -> Work:
     spilled = float((blocks - 1) * positions)
     iterations, rounds = counts.nonzeros * passes, float(blocks * passes)
     slides = choice.geometry.slides
-    moved = float(blocks * positions * slides)  # a lane further, between two parts
-    if choice.geometry.mode == "shifts":
-        moved += blocks * positions  # and added to what came before
+    # between two parts sums slide by a lane, and are added to what came before
+    added = float(blocks * positions) if choice.geometry.mode == "shifts" else 0.0
     return Work.of(
         kinds=counts.nonzeros.shape[-1],
         multiply_adds=loads,
@@ -388,8 +393,9 @@ def _products_work(counts: _Counts) -> Work:
         broadcasts=iterations + passes,
         # a list's end, those of its parts, two steps, how its sums leave
         scalar_loads=iterations + (4.0 + slides) * rounds,
+        shuffles=float(blocks * positions * slides),
         # address, count, compare, three offsets that move up, and a row's step
-        scalar_ops=(6.0 + steps) * iterations + 12.0 * rounds + moved,
+        scalar_ops=(6.0 + steps) * iterations + 12.0 * rounds + added,
         branches=iterations + (1.0 + slides) * rounds,
         mispredicts=(1.0 + slides) * rounds,
         chain_multiply_adds=iterations,
@@ -407,9 +413,8 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     geometry, kinds, passes = choice.geometry, counts.nonzeros.shape[-1], counts.passes
     blocks = choice.slab_blocks(layer)
     walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
-    channels = layer.K / walks
-    group = float(counts.group_slabs * counts.slab_bytes)
-    window = counts.window_bytes
+    channels, given = layer.K / walks, handed(counts.sharers, layer.groups)
+    group, window = float(counts.group_slabs * counts.slab_bytes), counts.window_bytes
     in_block = float(min(choice.slab_block, counts.group_slabs) * window)
     weights = counts.nonzeros * _NONZERO_BYTES
     group_weights = counts.total * _NONZERO_BYTES / walks
@@ -431,10 +436,10 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         again = max(0.0, touched - group)
         before = counts.images_bytes
         if geometry.mode == "pointwise":  # of all threads that read this image together
-            before = pictures * counts.sharers
+            before, given = pictures * counts.sharers, 0.0
         streams += [
-            stream("lane input", "read", seen * group / channels, before,
-                   kinds=kinds, shared="image"),
+            stream("lane input", "read", seen * group / channels, before, kinds=kinds,
+                   shared="image", handed=given),
             stream("lane input", "read", seen * again / channels, group + group_weights,
                    kinds=kinds, shared="image"),
         ]  # fmt: skip
@@ -446,14 +451,13 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
         output = float(FLOAT_BYTES * layer.P * layer.Q)
         access: Literal["past", "write"] = "past" if counts.past_caches else "write"
         streams.append(stream("output", access, output, pictures, kinds=kinds))
-    gap, pairs = comes_back(p, channels)
+    share, times = comes_back(p, channels)
     # of shared slabs all readers count, each with sums and weights of its own
     readers = 1 if counts.windowed else counts.near
     beside = readers * (sums + weights / (passes * blocks))
-    seen_rows = 1.0 - (1.0 - p[..., None, :]) ** gap
-    distance_rows = in_block * seen_rows + gap * beside[..., None, :]
+    between = in_block * share + beside[..., None, :]
     streams.append(
-        Stream("lane input", "read", touched * pairs, distance_rows,
+        Stream("lane input", "read", touched * times, between,
                shared="no" if counts.windowed else "image")
     )  # fmt: skip
     return tuple(streams)
@@ -477,8 +481,8 @@ def _output_phase(counts: _Counts, threads: int) -> Phase:
         tiles=share(counts.turns, threads, counts.sharers, channels),
         work=Work.of(
             loads_aligned=quarters, stores=pieces, scalar_loads=2.0 * pieces,
-            # shuffles; place and bits of a piece
-            scalar_ops=2.0 * lanes * rows * len(widths) + 4.0 * pieces,
+            shuffles=2.0 * lanes * rows * len(widths),
+            scalar_ops=4.0 * pieces,  # place and bits of a piece
             branches=pieces + rows * len(widths),
         ),
         streams=(

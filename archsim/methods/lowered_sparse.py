@@ -20,6 +20,7 @@ from archsim.methods.sharing import (
     cut,
     cut_alike,
     even_parts,
+    handed,
     part_counts,
     share,
     total_of,
@@ -61,8 +62,8 @@ def _pixel_vectors(layer: Layer, target: Target, channels: int) -> int:
     vectors = ceil(layer.P * layer.Q / target.lanes)
     rows = channels * layer.R * layer.S
     room = target.l2_bytes // target.l2_sharers // 4
-    fitting = room // (rows * target.lanes * FLOAT_BYTES)
-    most = max(_MIN_VECTORS, min(target.registers - 2, fitting))
+    loop = room // (rows * target.lanes * FLOAT_BYTES)
+    most = max(_MIN_VECTORS, min(target.registers - 2, loop))
     return ceil(vectors / ceil(vectors / most))
 
 
@@ -179,17 +180,17 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
     p = np.clip(per_channel / depth, 0.0, 1.0)
     row = FLOAT_BYTES * float(walk.lanes)
     everything = depth * row * walk.vectors
-    gap, times = comes_back(p, channels)
-    seen = depth * row * walk.pixel_vectors * (1.0 - (1.0 - p[..., None, :]) ** gap)
+    share, times = comes_back(p, channels)
     # all readers of a panel count, each with weights and outputs of its own
     own = weights / walk.blocks + row * walk.pixel_vectors
-    between = seen + near * gap * own[..., None, :]
+    between = depth * row * walk.pixel_vectors * share + near * own[..., None, :]
     found = everything * (1.0 - (1.0 - p) ** channels) / channels
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (walk.blocks - 1),
                walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
-        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image"),
+        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image",
+               handed=handed(walk.sharers, layer.groups)),
         Stream("lowered input", "read", everything * times, between, shared="image"),
         stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
                batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
@@ -222,7 +223,8 @@ def _panels(walk: _Walk) -> Phase:
                    batch_distance(layer, walk.batch, walk.threads, sharers)),
             stream("input", "read", again, near),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
-                   walk.panel_bytes / sharers + walk.weights_bytes),
+                   walk.panel_bytes / sharers + walk.weights_bytes,
+                   handed=handed(sharers, layer.groups)),
         ),
     )  # fmt: skip
 

@@ -191,6 +191,19 @@ def _taken(counts: NDArray[np.int64], work: NDArray[np.float64], threads: int) -
     return taken
 
 
+def handed(sharers: int, groups: int) -> float:
+    """Return the share of a picture's copy that its threads hand to each other.
+
+    The threads of an image each make a part of the channels, and each reads those of the groups
+    that its output channels are in: with as many groups as threads these are its own.  What is
+    left belongs to the other threads as much as if all were handed on: :class:`Stream`.
+
+    >>> handed(4, 1), handed(4, 2), handed(2, 2), handed(1, 1)
+    (1.0, 0.6666666666666666, 0.0, 0.0)
+    """
+    return max(0.0, (sharers - groups) / (sharers - 1)) if sharers > 1 else 0.0
+
+
 def share(batch: int, threads: int, threads_per_image: int, parts: NDArray[np.int64]) -> Tiles:
     """Spread the tiles of ``batch`` images over ``threads``.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.methods.sharing import even_parts, part_counts, share
+from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Counts, Phase, Stream, Work, spread
+from archsim.plan import Counts, Phase, Stream, Tiles, Work, spread
 
 # A copy of one picture row is a call of memcpy: 50 instructions for 13 numbers, 55 for 27, the
 # vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
@@ -20,6 +22,9 @@ ROW_COPY_BRANCHES = 10.0
 # One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
 # pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
 PLANE_COPY_OPS = 90.0
+# Of a block: sixteenths, each with its middle, the last with its end, where all is at p = 1.
+_SHARES = np.append((np.arange(15) + 0.5) / 16.0, 1.0)[:, None]
+_LOG_UNSEEN = np.log1p(-np.arange(16) / 16.0)[:, None]  # of what is not yet seen where each begins
 
 
 def stream(
@@ -30,9 +35,54 @@ def stream(
     *,
     kinds: int = 1,
     shared: Literal["no", "image", "part"] = "no",
+    handed: float = 0.0,
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
-    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared)
+    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared, handed)
+
+
+def in_turn(
+    name: str,
+    tiles: Tiles,
+    *steps: tuple[Work, Sequence[Stream]],
+    waits_for: str | None = None,
+    barriers: int = 0,
+) -> Phase:
+    """Build a phase whose tiles run several loops, one after another.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        Of the kinds that each loop's work and streams have.
+    steps : tuples of (Work, streams)
+        A loop each; its kinds become kinds of their own.
+    """
+    kinds = tiles.count.shape[1]
+
+    def placed(values: Counts, step: int) -> Counts:
+        found = np.zeros((*values.shape[:-1], len(steps) * kinds))
+        found[..., step * kinds : (step + 1) * kinds] = values
+        return found
+
+    lead = np.broadcast_shapes(*[work.counts.shape[:-2] for work, _ in steps])
+    counts = [np.broadcast_to(w.counts, (*lead, *w.counts.shape[-2:])) for w, _ in steps]
+    return Phase(
+        name=name,
+        tiles=Tiles(np.tile(tiles.count, len(steps)), tiles.thread_class),
+        work=Work(np.concatenate(counts, axis=-1)),
+        streams=tuple(
+            replace(
+                each,
+                bytes=placed(each.bytes, step),
+                reuse_distance_bytes=placed(each.reuse_distance_bytes, step),
+            )
+            for step, (_, streams) in enumerate(steps)
+            for each in streams
+        ),
+        waits_for=waits_for,
+        barriers=barriers,
+        loops=tuple(step for step in range(len(steps)) for _ in range(kinds)),
+    )
 
 
 def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> float:
@@ -46,37 +96,41 @@ def batch_distance(layer: Layer, batch: int, threads: int, sharers: int) -> floa
     return images * float(layer.input_bytes + layer.output_bytes) / sharers
 
 
-def comes_back(chance: Counts, channels: float) -> tuple[Counts, Counts]:
-    """Return after how many output channels a piece of input comes back, and how often.
+def comes_back(chance: Counts, channels: float | Counts) -> tuple[Counts, Counts]:
+    """Return how much of a block was looked at until a piece of it comes back, and how often.
 
-    A channel looks at a piece with probability p, so it comes back after g channels with
-    probability p (1 - p)^(g - 1).
+    A channel looks at a piece with probability p. So it comes back after g channels with
+    probability p (1 - p)^(g - 1), if there are as many; by then a share 1 - (1 - p)^g of the block
+    was looked at. Uses beyond a share are those beyond the g that belongs to it, half a channel
+    added because only whole ones are; they grow with p whatever the share is.
+
+    What a channel touches besides is left to the caller, once: to say that more channels pass, the
+    rarer the pieces are looked at, is true and would make fewer nonzeros slower where a block just
+    fits a level. Counted traffic knows it.
 
     Parameters
     ----------
     chance : ndarray of shape (..., kinds)
         p of each kind of channel.
-    channels : float
+    channels : float or ndarray of shape (kinds,)
         That follow each other.
 
     Returns
     -------
-    gap : ndarray of shape (gaps, 1)
-        Each of the first 16; then one for each step of a quarter.
-    times : ndarray of shape (..., gaps, kinds)
-        Uses after that many channels, for each channel and piece.
+    share : ndarray of shape (16, 1)
+        Of the block.
+    times : ndarray of shape (..., 16, kinds)
+        Uses at each of the shares, for each channel and piece.
     """
-    edges = [float(gap) for gap in range(1, 17)]
-    while edges[-1] < channels:
-        edges.append(ceil(edges[-1] * 1.25))
-    edge = np.array(edges)
-    gap = ((edge[:-1] + edge[1:] - 1.0) / 2.0)[:, None]
-    inside = np.maximum(channels - gap, 0.0) / channels
-    # the sum of p (1 - p)^(g - 1) over the gaps of a step
-    chance = chance[..., None, :]
-    missing = 1.0 - chance
-    step = missing ** (edge[:-1, None] - 1.0) - missing ** (edge[1:, None] - 1.0)
-    return gap, inside * chance * step
+    p = np.clip(chance[..., None, :], 1e-12, 1.0 - 1e-12)  # the limits, without a logarithm of 0
+    missing = 1.0 - p
+    gap = np.clip(_LOG_UNSEEN / np.log(missing) + 0.5, 1.0, channels + 1.0)
+    left = channels + 1.0 - gap
+    beyond = missing ** (gap - 1.0) * (left * p - 1.0 + missing**left) / channels
+    beyond = np.maximum(beyond, 0.0)
+    times = beyond.copy()
+    times[..., :-1, :] -= beyond[..., 1:, :]
+    return _SHARES, times
 
 
 def im2col_phase(
@@ -126,6 +180,12 @@ def im2col_phase(
         streams=(
             stream("input", "read", first, batch_distance(layer, batch, threads, sharers)),
             stream("input", "read", again, plane),
-            stream("lowered input", "write", FLOAT_BYTES * pixels, buffer_distance),
+            stream(
+                "lowered input",
+                "write",
+                FLOAT_BYTES * pixels,
+                buffer_distance,
+                handed=handed(sharers, layer.groups),
+            ),
         ),
     )

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods import structured_kernels
-from archsim.methods.dense_gemm import gemm_of, gemm_streams, gemm_work
+from archsim.methods.dense_gemm import LOOPS, gemm_of, gemm_streams, gemm_work
 from archsim.methods.sharing import Partition, balanced_parts, part_counts, share
 from archsim.methods.streams import im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
@@ -166,6 +166,7 @@ def plan(
         streams=gemm_streams(gemm),
         waits_for="input",
         barriers=2 * ceil(batch * sharers / threads) if sharers > 1 else 0,
+        loops=LOOPS,
     )
     lowering = im2col_phase(
         layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,
@@ -213,12 +214,12 @@ def _products(layer: Layer, kept: Kept, made: Mask) -> float:
 
 
 def _parts(layer: Layer, kept: Kept, part_ptr: tuple[int, ...]) -> NDArray[np.int64]:
-    """Tiles of each rank: kind 0 a kept output channel, kind 1 the packing of a group's input."""
+    """Tiles of each rank, by kind as in ``dense_gemm``, of the kept output channels."""
     group = np.arange(layer.K) // (layer.K // layer.groups)
     parts = []
     for start, stop in pairwise(part_ptr):
         here = kept.channels[start:stop]
-        parts.append((here.sum(), len(np.unique(group[start:stop][here]))))
+        parts.append((here.sum(), here.sum(), len(np.unique(group[start:stop][here]))))
     return np.array(parts, dtype=np.int64)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from archsim.methods.sharing import even_parts, part_counts, share
-from archsim.methods.streams import batch_distance, stream
+from archsim.methods.streams import batch_distance, in_turn, stream
 from archsim.methods.winograd_blocking import Blocking, in_place, moves_in, moves_out
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Tiles, Work
@@ -161,35 +161,38 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         layer.C * cut.images * layer.H,
         layer.C * (chunks.share * cut.images * down * v.outputs + v.tile),
     )
-    where = in_place(layer, v, cut.lanes)
-    copied = np.zeros(chunks.kinds) if where else rows * ceil(layer.W / cut.lanes)
-    steps = np.zeros(chunks.kinds) if where else rows
     moves = moves_in(layer, v, cut.lanes)
     loads = moves.moves * v.tile * tiles
     waits = v.positions * tiles  # numbers that wait between the two dimensions
-    work = Work.of(
+    transform = Work.of(
         kinds=chunks.kinds,
         multiply_adds=2 * v.tile * v.ops_in * tiles,
         loads_aligned=waits,
-        loads_unaligned=loads + copied,
+        loads_unaligned=loads,
         loads_line_crossing=_crossing(moves.floats, target) * loads,
-        stores=copied + 2.0 * waits,
+        stores=2.0 * waits,
         scalar_loads=loads,  # where a tile begins, or a piece
-        scalar_ops=moves.shuffles * v.tile * tiles + 3.0 * steps,  # shuffles; a row's step
-        branches=steps + 2.0 * v.tile * tiles,
+        shuffles=moves.shuffles * v.tile * tiles,
+        branches=2.0 * v.tile * tiles,
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
-    plane = FLOAT_BYTES * rows * layer.W
-    streams = [
-        stream("input", "read", plane, chunks.pictures, kinds=chunks.kinds),
-        stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
-               kinds=chunks.kinds),
-    ]  # fmt: skip
-    if not where:
-        streams.append(
-            stream("padded input", "update", plane, 2.0 * plane / layer.C, kinds=chunks.kinds)
-        )
-    return Phase(name="input", tiles=chunks.tiles, work=work, streams=tuple(streams))
+    plane, kinds = FLOAT_BYTES * rows * layer.W, chunks.kinds
+    first = stream("input", "read", plane, chunks.pictures, kinds=kinds)
+    made = stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
+                  kinds=kinds)  # fmt: skip
+    if in_place(layer, v, cut.lanes):
+        return in_turn("input", chunks.tiles, (transform, [first, made]))
+    copied = rows * ceil(layer.W / cut.lanes)
+    copy = Work.of(
+        kinds=kinds, loads_unaligned=copied, stores=copied,
+        scalar_ops=3.0 * rows, branches=rows,  # a row's step
+    )  # fmt: skip
+    near = 2.0 * plane / layer.C  # channel after channel is copied, then transformed
+    return in_turn(
+        "input", chunks.tiles,
+        (copy, [first, stream("padded input", "update", plane, near, kinds=kinds)]),
+        (transform, [stream("padded input", "read", plane, near, kinds=kinds), made]),
+    )  # fmt: skip
 
 
 def _sparse_work(chunks: _Chunks) -> Work:
@@ -314,7 +317,7 @@ def _output_phase(chunks: _Chunks, target: Target) -> Phase:
         loads_aligned=v.positions * tiles + waits,
         stores=waits + pieces,
         scalar_loads=pieces,  # where a tile or a piece goes
-        scalar_ops=moves.shuffles * v.outputs * tiles,
+        shuffles=moves.shuffles * v.outputs * tiles,
         branches=(v.tile + v.outputs) * tiles,
     )
     sums = layer.groups * chunks.blocks * chunks.sums

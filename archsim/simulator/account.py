@@ -18,9 +18,7 @@ def outcome(layer: LayerRun, machine: Machine) -> Simulation:
     seconds = layer.ended - layer.began
     levels = _levels(layer, machine)
     last = max(layer.threads, key=lambda me: (me.end, -me.thread))
-    spent = {costs.name: 0.0 for costs in layer.costs}
-    for costs in layer.costs:
-        spent[costs.name] += sum(c.seconds + c.stall for c in costs.found.values())
+    spent = _spent(layer)
     total = sum(spent.values()) or 1.0
     memory = machine.memory[layer.home]
     terms = [_terms([costs], memory.name) for costs in layer.costs]
@@ -47,6 +45,22 @@ def outcome(layer: LayerRun, machine: Machine) -> Simulation:
         critical_path=_steps(layer, last.path),
         path_steps=last.path.length if last.path else 0,
     )  # fmt: skip
+
+
+def _spent(layer: LayerRun) -> dict[str, float]:
+    """Return seconds of all threads, by phase.
+
+    What threads of a core wait for each other is shared out by the time that tiles take alone: a
+    short tile may wait for the port until a long one of another phase has passed, and is none the
+    longer.
+    """
+    found = [(costs.name, c) for costs in layer.costs for c in costs.found.values()]
+    alone = sum(c.tiles * c.alone for _, c in found)
+    longer = sum(c.seconds for _, c in found) / alone if alone else 1.0
+    spent = {costs.name: 0.0 for costs in layer.costs}
+    for name, c in found:
+        spent[name] += c.tiles * c.alone * longer + c.stall
+    return spent
 
 
 def _core_bytes(layer: LayerRun) -> float:

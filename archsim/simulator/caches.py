@@ -135,6 +135,8 @@ class Traffic:
         self.readers = np.repeat([readers[stream.shared] for stream in streams], rows)
         self.reads = np.repeat([stream.access != "write" for stream in streams], rows)
         self.writes = np.repeat([stream.access != "read" for stream in streams], rows)
+        self.handed = np.repeat([stream.handed for stream in streams], rows)
+        self.team = plan.threads_per_image
         self.capacity = [cache.size_bytes for cache in machine.caches]
         self.write_allocate = home.write_allocate
         self.touched: Counts = self.moved.sum(axis=0)
@@ -180,7 +182,9 @@ class Traffic:
             seen = distance * np.maximum(1.0, ratio / copies)
             # what an inner cache still has, nobody asks for outside
             inside &= cold | (seen > self.capacity[level] * _NOISE)
-            lines = np.where(inside, moved / copies, 0.0)
+            elsewhere = 1.0 - min(self.team, threads) / self.team
+            anew = self.handed * np.where(self.writes, elsewhere > 0.0, elsewhere)
+            lines = np.maximum(inside, anew) * moved / copies
             last = level == len(ratios) - 1
             fetched = self.reads if last and not self.write_allocate else self.reads | self.writes
             read[level], written[level] = lines @ fetched, lines @ self.writes
@@ -198,7 +202,7 @@ def _first_uses(phase: Phase, plan: Plan) -> NDArray[np.bool_]:
         if other is phase:
             break
         before |= {stream.array for stream in other.streams}
-    written = {stream.array for stream in phase.streams if stream.access == "write"}
+    written = {s.array for s in phase.streams if s.access in ("write", "update")}
     far: dict[str, Any] = {}
     for stream in phase.streams:
         if stream.array not in written or stream.access == "write":

@@ -18,7 +18,8 @@ from archsim.plan import Counts, Plan
 from archsim.simulator.caches import Start, Traffic
 from archsim.simulator.memory import core_bytes, home_of, link_rates
 
-_PORTS: Final = ("arithmetic", "store", "issue", "scalar")  # beside port 0: loads, serial transfers
+#: beside port 0: loads, serial transfers
+PORTS: Final = ("arithmetic", "shuffle", "store", "issue", "scalar")
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class PhaseCosts:
         self._line = machine.caches[0].line_bytes
         self._hertz = hertz
         self.load, self._chain, self._stalls = busy.load, busy.latency, busy.stalls
-        self.beside = {name: getattr(busy, name) for name in _PORTS}
+        self.beside = {name: getattr(busy, name) for name in PORTS}
         self.idle_ports: frozenset[int] = frozenset()
         self._hides_stalls = machine.core.threads_hide_stalls
 
@@ -137,7 +138,7 @@ def phase_costs(plan: Plan, machine: Machine, isa: str, hertz: float) -> list[Ph
     phases = [PhaseCosts(index, plan, machine, isa, hertz) for index in range(len(plan.phases))]
     idle = frozenset(
         1 + port
-        for port, name in enumerate(_PORTS)
+        for port, name in enumerate(PORTS)
         if all(bool(np.all(p.beside[name] <= p.load)) for p in phases)
     )
     for phase in phases:

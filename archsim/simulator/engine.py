@@ -17,7 +17,7 @@ from archsim.machine import Machine
 from archsim.plan import Plan
 from archsim.simulator.account import outcome
 from archsim.simulator.caches import STARTS, Start
-from archsim.simulator.core import Cost
+from archsim.simulator.core import PORTS, Cost
 from archsim.simulator.layer import LayerRun, Meeting, Settings, ThreadState, stuck
 from archsim.simulator.memory import MemoryServer
 from archsim.simulator.outcome import Simulation
@@ -121,7 +121,7 @@ class _World:
     def __init__(self, machine: Machine, conditions: Conditions, recorder: Recorder | None) -> None:
         self.machine, self.conditions, self.recorder = machine, conditions, recorder
         self.env = simpy.Environment()
-        ports = 5 + sum(cache.overlap == "overlapped" for cache in machine.caches)
+        ports = 1 + len(PORTS) + sum(cache.overlap == "overlapped" for cache in machine.caches)
         self.free = [[0.0] * ports for _ in range(machine.total_cores)]
         self.servers = [
             [MemoryServer(self.env, self._name(memory.name, socket),

@@ -14,11 +14,12 @@ from archsim.validate.native import native
 from archsim.validate.points import SCHEMA, Point, Suite
 from archsim.validate.projections import projections
 from archsim.validate.published import published
+from archsim.validate.rule import rule
 from archsim.validate.traffic import traffic
 
 __all__ = [
     "SCHEMA", "SUITES", "Point", "Suite", "incore", "native", "projections", "published",
-    "run_suite", "traffic",
+    "rule", "run_suite", "traffic",
 ]  # fmt: skip
 
 SUITES: Final[Mapping[str, Callable[..., Suite]]] = {
@@ -27,6 +28,7 @@ SUITES: Final[Mapping[str, Callable[..., Suite]]] = {
     "incore": incore,
     "native": native,
     "traffic": traffic,
+    "rule": rule,
 }
 
 

@@ -24,8 +24,9 @@ from archsim.methods import get_method
 from archsim.network import Layer
 from archsim.plan import OPERATIONS, Plan, Work
 from archsim.sparsity import Sparsity
-from archsim.validate.llvm_mca import Analyser, AnalysisError
+from archsim.validate.llvm_mca import Analyser
 from archsim.validate.points import Point, Suite
+from archsim.validate.witness import AnalysisError
 
 #: Machine -> LLVM's name of its core, or None: the one that LLVM takes this host for.
 _CORES: Final[Mapping[str, str | None]] = {

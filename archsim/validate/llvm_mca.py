@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from archsim.errors import ArchsimError
+from archsim.validate.witness import AnalysisError, WitnessMissingError
 
 _TURNS: Final = 200
 #: Cores whose bound by resources is taken: LLVM's simulated pipeline of Silvermont is more than
@@ -37,14 +37,6 @@ _NAMES: Final = ("llvm-mca", *(f"llvm-mca-{version}" for version in range(25, 13
 _LABEL: Final = re.compile(r"\.\w+:$")
 _JUMP: Final = re.compile(r"\s+(?:j\w+|b\.?\w*)\s+(\.\w+)\s*$")
 _NEAR: Final = 24  # lines between a mark and the loop's first or last one
-
-
-class WitnessMissingError(ArchsimError):
-    """A program that a suite asks is not there; the message says how to get it."""
-
-
-class AnalysisError(ArchsimError):
-    """A compiler or an analyser refused."""
 
 
 @dataclass(frozen=True, slots=True)

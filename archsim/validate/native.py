@@ -1,8 +1,10 @@
 """Predictions against this host's own kernels.
 
 Every contestant of a group is predicted by the model from the very pattern that runs, then timed in
-turns with the others and with an anchor kernel. Some groups run again at the end: how far a second
-measurement is from the first is the noise floor, below which no model can be told from another.
+turns with the others and with an anchor kernel. Calls count that no other work on the same core
+disturbed (:mod:`archsim.quiet`), as in the calibration that the prediction rests on. Some groups
+run again at the end: how far a second measurement is from the first is the noise floor, below
+which no model can be told from another.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from archsim.errors import NotApplicableError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
 from archsim.predictors import MODELS, by_native_interleaved
+from archsim.quiet import Watch
 from archsim.request import Request, as_machine, natural
 from archsim.result import Result
 from archsim.validate.cases import DATA_VARIABLE, Group, anchor, groups, layer_table, real_files
+from archsim.validate.needed import needed
 from archsim.validate.points import Point, Suite, summarise
 from archsim.validate.ranking import choices
 
@@ -30,6 +34,8 @@ Progress = Callable[[str, int, int], None]
 #: A call that is predicted to take longer is left out of the default run.
 LONGEST_CALL_S: Final = 0.1
 _REPEATED: Final = 8  # one group in so many runs again
+_WORST: Final = 5  # points whose terms are told
+_NAMED: Final = ("network", "layer", "method", "schedule", "figure")
 
 
 def native(
@@ -108,6 +114,9 @@ class _Run:
         self._points: dict[tuple[Any, ...], Point] = {}
         self._repeats: list[float] = []
         self._left_out: list[str] = []
+        self._watches: dict[int, Watch] = {}
+        self._disturbed: set[tuple[Any, ...]] = set()
+        self._requests: dict[tuple[Any, ...], Request] = {}
         self.anchors: list[float] = []
 
     def measure(self, group: Group, *, again: bool) -> None:
@@ -124,8 +133,14 @@ class _Run:
                 continue
             predicted.append(found)
             running.append(request)
+        threads = group.setting.threads
+        if threads not in self._watches:
+            self._watches[threads] = Watch(self._machine, threads)
         timed = by_native_interleaved(
-            [self._anchor, *running], min_seconds=self._min_seconds, check=False
+            [self._anchor, *running],
+            min_seconds=self._min_seconds,
+            check=False,
+            watch=self._watches[threads],
         )
         self.anchors.append(timed[0].seconds or 0.0)
         for request, expected, found in zip(running, predicted, timed[1:], strict=True):
@@ -135,12 +150,23 @@ class _Run:
                 self._repeats.append(abs((found.seconds or 0.0) / first - 1.0))
             else:
                 self._points[key] = _point(group, self._model, expected, found)
+                self._requests[key] = request
+                if "disturbed" in found.notes:
+                    self._disturbed.add(key)
 
     def _predict(self, request: Request) -> Result:
-        drawn = request.sparsity.draw(request.layer, request.seed, request.plan().weight_shape)
-        if request.sparsity.density < 1.0:
-            request = replace(request, sparsity=drawn)
-        return MODELS[self._model](request)
+        return MODELS[self._model](_drawn(request))
+
+    def _worst(self) -> list[dict[str, Any]]:
+        """Return the points farthest off, each with what would have to be true."""
+        far = sorted(self._points, key=lambda key: -abs(self._points[key].error or 0.0))[:_WORST]
+        return [
+            {
+                **{name: getattr(self._points[key], name) for name in _NAMED},
+                "terms": needed(_drawn(self._requests[key]), self._points[key].measured),
+            }
+            for key in far
+        ]
 
     def suite(self, notes: Sequence[str]) -> Suite:
         """Return what was found."""
@@ -161,10 +187,25 @@ class _Run:
                 "noise_floor": float(np.median(repeats)) if repeats.size else None,
                 "noise_p90": float(np.percentile(repeats, 90)) if repeats.size else None,
                 "anchor_drift": drift,
+                "disturbed_share": len(self._disturbed) / len(points) if points else None,
+                "undisturbed_unseen": summarise(
+                    p
+                    for key, p in self._points.items()
+                    if p.split == "unseen" and key not in self._disturbed
+                ),
                 "by_schedule": by_schedule(points),
+                "worst": self._worst() if self._model == "ecm" else [],
             },
             by_split=splits,
         )
+
+
+def _drawn(request: Request) -> Request:
+    """Return a request with the very pattern that runs."""
+    if request.sparsity.density >= 1.0:
+        return request
+    shape = request.plan().weight_shape
+    return replace(request, sparsity=request.sparsity.draw(request.layer, request.seed, shape))
 
 
 def by_schedule(points: Sequence[Point]) -> Mapping[str, dict[str, Any]]:

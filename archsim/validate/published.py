@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from archsim.errors import input_error
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
 from archsim.methods import get_method
-from archsim.network import Layer, load_network
+from archsim.network import Layer, Network, load_network
 from archsim.predictors import MODELS
 from archsim.request import make_request
 from archsim.result import Result
@@ -58,8 +58,7 @@ def published(*, model: str = "ecm:counted") -> Suite:
     records = _records("park2017_measured.yaml")
     network = load_network(str(records["network"]))
     points = [
-        *_uniform(records, network.layers, model),
-        *_headline(records, network.layers, model),
+        *(_uniform(m, model) for m in _measured(records, network)),
         _winograd(model),
     ]
     notes = [
@@ -79,27 +78,52 @@ def _records(name: str) -> Mapping[str, Any]:
         return found
 
 
-def _uniform(records: Mapping[str, Any], layers: Sequence[Layer], model: str) -> Iterator[Point]:
-    named = {layer.name: layer for layer in layers}
+def scored_on(machine: Machine, of: str, model: str) -> list[Point]:
+    """Return the scored points of the machine named ``of``, predicted for ``machine`` instead."""
+    records = _records("park2017_measured.yaml")
+    network = load_network(str(records["network"]))
+    return [
+        _uniform(m, model, machine)
+        for m in _measured(records, network)
+        if m.scored and m.series["machine"] == of
+    ]
+
+
+def scored_machines() -> list[str]:
+    """Return the machines with scored points."""
+    records = _records("park2017_measured.yaml")
+    network = load_network(str(records["network"]))
+    found = (str(m.series["machine"]) for m in _measured(records, network) if m.scored)
+    return list(dict.fromkeys(found))
+
+
+class _Measured(NamedTuple):
+    layer: Layer
+    series: Mapping[str, Any]
+    density: float
+    rate: float
+    scored: bool
+
+
+def _measured(records: Mapping[str, Any], network: Network) -> Iterator[_Measured]:
+    """Yield what was measured; scored where the layer is told or can be guessed."""
+    guesses = {s["series"]: s["layer_guess"] for s in records["series"] if "layer_guess" in s}
     for series in records["series"]:
         guess = series.get("layer_guess")
+        layer = network[guess or "conv2"]
         for density, rate in series["points"]:
-            yield _compare(
-                named[guess or "conv2"], series, Sparsity(float(density)), float(rate), model,
-                clock="nominal", variant="uniform", scored=guess is not None,
-            )  # fmt: skip
-
-
-def _headline(records: Mapping[str, Any], layers: Sequence[Layer], model: str) -> Iterator[Point]:
-    named = {layer.name: layer for layer in layers}
-    guesses = {s["series"]: s["layer_guess"] for s in records["series"] if "layer_guess" in s}
+            yield _Measured(layer, series, float(density), float(rate), guess is not None)
     for entry in records["headline_points"]:
-        series = {**entry, "figure": "fig5c"}
-        yield _compare(
-            named[guesses[entry["series"]]], series, Sparsity(float(entry["density"])),
-            float(entry["effective_gflops"]), model, clock="nominal", variant="uniform",
-            scored=True,
-        )  # fmt: skip
+        series, layer = {**entry, "figure": "fig5c"}, network[guesses[entry["series"]]]
+        rate = float(entry["effective_gflops"])
+        yield _Measured(layer, series, float(entry["density"]), rate, scored=True)
+
+
+def _uniform(measured: _Measured, model: str, machine: Machine | None = None) -> Point:
+    return _compare(
+        measured.layer, measured.series, Sparsity(measured.density), measured.rate, model,
+        clock="nominal", variant="uniform", scored=measured.scored, machine=machine,
+    )  # fmt: skip
 
 
 def _real(records: Mapping[str, Any], model: str) -> Iterator[Point]:
@@ -149,11 +173,12 @@ def _winograd(model: str) -> Point:
 
 def _compare(
     layer: Layer, series: Mapping[str, Any], sparsity: Sparsity, rate: float, model: str, *,
-    clock: str, variant: str, scored: bool,
+    clock: str, variant: str, scored: bool, machine: Machine | None = None,
 ) -> Point:  # fmt: skip
     """Hold the products phase against a rate of the paper's kernel."""
+    where = machine or load_machine(str(series["machine"]))
     found = _predict(
-        layer, load_machine(str(series["machine"])), sparsity, model, method="direct_sparse",
+        layer, where, sparsity, model, method="direct_sparse",
         schedule=SCHEDULE, batch=int(series["batch"]), clock=clock,
     )  # fmt: skip
     products = next(phase.seconds for phase in found.phases if phase.name == "products")

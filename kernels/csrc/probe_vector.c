@@ -3,6 +3,7 @@
 
 #include "microkernels.h"
 #include "probe.h"
+#include "shuffle.h"
 #include "simd.h"
 
 /* A use of a vector, which without one would not be made at all. */
@@ -143,6 +144,33 @@ static void move_chain(as_probe *probe, int64_t steps)
     __asm__ __volatile__("" : : "r"(x));
 }
 
+/* Numbers of two vectors in turns, inside each quarter: one instruction of every x86 set. */
+#if AS_LANES == 16
+#define TURNS(a, b) \
+    AS_SHUFFLE(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#elif AS_LANES == 8
+#define TURNS(a, b) AS_SHUFFLE(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#else
+#define TURNS(a, b) AS_ZIP_LOW(a, b)
+#endif
+
+static void shuffle(as_probe *probe, int64_t steps)
+{
+    (void)probe;
+    as_vec v[COUNT], other = as_splat(0.5f);
+    AS_OPAQUE_VECTOR(other);
+    AS_UNROLL for (int i = 0; i < COUNT; ++i)
+        v[i] = as_splat((float)i);
+    for (int64_t j = 0; j < steps; ++j) {
+        AS_UNROLL for (int i = 0; i < COUNT; ++i) {
+            AS_OPAQUE_VECTOR(v[i]);
+            v[i] = TURNS(v[i], other);
+        }
+    }
+    AS_UNROLL for (int i = 0; i < COUNT; ++i)
+        USED(v[i]);
+}
+
 #if AS_LANES > 4
 enum { GATHERS = 4 };
 
@@ -248,6 +276,7 @@ static const as_probe_loop loop_list[] = {
     {"broadcast", broadcast, LOADS, NULL},
     {"load_chain", load_chain, 1, NULL},
     {"move_chain", move_chain, 1, NULL},
+    {"shuffle", shuffle, COUNT, NULL},
 #if AS_LANES > 4
     {"gather", gather, GATHERS * AS_LANES, NULL},
 #endif

@@ -52,5 +52,5 @@ def apply_masks(
             raise input_error(f"layer {layer}", "the module has another number of weights",
                               found=weights.size, allowed=str(sizes[layer]))  # fmt: skip
         mask = (magnitude_prune(np.asarray(weights), 1.0 - sparsity) != 0).astype(np.float32)
-        prune.custom_from_mask(module, "weight", torch.from_numpy(mask).to(module.weight.device))
+        prune.custom_from_mask(module, "weight", torch.from_numpy(mask).to(module.weight.device))  # type: ignore[no-untyped-call, unused-ignore]
     return found

@@ -203,3 +203,16 @@ def test_dense_baseline_is_of_the_same_model() -> None:
     assert found.dense_method in ("dense_gemm", "dense_direct", "winograd")
     assert found.speedup_over_dense is not None
     assert found.speedup_over_dense > 1
+
+
+def test_a_short_phase_is_not_charged_for_the_long_one_beside_it() -> None:
+    """Threads of a core wait for each other's tiles, some of them much longer."""
+    layer = load_network("alexnet")["conv4"]
+    given: dict[str, Any] = {
+        "method": "direct_sparse", "schedule": "row", "density": 0.3, "batch": 144,
+        "clock": "nominal",
+    }  # fmt: skip
+    closed = predict(layer, "xeon-e5-2697v4-2s", **given)
+    events = predict(layer, "xeon-e5-2697v4-2s", model="simulator", **given)
+    for phase, other in zip(events.phases, closed.phases, strict=True):
+        assert phase.seconds == pytest.approx(other.seconds, abs=0.02 * (closed.seconds or 0.0))
