@@ -148,13 +148,13 @@ def variants(layer: Layer, schedule: str) -> list[Variant]:
         The schedule's variant is for another kernel.
     """
     named = list(VARIANTS.values()) if schedule == "auto" else [VARIANTS[schedule]]
-    loop = [v for v in named if v.kernel == layer.R]
-    if not loop:
+    fitting = [v for v in named if v.kernel == layer.R]
+    if not fitting:
         raise NotApplicableError(
             f"{schedule} is for {named[0].kernel}x{named[0].kernel} kernels, "
             f"not {layer.R}x{layer.S}"
         )
-    return loop
+    return fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +307,9 @@ def _count(outputs: int, target: Target) -> int:
 
 def _lists(vectors: int, outputs: int, registers: int) -> int:
     """Return the fewest lists side by side, but two, whose sums hide latencies; or all that fit."""
-    loop = [n for n in _LISTS if n * vectors <= registers - 2 and n < 2 * outputs]
-    enough = [n for n in loop if n > 1 and n * vectors >= _SUMS]
-    return min(enough) if enough else max(loop)
+    fitting = [n for n in _LISTS if n * vectors <= registers - 2 and n < 2 * outputs]
+    enough = [n for n in fitting if n > 1 and n * vectors >= _SUMS]
+    return min(enough) if enough else max(fitting)
 
 
 def chunk_bytes(layer: Layer, variant: Variant, chunk: int, lanes: int) -> tuple[float, float]:
