@@ -251,9 +251,10 @@ def _judge(
         e.path: float(e.value) for e in found.entries
         if e.unit == "/cycle" and e.path != "core.issue_width" and not e.path.endswith("gathers")
     }  # fmt: skip
-    vector = {e.path: float(e.value) for e in found.entries if e.path.endswith("vector_clock")}
+    clocks = [e for e in found.entries if e.path.endswith("vector_clock")]
+    vector = {e.path: float(e.value) for e in clocks}
     # a round of multiply-adds had one of the clocks that all its rounds were seen at
-    highest = {e.path: max(float(e.value), e.high or 0.0) for e in found.entries}
+    highest = {e.path: max(float(e.value), e.high or 0.0) for e in clocks}
     clock = float(value["clock"])
     found.contradictions += [
         *consistency.yardstick(bench.figure("multiply_chain").value),
