@@ -50,6 +50,19 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield "fork_join, for barrier: a barrier of all threads at the end of a call"
     if machine.call_overhead_s is None:
         yield "call_overhead, for call: none"
+    if machine.blas_overhead_s is None:
+        yield "blas_overhead, for call of dense_gemm and structured: none"
+    core = machine.core
+    if "store_overlap" not in core.model_fields_set:
+        yield f"core.store_overlap, for store: {core.store_overlap}"
+    if core.split_miss_cycles is None:
+        yield "core.split_miss, for load: none"
+    if core.scalar_stores is None:
+        yield "core.scalar_stores, for store: as many as vector stores"
+    if unit.store_line_crossing_cycles is None:
+        yield f"core.isa.{isa}.store_line_crossing, for store: two stores"
+    if unit.store_page_crossing_cycles is None:
+        yield f"core.isa.{isa}.store_page_crossing, for store: as a line"
 
 
 def _of_cache(cache: Cache, inner: Cache | None) -> Iterator[str]:
