@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archsim.machine import Cache, Machine
+from archsim.machineassume import NOT_IN_THE_FILE, TERMS
+from archsim.machinepath import value_at
 from archsim.units import format_quantity
 
 
@@ -21,6 +23,12 @@ def assumptions(
 
 def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
     unit = machine.instruction_set(isa)
+    for path, source in machine.provenance.items():
+        if source.note is not None and source.note.startswith(NOT_IN_THE_FILE):
+            term = TERMS.get(path.rsplit(".", 1)[-1], "predictions")
+            value = value_at(machine, path)
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            yield f"{path}, for {term}: {shown}, {source.note}"
     if clock == "sustained" and unit.vector_clock_hz is None:
         nominal = format_quantity(machine.clock_hz, "frequency")
         yield f"core.isa.{isa}.vector_clock, for all terms: the nominal clock, {nominal}"
