@@ -101,7 +101,8 @@ def make_plan(
             density_domain=density_domain, schedule=schedule, partition=partition, batch=batch,
             threads=threads, clock="sustained", isa=isa, seed=0, model="ecm",
         )  # fmt: skip
-        return fitted(request).plan()
+        known = schedule in get_method(method).schedules  # else the plan refuses it
+        return (fitted(request) if known else request).plan()
     as_layer(layer)
     words(method=method, schedule=schedule, isa="" if isa is None else isa)
     if threads is None:

@@ -48,9 +48,15 @@ _LOADS: Final[Mapping[str, tuple[str, ...]]] = {
     "vector loads": ("loads_aligned", "loads_unaligned"),
     "line crossings": ("loads_line_crossing", "loads_page_crossing"),
     "broadcasts": ("broadcasts",),
+    "lines under crossings": ("split_misses",),
     "index loads": ("scalar_loads",),
     "gathers": ("gathered",),
-    "stores on the same port": ("stores",),
+    "stores on the same port": (
+        "stores",
+        "stores_line_crossing",
+        "stores_page_crossing",
+        "scalar_stores",
+    ),
 }
 
 

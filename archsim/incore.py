@@ -24,6 +24,7 @@ from archsim.plan import OPERATIONS, Counts, Work
 ROWS: Final = (
     "load", "multiply", "add", "shuffle", "store", "issue", "scalar", "latency", "stalls",
 )  # fmt: skip
+_STORES: Final = ("stores", "stores_line_crossing", "stores_page_crossing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,11 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
         "loads_line_crossing": unit.line_crossing_cycles - each,
         "loads_page_crossing": unit.page_crossing_cycles - unit.line_crossing_cycles,
         "scalar_loads": 1.0 / core.scalar_loads,
+        "split_misses": core.split_miss_cycles or 0.0,
         "gathered": 1.0 / (unit.gathers or core.scalar_loads),
     }
-    store = {"stores": 1.0 / unit.stores}
+    store = dict(zip(_STORES, _store_cycles(unit), strict=True))
+    store["scalar_stores"] = 1.0 / (core.scalar_stores or unit.stores)
     yield load | (store if core.shared_load_store else {})
     yield from _arithmetic(unit)
     # one port on most cores for most shuffles of two sources (uops.info: UNPCKLPS, VPERMT2PS)
@@ -105,6 +108,17 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
         "chain_multiply_adds": unit.multiply_latency_cycles if unit.fma else unit.add_latency_cycles
     }
     yield {"mispredicts": core.mispredict_cycles}
+
+
+def _store_cycles(unit: InstructionSet) -> tuple[float, float, float]:
+    """Cycles of a store, and what it takes more across a line, and then across a page.
+
+    Two stores where the machine does not say: one to each line.
+    """
+    each = 1.0 / unit.stores
+    line = unit.store_line_crossing_cycles or 2.0 * each
+    page = unit.store_page_crossing_cycles or line
+    return each, line - each, page - line
 
 
 def _arithmetic(unit: InstructionSet) -> Iterator[dict[str, float]]:
@@ -125,7 +139,7 @@ def _uops(unit: InstructionSet) -> dict[str, float]:
     # a gather is as many micro-operations as numbers, or a few more
     single = (
         "loads_aligned", "loads_unaligned", "stores", "gathered", "shuffles", "scalar_ops",
-        "scalar_loads", "branches",
+        "scalar_loads", "scalar_stores", "branches",
     )  # fmt: skip
     return {
         **dict.fromkeys(single, 1.0),

@@ -98,6 +98,16 @@ class InstructionSet(Block):
     page_crossing_cycles: Cycles = Field(
         alias="page_crossing", description="Load-port time of a load that crosses a page."
     )
+    store_line_crossing_cycles: Cycles | None = Field(
+        None,
+        alias="store_line_crossing",
+        description="Store-port time of a store that crosses a cache line (default: two stores).",
+    )
+    store_page_crossing_cycles: Cycles | None = Field(
+        None,
+        alias="store_page_crossing",
+        description="Store-port time of a store that crosses a page (default: as a line).",
+    )
     broadcast_uops: Count = Field(
         1, description="Micro-operations that fill a register with one number from memory."
     )
@@ -124,8 +134,21 @@ class Core(Block):
     issue_width: PerCycle = Field(description="Micro-operations issued per cycle.")
     scalar: PerCycle = Field(description="Integer and index micro-operations per cycle.")
     scalar_loads: PerCycle = Field(description="Scalar loads per cycle.")
+    scalar_stores: PerCycle | None = Field(
+        None, description="Stores of one number each, per cycle (default: as of vectors)."
+    )
     shared_load_store: bool = Field(
         False, strict=True, description="Loads and stores go through one port together."
+    )
+    split_miss_cycles: CyclesOrZero | None = Field(
+        None, alias="split_miss", description="What a line costs more that split loads bring to L1."
+    )
+    store_overlap: Literal["serial", "overlapped"] = Field(
+        "overlapped",
+        description=(
+            "Stores run beside lines of `serial` caches, and lines written back add to loads "
+            "(overlapped); or stores and all lines add up, beside loads and fetched ones (serial)."
+        ),
     )
     load_latency_cycles: Cycles = Field(
         alias="load_latency", description="Load to use, vector, data in L1."
@@ -286,6 +309,11 @@ class Machine(Block):
         None,
         alias="call_overhead",
         description="What a call of a prepared layer costs besides its kernel.",
+    )
+    blas_overhead_s: SecondsOrZero | None = Field(
+        None,
+        alias="blas_overhead",
+        description="What a call costs besides where its products are a BLAS library's.",
     )
     core: Core
     caches: tuple[Cache, ...] = Field(min_length=1, description="Levels, inside out.")

@@ -18,6 +18,7 @@ from archsim.errors import InputError, input_error
 from archsim.hostfacts import HOST, HOST_AS_TOLD, host_node, read_facts
 from archsim.hostfile import calibrated_node, warn_unused
 from archsim.machine import Machine, Provenance, Source
+from archsim.machineassume import NOT_IN_THE_FILE, at, donor_name, missing, taken, with_term
 from archsim.machinepath import NAMED_LISTS, TEXT_KEYS, unit_at, value_at
 from archsim.schema import dotted as _dotted
 from archsim.schema import validate
@@ -57,8 +58,11 @@ def machine_names() -> list[str]:
     return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
-def load_machine(name_or_path: str | Path) -> Machine:
+def load_machine(name_or_path: str | Path, *, assume: bool = False) -> Machine:
     """Load a machine by built-in name, from a YAML file, or this one.
+
+    With ``assume`` what a file lacks is that of the generic machine of its architecture; `explain`
+    lists it.
 
     ``host`` is the calibrated file of this machine where there is one; ``host-as-told`` what the
     operating system says of it, rates assumed.
@@ -72,7 +76,28 @@ def load_machine(name_or_path: str | Path) -> Machine:
         return _host()
     if str(name_or_path) == HOST_AS_TOLD:
         return machine_from_node(host_node()).model_copy(update={"name": HOST_AS_TOLD})
-    return _finish(_load_tree(_find(str(name_or_path), "machine", None), ()))
+    tree = _load_tree(_find(str(name_or_path), "machine", None), ())
+    if assume:
+        _fill(tree)
+    return _finish(tree)
+
+
+def _fill(tree: _Tree) -> None:
+    """Take what a tree lacks from a generic machine."""
+    name = donor_name(tree.node)
+    donor = _load_tree(_find(name, "machine", None), ())
+    for path in missing(tree.node):
+        found = taken(path, tree.node, donor.node)
+        if found is None:
+            continue  # such as a name: the error of reading says so
+        value, here, there = found
+        inside = tree.node
+        for step in path[:-1]:
+            inside = at(inside, step)
+        inside.value[path[-1]] = value
+        if there in donor.written:
+            note = f"{NOT_IN_THE_FILE} as in {name}"
+            tree.written[here] = replace(donor.written[there], own=False, note=note)
 
 
 @lru_cache(maxsize=1)
@@ -279,7 +304,10 @@ def _name_of(entry: Node) -> str:
 
 def _finish(tree: _Tree) -> Machine:
     """Validate, scale what a changed base must scale, and attach provenance."""
-    machine = validate(Machine, tree.node)
+    try:
+        machine = validate(Machine, tree.node)
+    except InputError as error:
+        raise with_term(error) from None
     if tree.base is not None and _scale_derived(tree, machine, tree.base):
         machine = validate(Machine, tree.node)
     provenance = {path: _provenance(path, entry, machine) for path, entry in tree.written.items()}

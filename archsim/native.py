@@ -27,6 +27,9 @@ _WARM_UP_SECONDS: Final = 0.03
 _MIN_CALLS: Final = 7
 _MAX_CALLS: Final = 500
 _TURNS: Final = 5  # turns of each kernel in an interleaved run, about
+#: calls below this are made once more after each look: it leaves caches, predictors and threads as
+#: no call does, which costs the next one some 2 microseconds (docs/validation.md)
+_SHORT_SECONDS: Final = 1e-3
 #: times ``min_seconds`` after which disturbed calls count, if too few were not
 _PATIENCE: Final = 8.0
 
@@ -201,12 +204,14 @@ class Timed:
         """Call at least once, and for ``seconds``.
 
         And once before, untimed: whoever had the turn before left the caches full of its arrays,
-        and a call is to find its own where the last one left them.
+        and a call is to find its own where the last one left them. So does a look, by a little.
         """
         self._call()
         begin = time.perf_counter()
         before = self._watch is None or self._watch.quiet()
         while True:
+            if self._watch is not None and self._short:
+                self._call()
             start = time.perf_counter()
             self._call()
             end = time.perf_counter()
@@ -217,6 +222,10 @@ class Timed:
             before = after
             if end - begin >= seconds:
                 return
+
+    @property
+    def _short(self) -> bool:
+        return not self.calls or self.calls[-1] < _SHORT_SECONDS
 
     @property
     def disturbed(self) -> bool:

@@ -80,8 +80,9 @@ class Target:
 #: what a tile asks of a core, in the order of :attr:`Work.counts`
 OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
-    "loads_page_crossing", "stores", "broadcasts", "gathered", "shuffles", "scalar_ops",
-    "scalar_loads", "scalar_multiply_adds", "branches", "mispredicts", "chain_multiply_adds",
+    "loads_page_crossing", "stores", "stores_line_crossing", "stores_page_crossing", "broadcasts",
+    "gathered", "shuffles", "scalar_ops", "scalar_loads", "scalar_stores", "scalar_multiply_adds",
+    "branches", "split_misses", "mispredicts", "chain_multiply_adds",
 )  # fmt: skip
 _PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
 
@@ -105,7 +106,8 @@ class Work:
 
     Whole numbers for a real or drawn pattern, expected values for a density; a leading axis, where
     there is one, is of densities.  Vector operations count instructions, not lanes.
-    ``loads_line_crossing`` and ``loads_page_crossing`` are included in ``loads_unaligned``.
+    ``loads_line_crossing`` and ``loads_page_crossing`` are included in ``loads_unaligned``, stores
+    that do in ``stores``.
 
     Attributes
     ----------
@@ -118,7 +120,9 @@ class Work:
     shuffles : lanes of a vector, or of two, brought into another order
     scalar_ops : index loads excluded; adds, compares and the like
     scalar_loads : index and pointer loads
+    scalar_stores : of one number each, to places that follow each other
     scalar_multiply_adds : multiply-adds that run one number at a time
+    split_misses : lines that come into L1 for a load across lines; no plan's, models find them
     branches, mispredicts : jumps, and those of them that the predictor is expected to miss
     chain_multiply_adds : the longest run of multiply-adds that wait for each other
     """
@@ -132,11 +136,15 @@ class Work:
     loads_line_crossing = _Row("loads_line_crossing")
     loads_page_crossing = _Row("loads_page_crossing")
     stores = _Row("stores")
+    stores_line_crossing = _Row("stores_line_crossing")
+    stores_page_crossing = _Row("stores_page_crossing")
     broadcasts = _Row("broadcasts")
     gathered = _Row("gathered")
     shuffles = _Row("shuffles")
     scalar_ops = _Row("scalar_ops")
     scalar_loads = _Row("scalar_loads")
+    scalar_stores = _Row("scalar_stores")
+    split_misses = _Row("split_misses")
     scalar_multiply_adds = _Row("scalar_multiply_adds")
     branches = _Row("branches")
     mispredicts = _Row("mispredicts")
@@ -177,6 +185,7 @@ class Stream:
     handed : share of the bytes that the threads of an image hand to each other: a part of what is
         read was just written by each, and what is written was just read by all. No cache of a
         core's own has what another core did last
+    crossing : share of the lines that a load fetches that lies across two of them
     """
 
     array: str
@@ -185,6 +194,7 @@ class Stream:
     reuse_distance_bytes: Counts
     shared: Literal["no", "image", "part"] = "no"
     handed: float = 0.0
+    crossing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +303,12 @@ class Plan:
     def core_of_thread(self, cores: int) -> NDArray[np.int64]:
         """Return the core of each thread on a machine of so many cores, shape (threads,)."""
         return core_of_thread(self.threads, self.threads_per_image, cores)
+
+    @property
+    def calls_blas(self) -> bool:
+        """Whether the products are a BLAS library's."""
+        kernels = self.blocking.get("granularity") == "kernel"
+        return self.method == "dense_gemm" or (self.method == "structured" and not kernels)
 
     @property
     def turns(self) -> int:

@@ -48,6 +48,15 @@ def test_every_goal_can_be_found() -> None:
     assert all(goal.found(summary) is not None for goals in GOALS.values() for goal in goals)
 
 
+def test_native_tells_what_its_figures_rest_on() -> None:
+    page = scoreboard({"native": _document(noise_floor=0.012, regret_max=None)}, {}, about="today")
+    assert (
+        "| native | noise floor: a second measurement against the first, median | | 1.2% | |"
+        in page
+    )
+    assert "| native | regret of the chosen method, worst | | - | |" in page
+
+
 def test_a_page_keeps_what_is_around_the_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- scores: begin -->\nold\n<!-- scores: end -->\nafter\n", "utf-8")

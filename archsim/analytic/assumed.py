@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archsim.machine import Cache, Machine
+from archsim.machineassume import NOT_IN_THE_FILE, TERMS
+from archsim.machinepath import value_at
 from archsim.units import format_quantity
 
 
@@ -21,6 +23,12 @@ def assumptions(
 
 def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
     unit = machine.instruction_set(isa)
+    for path, source in machine.provenance.items():
+        if source.note is not None and source.note.startswith(NOT_IN_THE_FILE):
+            term = TERMS.get(path.rsplit(".", 1)[-1], "predictions")
+            value = value_at(machine, path)
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            yield f"{path}, for {term}: {shown}, {source.note}"
     if clock == "sustained" and unit.vector_clock_hz is None:
         nominal = format_quantity(machine.clock_hz, "frequency")
         yield f"core.isa.{isa}.vector_clock, for all terms: the nominal clock, {nominal}"
@@ -50,6 +58,19 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield "fork_join, for barrier: a barrier of all threads at the end of a call"
     if machine.call_overhead_s is None:
         yield "call_overhead, for call: none"
+    if machine.blas_overhead_s is None:
+        yield "blas_overhead, for call of dense_gemm and structured: none"
+    core = machine.core
+    if "store_overlap" not in core.model_fields_set:
+        yield f"core.store_overlap, for store: {core.store_overlap}"
+    if core.split_miss_cycles is None:
+        yield "core.split_miss, for load: none"
+    if core.scalar_stores is None:
+        yield "core.scalar_stores, for store: as many as vector stores"
+    if unit.store_line_crossing_cycles is None:
+        yield f"core.isa.{isa}.store_line_crossing, for store: two stores"
+    if unit.store_page_crossing_cycles is None:
+        yield f"core.isa.{isa}.store_page_crossing, for store: as a line"
 
 
 def _of_cache(cache: Cache, inner: Cache | None) -> Iterator[str]:

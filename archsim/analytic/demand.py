@@ -18,6 +18,7 @@ from archsim.plan import OPERATIONS, Counts, Phase, Plan
 
 # rows of Work.counts: the last two are mispredicts and the longest chain
 _CHAIN = slice(OPERATIONS.index("chain_multiply_adds"), len(OPERATIONS))
+_SPLITS = OPERATIONS.index("split_misses")
 _WAITS = slice(OPERATIONS.index("mispredicts"), len(OPERATIONS))
 
 
@@ -78,8 +79,12 @@ def demand(
         here[..., :rows, :] = seat.sums(work)
         if memory:
             known = counted.get(phase.name) if counted else None
-            bytes_of_tile = np.concatenate(known or traffic(phase, plan, machine, place), axis=-2)
-            here[..., rows:, :] = seat.sums(bytes_of_tile @ tiles)
+            read, written, split = _traffic(phase, plan, machine, place)
+            if known is not None:
+                split = split * (known[0][..., 0, :] / np.maximum(read[..., 0, :], 1.0))
+                read, written = known
+            here[..., rows:, :] = seat.sums(np.concatenate([read, written], axis=-2) @ tiles)
+            here[..., _SPLITS, :] = seat.sums(split / machine.caches[0].line_bytes @ tiles)
         longest.append((here, seat, work))
     total = asked @ cores  # of all threads
     moved = np.empty((*total.shape[:-1], boundaries + 1))
@@ -113,7 +118,7 @@ def _bytes_of_operations(lanes: int) -> Counts:
     """Bytes between the core and L1 of each operation."""
     width, each = float(lanes * FLOAT_BYTES), float(FLOAT_BYTES)
     of = dict.fromkeys(("loads_aligned", "loads_unaligned", "stores"), width)
-    of |= dict.fromkeys(("broadcasts", "gathered", "scalar_loads"), each)
+    of |= dict.fromkeys(("broadcasts", "gathered", "scalar_loads", "scalar_stores"), each)
     return np.array([of.get(name, 0.0) for name in OPERATIONS])
 
 
@@ -122,12 +127,20 @@ def traffic(phase: Phase, plan: Plan, machine: Machine, place: Placement) -> tup
 
     Boundary i lies outside cache i: its bytes come from cache i + 1, or from memory.
     """
+    read, written, _ = _traffic(phase, plan, machine, place)
+    return read, written
+
+
+def _traffic(
+    phase: Phase, plan: Plan, machine: Machine, place: Placement
+) -> tuple[Counts, Counts, Counts]:
+    """As :func:`traffic`; and what loads across lines fetch over boundary 0, (..., kinds)."""
     streams = phase.streams
     if not streams:
         nothing = np.zeros((len(machine.caches), phase.tiles.count.shape[1]))
-        return nothing, nothing
+        return nothing, nothing, nothing[0]
     limits, weights, anew = _limits(
-        tuple([(s.access, s.shared, s.handed, s.bytes.shape[-2]) for s in streams]),
+        tuple([(s.access, s.shared, s.handed, s.crossing, s.bytes.shape[-2]) for s in streams]),
         place, plan.threads, plan.threads_per_image,
         machine.memory[home_of(plan, machine)].write_allocate,
     )  # fmt: skip
@@ -137,7 +150,7 @@ def traffic(phase: Phase, plan: Plan, machine: Machine, place: Placement) -> tup
     if anew is not None:
         missed = np.maximum(missed, moved[..., None, :, :] * anew)
     found = weights @ missed
-    return found[..., 0, :], found[..., 1, :]
+    return found[..., 0, :], found[..., 1, :], found[..., 0, 2, :]
 
 
 def _joined(rows: list[Counts]) -> Counts:
@@ -150,26 +163,28 @@ def _joined(rows: list[Counts]) -> Counts:
 
 @lru_cache(maxsize=256)
 def _limits(
-    streams: tuple[tuple[str, str, float, int], ...], place: Placement, threads: int, sharers: int,
-    write_allocate: bool,
+    streams: tuple[tuple[str, str, float, float, int], ...], place: Placement, threads: int,
+    sharers: int, write_allocate: bool,
 ) -> tuple[Counts, Counts, Counts | None]:  # fmt: skip
     """Return for the rows of streams the distance up to which each level holds them.
 
-    And the shares of their bytes that a tile reads of what it misses, and writes back; and those
+    And the shares of their bytes that a tile reads of what it misses, writes back, and reads by
+    loads across lines; and those
     that it misses at any distance, because threads on other caches of the level touched the lines
-    last (None: no row has any).  Shapes (boundaries, rows, 1), (boundaries, 2, rows) and
+    last (None: no row has any).  Shapes (boundaries, rows, 1), (boundaries, 3, rows) and
     (boundaries, rows, 1).
     """
     rows = [row for *_, row in streams]
     # one copy serves all of its readers that live on the same cache: they have room for it
     # together, and what one of them fetched the others find there
     readers = {"no": 1, "image": sharers, "part": threads // sharers}
-    most = np.repeat([readers[shared] for _, shared, _, _ in streams], rows)
+    most = np.repeat([readers[shared] for _, shared, *_ in streams], rows)
     copies = np.minimum(most, np.array(place.sharers)[:, None])
     past = np.repeat([access == "past" for access, *_ in streams], rows)
     reads = np.repeat([access in ("read", "update") for access, *_ in streams], rows)
     writes = np.repeat([access != "read" for access, *_ in streams], rows)
-    handed = np.repeat([share for _, _, share, _ in streams], rows)
+    handed = np.repeat([share for _, _, share, *_ in streams], rows)
+    crossing = np.repeat([share for *_, share, _ in streams], rows)
     elsewhere = 1.0 - np.minimum(sharers, np.array(place.sharers)[:, None]) / sharers
     # of what is written all lines were read on other caches, of what is read some written there
     anew = handed * np.where(writes, elsewhere > 0.0, elsewhere)
@@ -180,7 +195,7 @@ def _limits(
     # what goes past the caches crosses the last boundary only, and always
     limits[:, past], copies[:, past] = np.inf, 1
     limits[-1, past] = -1.0
-    shares = np.stack([fetched / copies, writes / copies], axis=1)
+    shares = np.stack([fetched / copies, writes / copies, fetched / copies * crossing], axis=1)
     return limits[:, :, None], shares, anew[:, :, None] if anew.any() else None
 
 

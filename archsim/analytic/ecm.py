@@ -144,7 +144,7 @@ def evaluate(
     parts[-2] = barrier_cycles(plan, machine) / cost.hertz
     seconds = seconds + parts[-2]
     join = cost.join_seconds if joins and plan.threads > 1 else 0.0
-    call = cost.call_seconds if joins else 0.0
+    call = cost.call_of(plan) if joins else 0.0
     return Evaluation(cost, asked, spent, seconds, parts, busy, moved, join, call)
 
 

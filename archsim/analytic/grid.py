@@ -57,7 +57,9 @@ def _together(plan: Plan, machines: list[Machine], costs: list[Costs], places: l
     hertz = np.array([cost.hertz for cost in costs])[:, None]
     rate = np.array([cost.chip_bytes_per_s for cost in costs])[:, None]
     barrier = np.array([m.barrier_cycles for m in machines])[:, None] / hertz
-    once = np.array([[cost.join_seconds * (plan.threads > 1), cost.call_seconds] for cost in costs])
+    once = np.array(
+        [[cost.join_seconds * (plan.threads > 1), cost.call_of(plan)] for cost in costs]
+    )
     share = barrier_share(plan, machines[0])
     cycles = np.stack([cost.cycles for cost in costs], axis=1)  # (terms, machines, rows)
     (terms, _, rows), levels = cycles.shape, asked.moved.shape[-1]

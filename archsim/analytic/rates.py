@@ -12,7 +12,7 @@ import numpy as np
 from archsim.analytic.seats import cores_on
 from archsim.incore import ROWS, cycles_of_operations
 from archsim.machine import Machine, Memory
-from archsim.plan import Counts
+from archsim.plan import Counts, Plan
 
 #: names of the in-core terms, in the order of :data:`archsim.incore.ROWS`, as results call them
 CORE_TERMS: Final = (
@@ -21,6 +21,7 @@ CORE_TERMS: Final = (
 )  # fmt: skip
 _RULES: Final = ("serial", "overlapped", "latency")
 _CORE_RULES: Final = ("serial", *["overlapped"] * (len(ROWS) - 2), "latency")
+_STORE: Final = ROWS.index("store")
 IMBALANCE: Final = "imbalance"
 BARRIER: Final = "barrier"
 CALL: Final = "call"
@@ -63,6 +64,8 @@ class Costs:
         says what that takes, else a barrier.
     call_seconds : float
         What a call costs besides its kernel; zero where the machine does not say.
+    blas_seconds : float
+        And what one of a BLAS library costs more.
     """
 
     hertz: float
@@ -75,6 +78,11 @@ class Costs:
     threads_hide_stalls: bool
     join_seconds: float
     call_seconds: float
+    blas_seconds: float
+
+    def call_of(self, plan: Plan) -> float:
+        """Return the seconds of one call of a plan besides its kernel."""
+        return self.call_seconds + (self.blas_seconds if plan.calls_blas else 0.0)
 
 
 _known: dict[tuple[int, str, str, int, int], tuple[Machine, Costs]] = {}
@@ -117,6 +125,7 @@ def _costs(machine: Machine, isa: str, clock: str, home: Memory, cores: int) -> 
         if machine.fork_join_s is None
         else machine.fork_join_s,
         call_seconds=machine.call_overhead_s or 0.0,
+        blas_seconds=machine.blas_overhead_s or 0.0,
     )
 
 
@@ -126,7 +135,12 @@ def _table(machine: Machine, isa: str, home: Memory, hertz: float, cores: int) -
     table[: len(core), : core.shape[1]] = core
     for i in range(boundaries):
         columns = [core.shape[1] + i, core.shape[1] + boundaries + i]
-        table[len(core) + i, columns] = _per_byte(i, machine, home, hertz, cores)
+        per_byte = _per_byte(i, machine, home, hertz, cores)
+        table[len(core) + i, columns] = per_byte
+        if machine.core.store_overlap == "serial" and machine.caches[i].overlap == "serial":
+            # what is stored waits for lines in both directions, what is loaded for fetched ones
+            table[_STORE, columns] = per_byte
+            table[len(core) + i, columns[1]] = 0.0
     return table
 
 

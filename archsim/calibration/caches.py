@@ -20,6 +20,8 @@ Overlap = Literal["serial", "overlapped", "latency"]
 
 #: loads of the first level, or products, that are made beside each line of a stream
 BESIDE: Final = (2, 4, 8, 12, 16, 24, 32)
+#: stores beside each line: a line from the second level takes about as long as one
+STORES: Final = BESIDE[:2]
 #: pointer chases side by side
 CHASES: Final = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32)
 #: a level without prefetch takes a stream at nearly its latency for each line
@@ -27,7 +29,7 @@ _LATENCY_SHARE: Final = 0.7
 _LEAST_STEP: Final = 0.01
 #: of what only decides a rule or gives a whole number: misses in flight, overlap, write-allocate
 _ROUGH_TOLERANCE: Final = 0.15
-_EXACT: Final = ("chase_1", "read", "update")
+_EXACT: Final = ("chase_1", "read", "read_across", "update")
 #: working sets of a curve, to the octave: up to a size, and above it
 _FINE, _FINE_BYTES = 4, 16 * 2**20
 _SAMPLE_SECONDS: Final = 60e-6
@@ -78,6 +80,10 @@ def tasks(levels: Sequence[Level], isa: str, *, quick: bool) -> list[Task]:
         for count in chases:
             found.append(_task(level, f"chase_{count}", None, chases=count))
         found += [_task(level, walk, isa) for walk in ("read", "update")]
+        if index <= 1:
+            found += [_task(level, f"read_and_store_{count}", isa) for count in STORES]
+        if index == 1:
+            found.append(_task(level, "read_across", isa))
         for beside in BESIDE[1::2] if quick else BESIDE:
             found.append(_task(level, f"read_and_load_{beside}", isa))
             found.append(_task(level, f"read_and_multiply_{beside}", isa))
@@ -113,8 +119,8 @@ def hiding(first: Mapping[int, float], level: Mapping[int, float]) -> Hiding:
     Parameters
     ----------
     first, level : mapping
-        Loads of the first level beside each line -> cycles a line, walking the first level and
-        walking this one; 0 is the plain stream.
+        Loads (or stores) of the first level beside each line -> cycles a line, walking the first
+        level and walking this one; 0 is the plain stream.
 
     The loads are chosen that take about as long as the line itself, where the two rules differ
     most.
@@ -199,6 +205,21 @@ def write_steps(
         if how != "overlapped":
             serial = max(serial, update)
     return steps
+
+
+def split_step(across: float, in_core: float, read: float) -> float:
+    """Return the cycles that a line takes more which loads across lines bring into L1.
+
+    Parameters
+    ----------
+    across : float
+        Cycles of a line, walked with a vector that ends on the next.
+    in_core : float
+        Of these loads in the first level.
+    read : float
+        Step of a line that aligned loads bring.
+    """
+    return max(0.0, across - in_core - read)
 
 
 def outstanding(bench: Bench, levels: Sequence[Level], inner: int) -> tuple[float, str]:

@@ -40,6 +40,7 @@ def level_entries(
     reads = caches.read_steps(streams, rules)
     writes = caches.write_steps(updates, reads, rules, store)
     entries += _first_level(bench, levels[0], isa)
+    entries += _second_level(bench, levels, isa, reads[0])
     for index, level in enumerate(inside):
         at = f"caches.{level.name}"
         entries.append(cycles(f"{at}.latency", waits[index]))
@@ -84,6 +85,25 @@ def _first_level(bench: Bench, level: Level, isa: str) -> list[Entry]:
               width / figure.low, f"aligned {what} of {isa}", figure)
         for key, figure, what in (("bandwidth", load, "loads"), ("write_bandwidth", store,
                                                                 "stores"))
+    ]  # fmt: skip
+
+
+def _second_level(bench: Bench, levels: Sequence[Level], isa: str, read: float) -> list[Entry]:
+    """How stores, and loads across lines, get on with lines that come into the first level."""
+    at = levels[1]
+    stores = caches.hiding(*(_beside(bench, level, "store") for level in levels[:2]))
+    across = bench.figure(at.key("read_across"))
+    whole, parted = (bench.figure(f"{isa}.{key}").value for key in ("load", "load across lines"))
+    lost = caches.split_step(across.value, (_vectors(isa) - 1) * whole + parted, read)
+    note = (
+        f"beside {stores.beside} stores to L1 a line, {stores.share:.0%} of the transfer from "
+        f"{at.name} were hidden"
+    )
+    how = "overlapped" if stores.share > 0.5 else "serial"
+    return [
+        Entry("core.store_overlap", how, note=note),
+        Entry("core.split_miss", lost, "cycles", lost, lost + across.high - across.low,
+              f"lines of {at.name} under loads across lines {across.value:.3g} cycles", across),
     ]  # fmt: skip
 
 

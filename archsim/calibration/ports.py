@@ -12,7 +12,9 @@ from archsim.calibration.figures import Entry, cycles, per_cycle
 from archsim.calibration.sampling import Figure
 from archsim.kernels import isa_table, probes
 
-_SCALAR: Final = ("add_chain", "multiply_chain", "add", "nop", "load", "branch", "branch_random")
+_SCALAR: Final = (
+    "add_chain", "multiply_chain", "add", "nop", "load", "store", "branch", "branch_random",
+)  # fmt: skip
 _LINE: Final = probes.LINE_BYTES
 _PAGE: Final = 4096
 _PAGES_TOLERANCE: Final = 0.04  # rounds of it differ on a quiet core
@@ -47,6 +49,14 @@ def _vector_tasks(isa: str) -> list[Task]:
             offset_bytes=_PAGE - half,
             tolerance=_PAGES_TOLERANCE,
         ),
+        Task(f"{isa}.store across lines", "store", isa, offset_bytes=_LINE - half),
+        Task(
+            f"{isa}.store across pages",
+            "store_pages",
+            isa,
+            offset_bytes=_PAGE - half,
+            tolerance=_PAGES_TOLERANCE,
+        ),
         Task(f"{isa}.update", "update", isa, size_bytes=_L1_BYTES),
     ]
     return found
@@ -69,6 +79,7 @@ def entries(bench: Bench, isas: tuple[str, ...]) -> list[Entry]:
         per_cycle("core.issue_width", found["nop"], "instructions without effect"),
         per_cycle("core.scalar", found["add"], "independent additions"),
         per_cycle("core.scalar_loads", found["load"]),
+        per_cycle("core.scalar_stores", found["store"], "one number each, side by side"),
         _vector_load_latency(found, widest),
         _mispredict(found),
     ]
@@ -126,6 +137,8 @@ def _isa_entries(bench: Bench, found: dict[str, Figure], isa: str) -> list[Entry
         cycles(f"{at}.line_crossing", found[f"{isa}.load across lines"]),
         cycles(f"{at}.page_crossing", found[f"{isa}.load across pages"], "4 KiB boundaries inside "
                "large pages where the system has them"),
+        cycles(f"{at}.store_line_crossing", found[f"{isa}.store across lines"]),
+        cycles(f"{at}.store_page_crossing", found[f"{isa}.store across pages"]),
         clock_entry(f"{at}.vector_clock", bench, busy, "while it does nothing but "
                     + ("multiply-adds" if fma else "multiplies and additions")),
     ]  # fmt: skip

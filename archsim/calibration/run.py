@@ -181,21 +181,31 @@ def _measure_core(
     found.entries += ports.entries(bench, isas)
 
 
+def _measure_calls(found: Calibration, bench: Bench) -> None:
+    """Measure what a call costs, and one of BLAS besides; optional numbers."""
+    call = threads.call_figure(bench, "direct_sparse", "row")
+    blas = threads.call_figure(bench, "dense_gemm", "im2col")
+    for key, figure in (("call", call), ("call of BLAS", blas)):
+        if figure.settled:
+            found.figures[key] = figure
+        else:
+            found.left_out += consistency.disturbed({key: figure}, 0.0)
+    if not call.settled:
+        return
+    note = "one weight, one pixel"
+    found.entries.append(Entry("call_overhead", call.value, "s", call.low, call.high, note, call))
+    if blas.settled and blas.value > call.value:
+        low, value, high = (max(0.0, x - call.value) for x in (blas.low, blas.value, blas.high))
+        found.entries.append(Entry("blas_overhead", value, "s", low, high, note, blas))
+
+
 def _measure_threads(
     found: Calibration, bench: Bench, levels: Sequence[Level], isas: tuple[str, ...]
 ) -> None:
     cores = found.facts.cores
     bench.deadline = max(bench.deadline, time.monotonic()) + _THREAD_SECONDS[found.quick]
     _measure_pair(found, bench, isas[-1])
-    call = threads.call_figure(bench)
-    if call.settled:
-        found.figures["call"] = call
-        found.entries.append(
-            Entry("call_overhead", call.value, "s", call.low, call.high, "one weight, one pixel",
-                  call)
-        )  # fmt: skip
-    else:  # an optional number, as below
-        found.left_out += consistency.disturbed({"call": call}, 0.0)
+    _measure_calls(found, bench)
     if cores < 2:
         found.left_out.append("several cores: this process may use one; barriers are assumed")
         return

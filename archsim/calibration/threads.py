@@ -73,11 +73,11 @@ def pool_figure(bench: Bench, what: str, cores: int) -> Figure:
     return _repeated(bench, what, lambda: run(cores, steps=_POOL_STEPS, samples=bench.samples))
 
 
-def call_figure(bench: Bench) -> Figure:
+def call_figure(bench: Bench, method: str, schedule: str) -> Figure:
     """Measure seconds of calling a prepared layer that has next to nothing to compute."""
     layer, weights = Layer("tiny", C=1, K=1), np.ones((1, 1, 1, 1), np.float32)
-    plan = get_method("direct_sparse").plan(
-        layer, Sparsity(1.0, weights), batch=1, threads=1, schedule="row",
+    plan = get_method(method).plan(
+        layer, Sparsity(1.0, weights), batch=1, threads=1, schedule=schedule,
         target=machine_from_facts(read_facts()).target(), partition="nnz",
     )  # fmt: skip
     prepared = prepare(plan, weights)
@@ -93,7 +93,7 @@ def call_figure(bench: Bench) -> Figure:
             seconds[i] = (time.perf_counter() - start) / _CALLS
         return seconds
 
-    return _repeated(bench, "call", sample)
+    return _repeated(bench, f"call of {method}", sample)
 
 
 def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]) -> Figure:

@@ -59,12 +59,25 @@ def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 
 
 def machine_option(default: tuple[str, ...]) -> Callable[[F], F]:
-    """Add ``-m/--machine``, which repeats."""
-    return click.option(
+    """Add ``-m/--machine``, which repeats, and ``--assume``, which `load_machines` looks up."""
+    machine = click.option(
         "-m", "--machine", "machines", multiple=True, default=default, show_default=True,
         metavar="NAME|FILE", callback=filled,
         help="Machine by name or file; repeats. 'host' is this machine.",
     )  # fmt: skip
+    assume = click.option(
+        "--assume", is_flag=True, expose_value=False, is_eager=True, callback=_remember,
+        help="Take what a machine's file lacks from the generic machine.",
+    )  # fmt: skip
+    return lambda function: machine(assume(function))
+
+
+_ASSUME = "archsim.assume"
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    del param
+    ctx.meta[_ASSUME] = value
 
 
 def load_machines(names: Sequence[str]) -> list[Machine]:
@@ -72,9 +85,11 @@ def load_machines(names: Sequence[str]) -> list[Machine]:
     from archsim.errors import input_error
     from archsim.machinefile import load_machine
 
+    context = click.get_current_context(silent=True)
+    assume = bool(context is not None and context.meta.get(_ASSUME))
     found: dict[str, Machine] = {}
     for name in names:
-        machine = load_machine(name)
+        machine = load_machine(name, assume=assume)
         if machine.name in found:
             raise input_error("--machine", "two machines have one name", found=machine.name)
         found[machine.name] = machine

@@ -9,9 +9,14 @@ two histograms.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
+
+from archsim.network import FLOAT_BYTES, Layer
+from archsim.plan import Target
+from archsim.sparsity import Densities, Sparsity
 
 
 def crossing_share(
@@ -79,3 +84,69 @@ def position_offsets(output: tuple[int, int], pitch: int, lanes: int) -> NDArray
         np.arange(rows)[:, None] * pitch + np.arange(vectors)[None, :] * lanes
     ).ravel()
     return offsets
+
+
+def kernel_shares(
+    layer: Layer,
+    sparsity: Sparsity | Densities,
+    plane: tuple[int, int],
+    vectors: int,
+    target: Target,
+) -> tuple[float, float]:
+    """Return the shares of loads that cross a line and a page, over the real addresses.
+
+    ``plane`` is (rows, pitch) of a padded channel, ``vectors`` those of an output row.
+    """
+    kernel, output, lanes = (layer.R, layer.S), (layer.P, vectors), target.lanes
+    line, page = target.line_bytes // FLOAT_BYTES, target.page_bytes // FLOAT_BYTES
+    if sparsity.weights is None:
+        return uniform_shares(layer.C, kernel, layer.dilation, plane, output, lanes, (line, page))
+    per_group = layer.C // layer.groups
+    offsets = weight_offsets(layer.C, kernel, layer.dilation, plane)
+    grouped = offsets.reshape(layer.groups, 1, per_group, *kernel)
+    nonzero = (sparsity.weights != 0).reshape(layer.groups, -1, per_group, *kernel)
+    used = np.broadcast_to(grouped, nonzero.shape)[nonzero]
+    positions = position_offsets(output, plane[1], lanes)
+    return (
+        crossing_share(used, positions, lanes, line),
+        crossing_share(used, positions, lanes, page),
+    )
+
+
+def anywhere(floats: float, target: Target) -> tuple[float, float]:
+    """Return the line and page shares of moves of so many floats that may begin at any float."""
+    line, page = target.line_bytes // FLOAT_BYTES, target.page_bytes // FLOAT_BYTES
+    return min(1.0, (floats - 1.0) / line), min(1.0, (floats - 1.0) / page)
+
+
+def row_shares(
+    rows: int, width: int, planes: int, target: Target, *, pitch: int = 0, gap: int = 0
+) -> tuple[float, float]:
+    """Return the line and page shares of vectors that rows of pixels are moved by, the last masked.
+
+    Parameters
+    ----------
+    rows, width : int
+        Of a plane.
+    planes : int
+        That follow each other, the first one aligned to a page.
+    pitch, gap : int
+        Floats from row to row (default: the width), and between planes.
+    """
+    line, page = target.line_bytes // FLOAT_BYTES, target.page_bytes // FLOAT_BYTES
+    return _row_shares(rows, width, planes, pitch or width, gap, target.lanes, line, page)
+
+
+@lru_cache(maxsize=4096)
+def _row_shares(
+    rows: int, width: int, planes: int, pitch: int, gap: int, lanes: int, line: int, page: int
+) -> tuple[float, float]:
+    plane = rows * pitch + gap
+    few = min(planes, page // gcd(plane, page))  # then they lie in pages as before
+    columns = np.arange(0, width, lanes)
+    begins = (
+        np.arange(few)[:, None, None] * plane + np.arange(rows)[:, None] * pitch + columns
+    )  # fmt: skip
+    last = begins + np.minimum(lanes, width - columns) - 1
+    crossed = [float(np.mean(begins // size != last // size)) for size in (line, page)]
+    return crossed[0], crossed[1]

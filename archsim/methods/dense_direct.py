@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.methods.crossing import anywhere, row_shares
 from archsim.methods.dense_blocking import Blocking, blocking
 from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.methods.streams import (
@@ -55,10 +56,10 @@ def plan(
     copies = cut.geometry.source == "padded"
     far = batch_distance(layer, batch, threads, sharers)
     first = _first_runs(layer, cut, part_ptr) / parts.sum()
-    loops = [(_work(layer, cut, width, first),
-              _streams(layer, cut, (parts, width, channels), far, sharers))]  # fmt: skip
+    loops = [(_work(layer, cut, width, first, target),
+              _streams(layer, cut, (parts, width, channels), far, sharers, target))]  # fmt: skip
     if cut.in_lanes == "channels":
-        loops.append(_planes(layer, cut, width, channels, far))
+        loops.append(_planes(layer, cut, width, channels, far, target))
     products = in_turn(
         "products",
         share(batch, threads, sharers, parts),
@@ -68,7 +69,7 @@ def plan(
     )
     phases: tuple[Phase, ...] = (products,)
     if copies:
-        phases = (_input_phase(layer, cut, batch, threads, sharers), products)
+        phases = (_input_phase(layer, cut, batch, threads, sharers, target), products)
     return Plan(
         method=NAME,
         schedule=SCHEDULES[1],
@@ -145,7 +146,7 @@ def kernel_rows(layer: Layer, cut: Blocking) -> tuple[int, int]:
     return over_rows, over_tiles
 
 
-def _work(layer: Layer, cut: Blocking, width: Counts, first: float) -> Work:
+def _work(layer: Layer, cut: Blocking, width: Counts, first: float, target: Target) -> Work:
     """Operations of a run of output channels over all pixels; a share ``first`` fills panels."""
     grid = cut.geometry
     in_a_row = float((layer.C // layer.groups) * layer.S)  # products of one kernel row
@@ -163,6 +164,7 @@ def _work(layer: Layer, cut: Blocking, width: Counts, first: float) -> Work:
         "chain_multiply_adds": steps,
     }
     if cut.in_lanes == "pixels":
+        line, page = row_shares(grid.rows, grid.columns, layer.K, target)
         in_row = ceil(grid.columns / cut.lanes)
         vectors = float(grid.rows * in_row)
         products = in_a_row * by_pixel_rows * in_row
@@ -172,8 +174,14 @@ def _work(layer: Layer, cut: Blocking, width: Counts, first: float) -> Work:
             multiply_adds=products * width,
             loads_aligned=products * (1.0 - in_place),
             loads_unaligned=products * in_place + (blocks - 1) * vectors * width,
+            loads_line_crossing=anywhere(min(cut.lanes, grid.columns), target)[0]
+            * products
+            * in_place
+            + line * (blocks - 1) * vectors * width,
             broadcasts=steps * width,
             stores=blocks * vectors * width + products * kept,
+            stores_line_crossing=line * blocks * vectors * width,
+            stores_page_crossing=page * blocks * vectors * width,
             **common,
         )
     products = in_a_row * by_pixel_rows * grid.columns
@@ -188,16 +196,19 @@ def _work(layer: Layer, cut: Blocking, width: Counts, first: float) -> Work:
 
 
 def _planes(
-    layer: Layer, cut: Blocking, width: Counts, channels: Counts, far: float
+    layer: Layer, cut: Blocking, width: Counts, channels: Counts, far: float, target: Target
 ) -> tuple[Work, tuple[Stream, ...]]:
     """What brings a run's sums, channels in lanes, into the planes of its output."""
     kinds, grid = len(width), cut.geometry
+    line, page = row_shares(1, layer.P * layer.Q, layer.K, target)
     squares, pixels = float(_squares(cut)), float(grid.rows * grid.columns)
     vector_bytes = float(FLOAT_BYTES * cut.lanes)
     work = Work.of(
         kinds=kinds,
         loads_aligned=pixels * width,
         stores=squares * channels,
+        stores_line_crossing=line * squares * channels,
+        stores_page_crossing=page * squares * channels,
         # lanes x lanes at a time: log2(lanes) shuffles for each vector
         shuffles=squares * width * cut.lanes * log2(cut.lanes),
     )
@@ -221,7 +232,7 @@ def _squares(cut: Blocking) -> int:
 
 
 def _streams(
-    layer: Layer, cut: Blocking, runs: Runs, far: float, sharers: int
+    layer: Layer, cut: Blocking, runs: Runs, far: float, sharers: int, target: Target
 ) -> tuple[Stream, ...]:
     """Bytes of a run, array by array, by the order of the loops.
 
@@ -250,6 +261,9 @@ def _streams(
     touched *= cut.reg_rows * (cut.reg_count if cut.in_lanes == "channels" else cut.lanes)
     window = float(FLOAT_BYTES * cut.channel_block * layer.R * grid.row_pitch)
     near = max(0.0, touched - group)
+    crossing = 0.0
+    if cut.in_lanes == "pixels" and not cut.panels:
+        crossing = anywhere(min(cut.lanes, grid.columns), target)[0]
     sums = lane_bytes * width * cut.band_rows * min(cut.band_columns, grid.columns)
     all_sums = lane_bytes * width * grid.rows * grid.columns
     if cut.in_lanes == "pixels":
@@ -263,10 +277,12 @@ def _streams(
         # the picture itself is as far as all threads touch that read it together
         stream(name, "read", group / runs_of_group,
                image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image",
-               handed=handed(sharers, layer.groups) if grid.source == "padded" else 0.0),
+               handed=handed(sharers, layer.groups) if grid.source == "padded" else 0.0,
+               crossing=crossing),
         stream(again, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
-               shared="no" if cut.panels else "image"),
-        stream(again, "read", near, window + block_weights, kinds=kinds, shared="image"),
+               shared="no" if cut.panels else "image", crossing=crossing),
+        stream(again, "read", near, window + block_weights, kinds=kinds, shared="image",
+               crossing=crossing),
     ]  # fmt: skip
     if cut.panels:  # where that of the band before was
         written = group / runs_of_group
@@ -281,15 +297,19 @@ def _streams(
     return tuple(found)
 
 
-def _input_phase(layer: Layer, cut: Blocking, batch: int, threads: int, sharers: int) -> Phase:
+def _input_phase(
+    layer: Layer, cut: Blocking, batch: int, threads: int, sharers: int, target: Target
+) -> Phase:
     """Copy the image into the padded buffer; a tile is one input channel."""
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     padded = float(FLOAT_BYTES * cut.geometry.channel_pitch * layer.C)
     image = padded + layer.input_bytes + layer.output_bytes + layer.dense_bytes
     if layer.stride[1] == 1:
         vectors = float(layer.H * ceil(layer.W / cut.lanes))
+        line, page = anywhere(min(cut.lanes, layer.W), target)
         work = Work.of(
-            loads_unaligned=vectors, stores=vectors,
+            loads_unaligned=vectors, loads_line_crossing=line * vectors, stores=vectors,
+            stores_line_crossing=line * vectors, stores_page_crossing=page * vectors,
             scalar_ops=ROW_COPY_OPS * layer.H, branches=ROW_COPY_BRANCHES * layer.H,
         )  # fmt: skip
     else:  # one number at a time, to where its rest modulo the stride is

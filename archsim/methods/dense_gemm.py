@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.methods.crossing import anywhere, row_shares
 from archsim.methods.sharing import even_parts, handed, share
 from archsim.methods.streams import batch_distance, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
@@ -30,6 +31,15 @@ SCHEDULES: Final = ("auto", "im2col")
 PANEL: Final = 256  # k_c: products of a panel
 PANEL_COLUMNS: Final = 4096  # n_c: columns of a packed panel of the matrix
 UNROLL: Final = 4  # products per turn of the inner loop
+#: OpenBLAS packs the matrix number by number, so many in a turn, in its set for AVX-512: 32 vmovss
+#: loads and 32 stores, disassembled from sgemm_itcopy_SKYLAKEX of 0.3.30 in SciPy's wheel; and it
+#: clears the output before it adds up (driver/level3: beta). Of other libraries and sets neither is
+#: assumed
+_PACKED: Final = 32
+_SKYLAKEX_LANES: Final = 16
+#: products up to which OpenBLAS packs nothing, where it has kernels for that (kernel/x86_64/
+#: sgemm_small_kernel_permit_skylakex.c: M N K <= 100^3)
+_SMALL: Final = 100.0**3
 #: kinds of tiles are loops of their own: products, packing of weights, packing of the matrix
 LOOPS: Final = (0, 1, 2)
 
@@ -75,7 +85,7 @@ def plan(
             name="products",
             tiles=share(turns, threads, sharers, _parts(layer, part_ptr)),
             work=_batch_work(gemm, target) if whole_batch else gemm_work(gemm, target),
-            streams=gemm_streams(gemm),
+            streams=gemm_streams(gemm, target),
             waits_for="input" if lowers else None,
             barriers=barriers,
             loops=LOOPS,
@@ -83,7 +93,7 @@ def plan(
     )
     if lowers:
         lowering = im2col_phase(
-            layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,
+            layer, target=target, batch=batch, threads=threads, sharers=sharers,
             buffer_distance=gemm.turn_bytes,
         )  # fmt: skip
         phases = (lowering, *phases)
@@ -131,6 +141,11 @@ class Gemm:
     turn_bytes: float  # touched by a thread in one turn
     far: float  # touched by a thread in one call
     handed: float  # share of the matrix that the threads of an image make for each other
+
+    def unpacked(self, target: Target) -> bool:
+        """Whether so few products are made where the matrices stand."""
+        products = self.depth * self.columns * self.channels
+        return target.lanes == _SKYLAKEX_LANES and products <= _SMALL
 
 
 def gemm_of(
@@ -209,21 +224,77 @@ def gemm_work(gemm: Gemm, target: Target) -> Work:
     across = float(gemm.depth * ceil(vectors / gemm.wide))  # weights broadcast, per channel
     rows = min(gemm.rows, gemm.channels)  # a block of fewer channels shares each load less
     weight_vectors = gemm.depth / target.lanes  # packing reads and writes each weight
-    matrix_vectors = gemm.depth * gemm.columns / target.lanes
+    elements = gemm.depth * gemm.columns
+    known = target.lanes == _SKYLAKEX_LANES
+    numbers = elements if known else 0.0
+    matrix_vectors = 0.0 if known else elements / target.lanes
+    cleared = float(vectors) if known else 0.0
+    steps = numbers / _PACKED + matrix_vectors
+    if gemm.unpacked(target):
+        return _unpacked_work(gemm, target)
+    sums = float(vectors * gemm.panels)
+    line, page = row_shares(1, int(gemm.columns), ceil(gemm.channels), target)
     return Work.of(
         kinds=3,
         multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
-        loads_aligned=[gemm.depth * vectors / rows + vectors * gemm.panels, weight_vectors, 0.0],
-        loads_unaligned=[0.0, 0.0, matrix_vectors],
-        stores=[vectors * gemm.panels, weight_vectors, matrix_vectors],
+        loads_aligned=[gemm.depth * vectors / rows, weight_vectors, 0.0],
+        loads_unaligned=[sums, 0.0, matrix_vectors],
+        loads_line_crossing=[line * sums, 0.0, 0.0],
+        stores=[sums + cleared, weight_vectors, matrix_vectors],
+        stores_line_crossing=[line * sums, 0.0, 0.0],
+        stores_page_crossing=[page * sums, 0.0, 0.0],
         broadcasts=[across, 0.0, 0.0],
-        scalar_ops=[2.0 * across / rows / UNROLL, weight_vectors, matrix_vectors],
-        branches=[across / rows / UNROLL, weight_vectors / UNROLL, matrix_vectors / UNROLL],
+        scalar_loads=[0.0, 0.0, numbers],
+        scalar_stores=[0.0, 0.0, numbers],
+        scalar_ops=[2.0 * across / rows / UNROLL, weight_vectors, steps],
+        branches=[across / rows / UNROLL, weight_vectors / UNROLL, steps],
     )
 
 
-def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
+def _unpacked_work(gemm: Gemm, target: Target) -> Work:
+    """As :func:`gemm_work` where nothing is packed, and sums are stored once."""
+    vectors, rows = ceil(gemm.columns / target.lanes), min(gemm.rows, gemm.channels)
+    across = float(gemm.depth * ceil(vectors / gemm.wide))
+    loads = gemm.depth * vectors / rows
+    line, page = row_shares(1, int(gemm.columns), ceil(gemm.channels), target)
+    return Work.of(
+        kinds=3,
+        multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
+        loads_unaligned=[loads, 0.0, 0.0],
+        loads_line_crossing=[anywhere(target.lanes, target)[0] * loads, 0.0, 0.0],
+        stores=[float(vectors), 0.0, 0.0],
+        stores_line_crossing=[line * vectors, 0.0, 0.0],
+        stores_page_crossing=[page * vectors, 0.0, 0.0],
+        broadcasts=[across, 0.0, 0.0],
+        scalar_ops=[2.0 * across / rows / UNROLL, 0.0, 0.0],
+        branches=[across / rows / UNROLL, 0.0, 0.0],
+    )
+
+
+def _unpacked_streams(gemm: Gemm, target: Target) -> tuple[Stream, ...]:
+    depth, columns = float(gemm.depth), gemm.columns
+    matrix, weights = FLOAT_BYTES * depth * columns, FLOAT_BYTES * depth
+    again = (ceil(gemm.channels / gemm.rows) - 1) * matrix / gemm.channels
+    crossing = anywhere(target.lanes, target)[0]
+
+    def of(array: str, access: Access, moved: float, distance: float, **more: Any) -> Stream:
+        return stream(array, access, moved * np.eye(3)[0], distance, kinds=3, **more)
+
+    return (
+        of("matrix", "read", matrix / gemm.channels, gemm.matrix_distance, shared="image",
+           handed=gemm.handed, crossing=crossing),
+        of("matrix", "read", again, matrix, crossing=crossing),
+        of("weights", "read", weights, gemm.turn_bytes, shared="part"),
+        of("weights", "read", weights * (ceil(columns / gemm.block_columns) - 1),
+           weights * gemm.rows),
+        of("output", "write", FLOAT_BYTES * columns, gemm.far),
+    )  # fmt: skip
+
+
+def gemm_streams(gemm: Gemm, target: Target) -> tuple[Stream, ...]:
     """Bytes of the tiles of :func:`gemm_work`."""
+    if gemm.unpacked(target):
+        return _unpacked_streams(gemm, target)
     depth, columns = float(gemm.depth), gemm.columns
     panel = FLOAT_BYTES * min(depth, PANEL)  # of one column or row
     packed_matrix = panel * min(columns, PANEL_COLUMNS)  # reused from panel to panel
@@ -245,6 +316,8 @@ def gemm_streams(gemm: Gemm) -> tuple[Stream, ...]:
         of("packed matrix", "read", 0, micro, panel * (gemm.block_columns + gemm.rows)),
         of("packed weights", "read", 0, FLOAT_BYTES * depth * ceil(columns / gemm.block_columns),
            packed_weights),
+        of("output", "update", 0, output if target.lanes == _SKYLAKEX_LANES else 0.0,
+           2.0 * output * gemm.channels),
         of("output", "update", 0, output * (gemm.panels - 1), output * gemm.block_rows),
         of("output", "write", 0, output, gemm.far),
         replace(of("weights", "read", 1, FLOAT_BYTES * depth, gemm.turn_bytes), shared="part"),

@@ -20,12 +20,7 @@ from typing import Final
 import numpy as np
 
 from archsim.methods import lanes
-from archsim.methods.crossing import (
-    crossing_share,
-    position_offsets,
-    uniform_shares,
-    weight_offsets,
-)
+from archsim.methods.crossing import kernel_shares, row_shares
 from archsim.methods.lanes_candidates import blocks_of, lane_candidates
 from archsim.methods.lanes_cost import choose
 from archsim.methods.lanes_geometry import MODES
@@ -210,10 +205,13 @@ def _plan_row(
     if shape.vectorised:
         block = variant.channel_block(block, first(nonzeros) / layer.K)
     parts = cut_kinds(layer, kinds, sparsity, partition, sharers)
+    crossings = kernel_shares(
+        layer, sparsity, (shape.plane_rows, shape.pitch), shape.vectors, target
+    )
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
-        work=_products_work(shape, kinds, sparsity, variant, block, target)
+        work=_products_work(shape, kinds, crossings, variant, block, target)
         if shape.vectorised
         else _scalar_work(shape, kinds),
         streams=_vector_streams(
@@ -226,6 +224,7 @@ def _plan_row(
             threads,
             sharers,
             min(sharers, target.l1_sharers),
+            crossings[0],
         )
         if shape.vectorised
         else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers),
@@ -255,7 +254,7 @@ def _plan_row(
             "partition": partition,
         },
         part_ptr=parts.part_ptr,
-        phases=(_input_phase(shape, batch, threads, sharers, nonzeros), products),
+        phases=(_input_phase(shape, batch, threads, sharers, nonzeros, target), products),
         nonzeros=nonzeros,
     )
 
@@ -279,13 +278,17 @@ def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Tar
 
 
 def _input_phase(
-    shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected
+    shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected, target: Target
 ) -> Phase:
     """Copy the image into the padded buffer; a tile is one input channel."""
     layer = shape.layer
     vectors = float(layer.H * ceil(layer.W / shape.lanes))
     channels = np.zeros(layer.C, dtype=np.int64)
     plane = float(FLOAT_BYTES * layer.H * layer.W)
+    read = row_shares(layer.H, layer.W, layer.C, target)
+    written = row_shares(
+        layer.H, layer.W, layer.C, target, pitch=shape.pitch, gap=layer.pad[0] * shape.pitch
+    )
     # until the padded buffer is written again
     image = (
         layer.C * shape.plane_bytes
@@ -298,10 +301,13 @@ def _input_phase(
         tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
         work=Work.of(
             loads_unaligned=vectors, stores=vectors,
+            loads_line_crossing=read[0] * vectors, loads_page_crossing=read[1] * vectors,
+            stores_line_crossing=written[0] * vectors, stores_page_crossing=written[1] * vectors,
             scalar_ops=ROW_COPY_OPS * layer.H, branches=ROW_COPY_BRANCHES * layer.H,
         ),
         streams=(
-            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
+            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),
+                   crossing=read[0]),
             stream("padded input", "write", plane, image,
                    handed=handed(sharers, layer.groups)),
         ),
@@ -311,7 +317,7 @@ def _input_phase(
 def _products_work(
     shape: _Shape,
     kinds: Kinds,
-    sparsity: Sparsity | Densities,
+    crossings: tuple[float, float],
     variant: RowVariant,
     block: int,
     target: Target,
@@ -320,12 +326,14 @@ def _products_work(
     vectors = float(layer.P * shape.vectors)  # accumulators of one output channel
     blocks = ceil((layer.C // layer.groups) / block)
     loads = kinds.nonzeros * vectors
-    line, page = _crossings(shape, sparsity, target)
+    line, page = crossings
     rounds = kinds.channels * blocks * shape.passes  # inner loops entered
     iterations = kinds.nonzeros * shape.passes
     spilled = kinds.channels * (blocks - 1) * vectors  # accumulators stored, and loaded again
     final = kinds.channels * vectors
     aligned = variant.spill == "scratch"
+    outside = final if aligned else final + spilled  # stores to rows of the output
+    across = row_shares(layer.P, layer.Q, layer.K, target)
     return Work.of(
         kinds=len(kinds.channels),
         multiply_adds=loads,
@@ -335,6 +343,8 @@ def _products_work(
         loads_line_crossing=line * loads,
         loads_page_crossing=page * loads,
         stores=spilled + final,
+        stores_line_crossing=across[0] * outside,
+        stores_page_crossing=across[1] * outside,
         broadcasts=iterations + kinds.channels * shape.passes,
         scalar_loads=iterations + 2.0 * rounds,
         # loop end and next nonzero, and one addition for each further row of the register block
@@ -342,30 +352,6 @@ def _products_work(
         branches=iterations + rounds,
         mispredicts=rounds,
         chain_multiply_adds=iterations,
-    )
-
-
-def _crossings(
-    shape: _Shape, sparsity: Sparsity | Densities, target: Target
-) -> tuple[float, float]:
-    """Return the shares of loads that cross a line and a page, over the real addresses."""
-    layer = shape.layer
-    kernel, plane = (layer.R, layer.S), (shape.plane_rows, shape.pitch)
-    output = (layer.P, shape.vectors)
-    line, page = target.line_bytes // FLOAT_BYTES, target.page_bytes // FLOAT_BYTES
-    if sparsity.weights is None:
-        return uniform_shares(
-            layer.C, kernel, layer.dilation, plane, output, shape.lanes, (line, page)
-        )
-    per_group = layer.C // layer.groups
-    offsets = weight_offsets(layer.C, kernel, layer.dilation, plane)
-    grouped = offsets.reshape(layer.groups, 1, per_group, *kernel)
-    nonzero = (sparsity.weights != 0).reshape(layer.groups, -1, per_group, *kernel)
-    used = np.broadcast_to(grouped, nonzero.shape)[nonzero]
-    positions = position_offsets(output, shape.pitch, shape.lanes)
-    return (
-        crossing_share(used, positions, shape.lanes, line),
-        crossing_share(used, positions, shape.lanes, page),
     )
 
 
@@ -396,8 +382,11 @@ def _vector_streams(
     threads: int,
     sharers: int,
     near: int,
+    line: float,
 ) -> tuple[Stream, ...]:
     """Bytes of a tile, by array; ``near`` threads share an image and a first level.
+
+    Of the loads of the padded input a share ``line`` lies across two lines.
 
     The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
     distances: the padded group comes back once per output-channel block, the partial sums once
@@ -423,10 +412,10 @@ def _vector_streams(
                shared="part"),
         stream("padded input", "read", kinds.inputs * shape.plane_bytes,
                group + kinds.channels * sums + weights, kinds=count, shared="image",
-               handed=handed(sharers, layer.groups) * beginning),
+               handed=handed(sharers, layer.groups) * beginning, crossing=line),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
-        _plane_stream(kinds, group, window, near * (sums + per_round)),  # of all readers
+        _plane_stream(kinds, group, window, near * (sums + per_round), line),  # of all readers
     ]  # fmt: skip
     if shape.passes > 1:
         walked = weights * (shape.passes - 1)
@@ -481,7 +470,7 @@ def _scalar_streams(
     )  # fmt: skip
 
 
-def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts) -> Stream:
+def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts, line: float) -> Stream:
     """Second and later uses of an input channel's plane inside a tile.
 
     Output channels follow each other and each touches a plane with probability p, the share of
@@ -494,4 +483,4 @@ def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts) -> 
     p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)
     share, times = comes_back(p, n)
     between = window * share + beside[..., None, :]
-    return Stream("padded input", "read", group * n * times, between, shared="image")
+    return Stream("padded input", "read", group * n * times, between, shared="image", crossing=line)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import NotApplicableError
+from archsim.methods.crossing import anywhere
 from archsim.methods.lanes_cost import (
     Choice,
     choose,
@@ -30,8 +31,9 @@ from archsim.methods.lanes_cost import (
 )
 from archsim.methods.lanes_geometry import (
     MODES,
-    Geometry,
     Mode,
+    out_shares,
+    past_caches,
     slab_of_weight,
     window_rows,
     windowed,
@@ -191,7 +193,7 @@ def plan_choice(
     products = Phase(
         name="products",
         tiles=tiles,
-        work=_products_work(counts),
+        work=_products_work(counts, target),
         streams=_products_streams(counts, threads),
         waits_for="input",
         barriers=barriers,
@@ -199,7 +201,7 @@ def plan_choice(
     fill = _window_phase if counts.windowed else _input_phase
     phases = [fill(counts, threads, target), products]
     if not geometry.of_pixels:
-        phases.append(_output_phase(counts, threads))
+        phases.append(_output_phase(counts, threads, target))
     return Plan(
         method="direct_sparse",
         schedule=geometry.mode if geometry.mode == "pointwise" else f"lanes:{geometry.mode}",
@@ -230,17 +232,6 @@ def plan_choice(
         nonzeros=counts.total,
         images_per_turn=geometry.images,
     )
-
-
-def _past_caches(layer: Layer, geometry: Geometry, target: Target) -> bool:
-    """Whether an output is written that no cache would keep for its reader.
-
-    A plain store first fetches the line that it is about to overwrite, so a call alone is quicker
-    past the caches as soon as its output leaves L2; but then its reader waits for memory
-    (docs/benchmarks.md: 185 for 329 us alone, 673 for 459 us with a reader).
-    """
-    aligned = layer.H * layer.W % geometry.lanes == 0
-    return geometry.mode == "pointwise" and aligned and layer.output_bytes > target.last_bytes
 
 
 def _counts(
@@ -281,7 +272,7 @@ def _counts(
         parts = cut(partition, nonzeros, unit_kind, sharers)
     return _Counts(
         layer, choice, unit_kind, nonzeros, slabs, total, turns, sharers, parts, turn_bytes,
-        turn_bytes, min(sharers, target.l1_sharers), _past_caches(layer, geometry, target),
+        turn_bytes, min(sharers, target.l1_sharers), past_caches(layer, geometry, target),
     )  # fmt: skip
 
 
@@ -306,7 +297,11 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
         }
         if layer.stride[1] > 1:  # one pixel at a time, or shuffles of as much work
             moved = {"scalar_ops": rows * layer.W / layer.stride[1], "branches": rows}
-        copy = Work.of(loads_unaligned=vectors, stores=vectors, **moved)
+        line, page = anywhere(min(lanes, layer.W), target)
+        copy = Work.of(
+            loads_unaligned=vectors, loads_line_crossing=line * vectors, stores=vectors,
+            stores_line_crossing=line * vectors, stores_page_crossing=page * vectors, **moved,
+        )  # fmt: skip
         turned = geometry.planes * geometry.in_rows * ceil(geometry.in_columns / 4)
         positions = float(geometry.planes * geometry.in_rows * geometry.in_columns)
         # quarters of vectors: aligned they are not, but 16 bytes seldom cross a line
@@ -337,11 +332,12 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     """
     layer, geometry, lanes = counts.layer, counts.choice.geometry, counts.choice.geometry.lanes
     read, written = window_rows(layer, geometry, counts.choice.reg)
+    crossing = 0.0
     if layer.stride[1] > 1:  # one pixel at a time
         work = Work.of(scalar_loads=lanes * read, scalar_ops=lanes * read,
                        branches=lanes * read, stores=written)  # fmt: skip
     else:
-        crossing = (lanes - 1.0) / (target.line_bytes // FLOAT_BYTES)
+        crossing = anywhere(lanes, target)[0]
         work = Work.of(
             loads_unaligned=read, loads_line_crossing=crossing * read, stores=written,
             scalar_loads=read, scalar_ops=2.0 * read, branches=written,
@@ -369,15 +365,17 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
         tiles=share(counts.turns, threads, counts.sharers, units),
         work=work,
         streams=(
-            stream("input", "read", plane, first, shared="image"),
+            stream("input", "read", plane, first, shared="image", crossing=crossing),
             # a band of rows is read again by its next column tile, and its ends by the next band
-            stream("input", "read", again, layer.C * window, shared="image"),
-            stream("lane input", "write", written * counts.vector_bytes, in_block + each),
+            stream("input", "read", again, layer.C * window, shared="image", crossing=crossing),
+            # pixels stream by meanwhile, from none of a block's to all of them
+            stream("lane input", "write", written * counts.vector_bytes / 2, in_block + each),
+            stream("lane input", "write", written * counts.vector_bytes / 2, 2.0 * in_block + each),
         ),
     )
 
 
-def _products_work(counts: _Counts) -> Work:
+def _products_work(counts: _Counts, target: Target) -> Work:
     choice, positions = counts.choice, counts.choice.geometry.positions
     steps = 0 if choice.geometry.mode == "shifts" else choice.reg[0] - 1
     passes, blocks = counts.passes, choice.slab_blocks(counts.layer)
@@ -387,12 +385,15 @@ def _products_work(counts: _Counts) -> Work:
     slides = choice.geometry.slides
     # between two parts sums slide by a lane, and are added to what came before
     added = float(blocks * positions) if choice.geometry.mode == "shifts" else 0.0
+    line, page = out_shares(counts.layer, counts.choice.geometry, target)
     return Work.of(
         kinds=counts.nonzeros.shape[-1],
         multiply_adds=loads,
         loads_aligned=loads + spilled,
         loads_folded=loads,
         stores=spilled + positions,
+        stores_line_crossing=line * positions,
+        stores_page_crossing=page * positions,
         broadcasts=iterations + passes,
         # a list's end, those of its parts, two steps, how its sums leave
         scalar_loads=iterations + (4.0 + slides) * rounds,
@@ -466,7 +467,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     return tuple(streams)
 
 
-def _output_phase(counts: _Counts, threads: int) -> Phase:
+def _output_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     """Bring sums out of lane layout; a tile is one output channel, right after its last block."""
     layer, geometry = counts.layer, counts.choice.geometry
     lanes, rows = geometry.lanes, geometry.tile[0]
@@ -475,6 +476,8 @@ def _output_phase(counts: _Counts, threads: int) -> Phase:
     pieces = float(rows * lanes * len(widths))
     if geometry.mode == "flat":  # a lane's chunk also ends where a row does
         pieces += layer.P
+    floats = layer.P * layer.Q * geometry.images / pieces
+    line, page = anywhere(max(1.0, floats), target)
     sums = float(geometry.positions * counts.vector_bytes)
     output = float(FLOAT_BYTES * layer.P * layer.Q * geometry.images)
     channels = counts.parts.counts.sum(axis=1, keepdims=True)
@@ -483,7 +486,8 @@ def _output_phase(counts: _Counts, threads: int) -> Phase:
         name="output",
         tiles=share(counts.turns, threads, counts.sharers, channels),
         work=Work.of(
-            loads_aligned=quarters, stores=pieces, scalar_loads=2.0 * pieces,
+            loads_aligned=quarters, stores=pieces, stores_line_crossing=line * pieces,
+            stores_page_crossing=page * pieces, scalar_loads=2.0 * pieces,
             shuffles=2.0 * lanes * rows * len(widths),
             scalar_ops=4.0 * pieces,  # place and bits of a piece
             branches=pieces + rows * len(widths),

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.methods.crossing import anywhere, row_shares
 from archsim.methods.sharing import (
     Partition,
     cut,
@@ -132,7 +133,7 @@ def plan(
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
-        work=_work(per_channel, walk.vectors, walk.blocks),
+        work=_work(per_channel, walk, target),
         streams=_product_streams(walk, per_channel, min(sharers, target.l1_sharers)),
         waits_for="input",
         # once a block, and where their number is odd once more
@@ -156,7 +157,7 @@ def plan(
             "partition": partition,
         },
         part_ptr=parts.part_ptr,
-        phases=(_panels(walk), products),
+        phases=(_panels(walk, target), products),
         nonzeros=nonzeros,
     )
 
@@ -197,7 +198,7 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
     )  # fmt: skip
 
 
-def _panels(walk: _Walk) -> Phase:
+def _panels(walk: _Walk, target: Target) -> Phase:
     """Lower the image; a tile is one row (c, r, s) of the lowered matrix, over all blocks.
 
     The kernel goes block -> tap -> channel.  Neighbouring pixels are copied vector by vector under
@@ -207,7 +208,8 @@ def _panels(walk: _Walk) -> Phase:
     layer, sharers = walk.layer, walk.sharers
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
     channels = walk.channels / sharers  # of one thread
-    work = panel_work(layer, walk.vectors, walk.blocks, channels)
+    work = panel_work(layer, walk.vectors, walk.blocks, channels, target)
+    crossing = float(work.loads_line_crossing[0] / max(1.0, walk.vectors))
     cuts = tuple(taps * each for each in even_parts(layer.C, sharers))
     parts = part_counts(cuts, np.zeros(layer.C * taps, dtype=np.int64))
     first = FLOAT_BYTES * float(layer.H * layer.W) / taps
@@ -220,8 +222,8 @@ def _panels(walk: _Walk) -> Phase:
         work=work,
         streams=(
             stream("input", "read", first,
-                   batch_distance(layer, walk.batch, walk.threads, sharers)),
-            stream("input", "read", again, near),
+                   batch_distance(layer, walk.batch, walk.threads, sharers), crossing=crossing),
+            stream("input", "read", again, near, crossing=crossing),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
                    walk.panel_bytes / sharers + walk.weights_bytes,
                    handed=handed(sharers, layer.groups)),
@@ -229,7 +231,9 @@ def _panels(walk: _Walk) -> Phase:
     )  # fmt: skip
 
 
-def panel_work(layer: Layer, vectors: float, blocks: float, channels: float) -> Work:
+def panel_work(
+    layer: Layer, vectors: float, blocks: float, channels: float, target: Target
+) -> Work:
     """Operations that fill one row of the panels: ``blocks`` of them, ``vectors`` in all.
 
     ``channels`` are lowered together, with the same masks.
@@ -237,6 +241,7 @@ def panel_work(layer: Layer, vectors: float, blocks: float, channels: float) -> 
     neighbours = layer.stride == (1, 1) and layer.Q == layer.W
     return Work.of(
         loads_unaligned=vectors if neighbours else 0.0,
+        loads_line_crossing=anywhere(target.lanes, target)[0] * vectors if neighbours else 0.0,
         scalar_loads=vectors + (0.0 if neighbours else float(layer.P * layer.Q)),
         stores=float(vectors),
         scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
@@ -256,8 +261,10 @@ def _channels(layer: Layer, sparsity: Sparsity | Densities) -> tuple[Counts, NDA
     return distinct.astype(np.float64), kind.astype(np.int64)
 
 
-def _work(nonzeros: Counts, vectors: int, blocks: int) -> Work:
+def _work(nonzeros: Counts, walk: _Walk, target: Target) -> Work:
     """Operations of one output channel over all pixels."""
+    layer, vectors, blocks = walk.layer, walk.vectors, walk.blocks
+    line, page = row_shares(1, layer.P * layer.Q, layer.K, target)
     products = nonzeros * vectors
     steps = nonzeros * blocks
     return Work.of(
@@ -266,6 +273,8 @@ def _work(nonzeros: Counts, vectors: int, blocks: int) -> Work:
         loads_aligned=products,
         loads_folded=products,
         stores=float(vectors),
+        stores_line_crossing=line * vectors,
+        stores_page_crossing=page * vectors,
         broadcasts=steps + blocks,
         scalar_loads=steps + 2.0 * blocks,
         scalar_ops=2.0 * steps + 8.0 * blocks,

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from archsim.methods.crossing import anywhere
 from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
-from archsim.plan import Counts, Phase, Stream, Tiles, Work, spread
+from archsim.plan import Counts, Phase, Stream, Target, Tiles, Work, spread
 
 # A copy of one picture row is a call of memcpy: 50 instructions for 13 numbers, 55 for 27, the
 # vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
@@ -36,9 +37,12 @@ def stream(
     kinds: int = 1,
     shared: Literal["no", "image", "part"] = "no",
     handed: float = 0.0,
+    crossing: float = 0.0,
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
-    return Stream(array, access, spread(moved, kinds), spread(distance, kinds), shared, handed)
+    return Stream(
+        array, access, spread(moved, kinds), spread(distance, kinds), shared, handed, crossing
+    )
 
 
 def in_turn(
@@ -136,7 +140,7 @@ def comes_back(chance: Counts, channels: float | Counts) -> tuple[Counts, Counts
 def im2col_phase(
     layer: Layer,
     *,
-    lanes: int,
+    target: Target,
     batch: int,
     threads: int,
     sharers: int,
@@ -150,11 +154,14 @@ def im2col_phase(
     """
     rows, maps = kept or (layer.C * layer.R * layer.S, layer.C)
     pixels = float(layer.P * layer.Q)
+    lanes = target.lanes
+    line = anywhere(min(lanes, layer.Q), target)[0]
     if layer.stride == (1, 1) and layer.Q == layer.W:  # a shifted plane, its edges cleared
         vectors = float(ceil(pixels / lanes))
         cleared = sum(abs(s * layer.dilation[1] - layer.pad[1]) for s in range(layer.S)) / layer.S
         work = Work.of(
             loads_unaligned=vectors,
+            loads_line_crossing=line * vectors,
             stores=vectors + cleared * layer.P,
             scalar_ops=PLANE_COPY_OPS + 2.0 * cleared * layer.P,
             branches=cleared * layer.P,
@@ -163,7 +170,9 @@ def im2col_phase(
         vectors = float(layer.P * ceil(layer.Q / lanes))
         work = Work.of(
             loads_unaligned=vectors,
+            loads_line_crossing=line * vectors,
             stores=vectors,
+            stores_line_crossing=line * vectors,
             scalar_ops=ROW_COPY_OPS * layer.P,
             branches=ROW_COPY_BRANCHES * layer.P,
         )
@@ -178,8 +187,9 @@ def im2col_phase(
         tiles=share(batch, threads, sharers, parts),
         work=work,
         streams=(
-            stream("input", "read", first, batch_distance(layer, batch, threads, sharers)),
-            stream("input", "read", again, plane),
+            stream("input", "read", first, batch_distance(layer, batch, threads, sharers),
+                   crossing=line),
+            stream("input", "read", again, plane, crossing=line),
             stream(
                 "lowered input",
                 "write",
@@ -188,4 +198,4 @@ def im2col_phase(
                 handed=handed(sharers, layer.groups),
             ),
         ),
-    )
+    )  # fmt: skip

@@ -163,13 +163,13 @@ def plan(
         name="products",
         tiles=share(batch, threads, sharers, _parts(layer, kept, part_ptr)),
         work=gemm_work(gemm, target),
-        streams=gemm_streams(gemm),
+        streams=gemm_streams(gemm, target),
         waits_for="input",
         barriers=2 * ceil(batch * sharers / threads) if sharers > 1 else 0,
         loops=LOOPS,
     )
     lowering = im2col_phase(
-        layer, lanes=target.lanes, batch=batch, threads=threads, sharers=sharers,
+        layer, target=target, batch=batch, threads=threads, sharers=sharers,
         buffer_distance=gemm.turn_bytes, kept=(rows, int(made.any(axis=2).sum())),
     )  # fmt: skip
     phases: tuple[Phase, ...] = (lowering, products)

@@ -124,7 +124,7 @@ def plan(
         },
         part_ptr=parts.part_ptr,
         phases=(
-            _panels(walk),
+            _panels(walk, target),
             Phase(
                 name="products",
                 tiles=share(batch, threads, sharers, parts.counts),
@@ -194,7 +194,7 @@ def _streams(walk: _Walk, lists: Counts, nonzeros: float) -> tuple[Stream, ...]:
     )  # fmt: skip
 
 
-def _panels(walk: _Walk) -> Phase:
+def _panels(walk: _Walk, target: Target) -> Phase:
     """Lower the image; a tile is one row (c, r, s) of the lowered matrix, over all blocks.
 
     Each of the threads that share an image does so for itself.
@@ -209,7 +209,9 @@ def _panels(walk: _Walk) -> Phase:
     return Phase(
         name="input",
         tiles=share(walk.batch, walk.threads, walk.sharers, counts),
-        work=panel_work(layer, walk.vectors, walk.pixel_blocks, walk.channel_block),
+        work=panel_work(
+            layer, walk.vectors, walk.pixel_blocks, walk.channel_block, target
+        ),
         streams=(
             stream("input", "read", first,
                    batch_distance(layer, walk.batch, walk.threads, walk.sharers)),

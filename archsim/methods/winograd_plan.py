@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from archsim.methods.crossing import anywhere
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, in_turn, stream
 from archsim.methods.winograd_blocking import Blocking, in_place, moves_in, moves_out
@@ -146,11 +147,6 @@ def make_plan(
     )
 
 
-def _crossing(floats: int, target: Target) -> float:
-    """Share of the moves of so many floats that cross a line, if they begin anywhere."""
-    return min(1.0, (floats - 1.0) / (target.line_bytes // FLOAT_BYTES))
-
-
 def _input_phase(chunks: _Chunks, target: Target) -> Phase:
     """Transform a chunk's tiles of the pictures, or of copies of their rows in padded planes."""
     layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
@@ -169,7 +165,7 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         multiply_adds=2 * v.tile * v.ops_in * tiles,
         loads_aligned=waits,
         loads_unaligned=loads,
-        loads_line_crossing=_crossing(moves.floats, target) * loads,
+        loads_line_crossing=anywhere(moves.floats, target)[0] * loads,
         stores=2.0 * waits,
         scalar_loads=loads,  # where a tile begins, or a piece
         shuffles=moves.shuffles * v.tile * tiles,
@@ -177,7 +173,10 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
     plane, kinds = FLOAT_BYTES * rows * layer.W, chunks.kinds
-    first = stream("input", "read", plane, chunks.pictures, kinds=kinds)
+    first = stream(
+        "input", "read", plane, chunks.pictures, kinds=kinds,
+        crossing=anywhere(moves.floats, target)[0],
+    )  # fmt: skip
     made = stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
                   kinds=kinds)  # fmt: skip
     if in_place(layer, v, cut.lanes):
@@ -310,12 +309,14 @@ def _output_phase(chunks: _Chunks, target: Target) -> Phase:
     waits = v.outputs * v.tile * tiles
     moves = moves_out(v, cut.lanes)
     pieces = moves.moves * v.outputs * tiles
-    del target
+    line, page = anywhere(moves.floats, target)
     work = Work.of(
         kinds=chunks.kinds,
         multiply_adds=((v.tile + v.outputs) * v.ops_out + v.outputs**2) * tiles,
         loads_aligned=v.positions * tiles + waits,
         stores=waits + pieces,
+        stores_line_crossing=line * pieces,
+        stores_page_crossing=page * pieces,
         scalar_loads=pieces,  # where a tile or a piece goes
         shuffles=moves.shuffles * v.outputs * tiles,
         branches=(v.tile + v.outputs) * tiles,

@@ -136,6 +136,7 @@ class Traffic:
         self.reads = np.repeat([stream.access != "write" for stream in streams], rows)
         self.writes = np.repeat([stream.access != "read" for stream in streams], rows)
         self.handed = np.repeat([stream.handed for stream in streams], rows)
+        self.crossing = np.repeat([stream.crossing for stream in streams], rows)
         self.team = plan.threads_per_image
         self.capacity = [cache.size_bytes for cache in machine.caches]
         self.write_allocate = home.write_allocate
@@ -164,8 +165,10 @@ class Traffic:
         *,
         first_turn: bool,
         start: Start,
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, float]:
         """Return bytes of a tile read and written back over each boundary, (levels,) each.
+
+        And the bytes that loads across lines bring into L1.
 
         ``ratios`` is the threads at work on each cache, ``sharers`` those that sit on it.
         """
@@ -175,7 +178,7 @@ class Traffic:
             cold = self.first_use[:, kind] & (first_turn & ~self.pictures)
         if start == "cold":
             cold |= self.first_use[:, kind] & self.pictures
-        read, written = np.zeros(len(ratios)), np.zeros(len(ratios))
+        read, written, split = np.zeros(len(ratios)), np.zeros(len(ratios)), 0.0
         inside = np.ones(len(moved), dtype=bool)
         for level, (ratio, threads) in enumerate(zip(ratios, sharers, strict=True)):
             copies = np.minimum(self.readers, threads)
@@ -188,7 +191,9 @@ class Traffic:
             last = level == len(ratios) - 1
             fetched = self.reads if last and not self.write_allocate else self.reads | self.writes
             read[level], written[level] = lines @ fetched, lines @ self.writes
-        return read, written
+            if level == 0:
+                split = float(lines @ (fetched * self.crossing))
+        return read, written, split
 
 
 def _first_uses(phase: Phase, plan: Plan) -> NDArray[np.bool_]:

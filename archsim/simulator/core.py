@@ -67,6 +67,8 @@ class PhaseCosts:
         self.levels = [cache.name for cache in machine.caches[1:]] + [home.name]
         self.found: dict[tuple[int, ...], Cost] = {}
         self._rules = [cache.overlap for cache in machine.caches]
+        self._split_miss = machine.core.split_miss_cycles or 0.0
+        self._stores_wait = machine.core.store_overlap == "serial"
         self._rates = [
             link_rates(level, machine, home, hertz) for level in range(len(machine.caches))
         ]
@@ -87,12 +89,17 @@ class PhaseCosts:
         self, kind: int, ratios: list[float], sharers: list[int], first_turn: bool, start: Start
     ) -> Cost:
         """Return the cost of a tile; arguments as in :meth:`Traffic.of`."""
-        read, written = self.traffic.of(kind, ratios, sharers, first_turn=first_turn, start=start)
-        serial = {"load": float(self.load[kind])}
+        read, written, split = self.traffic.of(
+            kind, ratios, sharers, first_turn=first_turn, start=start
+        )
+        serial = {"load": float(self.load[kind]) + split / self._line * self._split_miss}
         beside = {name: float(cycles[kind]) for name, cycles in self.beside.items()}
         exposed: dict[str, float] = {}
         for level, rule in enumerate(self._rules):
             cycles = self.transfers(level, float(read[level]), float(written[level]))
+            if self._stores_wait and rule == "serial":
+                beside["store"] += cycles
+                cycles = self.transfers(level, float(read[level]), 0.0)
             group = {"serial": serial, "overlapped": beside, "latency": exposed}[rule]
             group[self.levels[level]] = cycles
         chain, stalls = float(self._chain[kind]), float(self._stalls[kind])

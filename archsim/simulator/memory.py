@@ -55,7 +55,8 @@ def core_bytes(phase: Phase, plan: Plan) -> Counts:
     work, width = phase.work, plan.target.lanes * FLOAT_BYTES
     vectors = work.loads_aligned + work.loads_unaligned + work.stores
     total: Counts = (
-        vectors * width + (work.broadcasts + work.gathered + work.scalar_loads) * FLOAT_BYTES
+        vectors * width
+        + (work.broadcasts + work.gathered + work.scalar_loads + work.scalar_stores) * FLOAT_BYTES
     )
     return total
 

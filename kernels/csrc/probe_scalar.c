@@ -70,6 +70,20 @@ static void load(as_probe *probe, int64_t steps)
     }
 }
 
+/* Numbers that follow each other, as in a copy. */
+static void store(as_probe *probe, int64_t steps)
+{
+    char *to = probe->memory;
+    for (int64_t i = 0; i < steps; ++i) {
+        OPAQUE(to);
+        for (int j = 0; j < 64; j += 8) {
+#define STORE(k) *(volatile uint32_t *)(to + 4 * (j + (k))) = (uint32_t)i;
+            STORE(0) STORE(1) STORE(2) STORE(3) STORE(4) STORE(5) STORE(6) STORE(7)
+#undef STORE
+        }
+    }
+}
+
 /* ---- branches ---- */
 
 static void toss(as_probe *probe, int64_t steps)
@@ -130,6 +144,7 @@ static const as_probe_loop loops[] = {
     {"add", add, 64 + 2, NULL}, /* and the two that count the loop */
     {"nop", nop, 64 + 2, NULL},
     {"load", load, 64, NULL},
+    {"store", store, 64, NULL},
     {"branch", branch, 1, alternate},
     {"branch_random", branch, 1, toss},
     CHASES(CHASE_ROW)

@@ -105,6 +105,19 @@ static void store(as_probe *probe, int64_t steps)
     FORGET(to);
 }
 
+static void store_pages(as_probe *probe, int64_t steps)
+{
+    char *to = probe->memory + probe->offset;
+    as_vec value = as_splat(1.0f);
+    AS_OPAQUE_VECTOR(value);
+    for (int64_t j = 0; j < steps; ++j) {
+        FORGET(to);
+        AS_UNROLL for (int i = 0; i < PAGES; ++i)
+            as_store((float *)(to + i * AS_PROBE_PAGE), value);
+    }
+    FORGET(to);
+}
+
 static void broadcast(as_probe *probe, int64_t steps)
 {
     const char *from = probe->memory;
@@ -198,11 +211,13 @@ static void gather(as_probe *probe, int64_t steps)
 enum { LINES = AS_PROBE_BLOCK / AS_PROBE_LINE };
 typedef enum { READ, WRITE, UPDATE } walk_kind;
 
-/* Beside each line `again` vectors of the first level are loaded, and as many products made. */
-AS_INLINE void walk(as_probe *probe, int64_t steps, walk_kind kind, int again, int products)
+/* Beside each line `again` vectors of the first level are loaded, so many stored, and so many
+ * products made. */
+AS_INLINE void walk(as_probe *probe, int64_t steps, walk_kind kind, int again, int stores,
+                    int products)
 {
     char *start = probe->memory;
-    const char *hot = probe->hot;
+    char *hot = probe->hot;
     int64_t position = probe->position;
     const int64_t bytes = probe->bytes;
     as_vec value = as_splat(1.0f), sum[8];
@@ -228,6 +243,10 @@ AS_INLINE void walk(as_probe *probe, int64_t steps, walk_kind kind, int again, i
             }
             AS_UNROLL for (int i = 0; i < again; ++i)
                 USED(as_load_aligned((const float *)(hot + i * 64 % 1024)));
+            AS_UNROLL for (int i = 0; i < stores; ++i) {
+                AS_OPAQUE_VECTOR(value); /* or the last one alone would be stored */
+                as_store_aligned((float *)(hot + i * 64 % 1024), value);
+            }
             AS_UNROLL for (int i = 0; i < products; ++i)
                 sum[(line * products + i) % 8] *= value; /* each waits for the eighth before */
         }
@@ -241,23 +260,43 @@ AS_INLINE void walk(as_probe *probe, int64_t steps, walk_kind kind, int again, i
         USED(sum[i]);
 }
 
-#define DEFINE_WALK(name, kind, again, products)     \
-    static void name(as_probe *probe, int64_t steps) \
-    {                                                \
-        walk(probe, steps, kind, again, products);   \
+#define DEFINE_WALK(name, kind, again, stores, products)   \
+    static void name(as_probe *probe, int64_t steps)       \
+    {                                                      \
+        walk(probe, steps, kind, again, stores, products); \
     }
-DEFINE_WALK(read_walk, READ, 0, 0)
-DEFINE_WALK(write_walk, WRITE, 0, 0)
-DEFINE_WALK(update_walk, UPDATE, 0, 0)
+DEFINE_WALK(read_walk, READ, 0, 0, 0)
+DEFINE_WALK(write_walk, WRITE, 0, 0, 0)
+DEFINE_WALK(update_walk, UPDATE, 0, 0, 0)
+
+/* Every line with a vector that ends on the next one; of all blocks but the last. */
+static void read_across(as_probe *probe, int64_t steps)
+{
+    char *start = probe->memory;
+    int64_t position = probe->position;
+    const int64_t bytes = probe->bytes - AS_PROBE_BLOCK;
+    position &= -(int64_t)(position < bytes);
+    for (int64_t j = 0; j < steps; ++j) {
+        FORGET(start);
+        const char *at = start + position + WIDTH / 2;
+        AS_UNROLL for (int i = 0; i < AS_PROBE_BLOCK; i += WIDTH)
+            USED(as_load((const float *)(at + i)));
+        position += AS_PROBE_BLOCK;
+        position &= -(int64_t)(position < bytes);
+    }
+    probe->position = position;
+}
 
 #define AGAIN(X) X(2) X(4) X(8) X(12) X(16) X(24) X(32)
 #define DEFINE_AGAIN(count)                         \
-    DEFINE_WALK(read_and_load_##count, READ, count, 0) \
-    DEFINE_WALK(read_and_multiply_##count, READ, 0, count)
+    DEFINE_WALK(read_and_load_##count, READ, count, 0, 0) \
+    DEFINE_WALK(read_and_store_##count, READ, 0, count, 0) \
+    DEFINE_WALK(read_and_multiply_##count, READ, 0, 0, count)
 AGAIN(DEFINE_AGAIN)
 
 #define AGAIN_ROW(count)                                               \
     {"read_and_load_" #count, read_and_load_##count, LINES, NULL},     \
+    {"read_and_store_" #count, read_and_store_##count, LINES, NULL},   \
     {"read_and_multiply_" #count, read_and_multiply_##count, LINES, NULL},
 
 static const as_probe_loop loop_list[] = {
@@ -273,6 +312,7 @@ static const as_probe_loop loop_list[] = {
     {"load", load, LOADS, NULL},
     {"load_pages", load_pages, PAGES, NULL},
     {"store", store, LOADS, NULL},
+    {"store_pages", store_pages, PAGES, NULL},
     {"broadcast", broadcast, LOADS, NULL},
     {"load_chain", load_chain, 1, NULL},
     {"move_chain", move_chain, 1, NULL},
@@ -281,6 +321,7 @@ static const as_probe_loop loop_list[] = {
     {"gather", gather, GATHERS * AS_LANES, NULL},
 #endif
     {"read", read_walk, LINES, NULL},
+    {"read_across", read_across, LINES, NULL},
     {"write", write_walk, LINES, NULL},
     {"update", update_walk, LINES, NULL},
     AGAIN(AGAIN_ROW)
