@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.choice import fitted
 from archsim.errors import NotApplicableError, input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
@@ -38,7 +39,6 @@ from archsim.request import (
     finite,
     make_request,
     positive,
-    thread_count,
     words,
 )
 from archsim.result import Result
@@ -77,7 +77,8 @@ def make_plan(
     pattern : ndarray of shape (K, C / groups, R, S), or Sparsity, optional
         Real weights; their zeros count.
     schedule : str
-        A schedule of the method, or ``auto``.
+        A schedule of the method, or ``auto``: the one that ``ecm`` finds fastest on the machine
+        (transfers by rule); with a Target, which has no speeds, the one of fewest counted cycles.
     partition : {"nnz", "rows", "dynamic"}
         How sparse methods cut output channels among the threads that share an image: about
         equal nonzeros for each thread; equally many channels; or smaller parts that threads take
@@ -94,25 +95,25 @@ def make_plan(
     NotApplicableError
         The method cannot compute this layer.
     """
+    if not isinstance(machine, Target):
+        request = make_request(
+            layer, machine, method=method, density=density, pattern=pattern,
+            density_domain=density_domain, schedule=schedule, partition=partition, batch=batch,
+            threads=threads, clock="sustained", isa=isa, seed=0, model="ecm",
+        )  # fmt: skip
+        return fitted(request).plan()
     as_layer(layer)
     words(method=method, schedule=schedule, isa="" if isa is None else isa)
-    if not isinstance(machine, Target):
-        machine = as_machine(machine)
-        target = machine.target(isa)
-        threads = thread_count(machine, threads)
-    else:
-        target = machine
-        if threads is None:
-            raise input_error("threads", "must be given with a Target")
-    sparsity = as_sparsity(layer, density, pattern, density_domain)
+    if threads is None:
+        raise input_error("threads", "must be given with a Target")
     return get_method(method).plan(
         layer,
-        sparsity,
+        as_sparsity(layer, density, pattern, density_domain),
         batch=positive("batch", batch, MAX_BATCH),
         threads=positive("threads", threads),
         schedule=schedule,
         partition=as_partition(partition),
-        target=target,
+        target=machine,
     )
 
 
@@ -358,19 +359,6 @@ def share_baseline(results: Sequence[Result]) -> list[Result]:
 
 def _same(value: tuple[str, float]) -> tuple[str, float]:
     return value
-
-
-def fitted(request: Request) -> Request:
-    """Turn what was asked for into what the method computes."""
-    method, sparsity, schedule = get_method(request.method), request.sparsity, request.schedule
-    if method.dense:  # zeros are computed like any other weight
-        spatial = sparsity.domain == "spatial"
-        sparsity = Sparsity(1.0, sparsity.weights if spatial else None, label="dense")
-    if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
-        schedule = "auto"  # another method's schedule; one that nobody knows is refused later
-    if sparsity is request.sparsity and schedule == request.schedule:
-        return request
-    return replace(request, sparsity=sparsity, schedule=schedule)
 
 
 def _attempt(request: Request, run: Run) -> Result:

@@ -13,7 +13,8 @@ import archsim
 from archsim.analytic.assumed import assumptions
 from archsim.analytic.ecm import Evaluation, evaluate
 from archsim.analytic.rates import BARRIER, CALL, IMBALANCE
-from archsim.api import fitted, predict
+from archsim.api import predict
+from archsim.choice import fitted
 from archsim.errors import NotApplicableError
 from archsim.incore import ROWS, cycles_of_operations
 from archsim.machine import Machine

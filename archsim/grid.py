@@ -17,7 +17,7 @@ from archsim.machine import Machine
 from archsim.methods import METHODS, Method, get_method
 from archsim.methods.sharing import Partition
 from archsim.network import Layer
-from archsim.plan import Target
+from archsim.plan import Plan, Target
 from archsim.request import (
     MAX_BATCH,
     as_layer,
@@ -102,7 +102,8 @@ def predict_grid(
     Every point is what :func:`archsim.predict` says of it.  Plans are made for all densities of
     one blocking at once, for each batch, number of threads and ``Target``; machines that share a
     target and the size of their caches are evaluated as one array.  A named schedule is fast;
-    ``auto`` of ``direct_sparse`` tries blockings for each density by itself.
+    ``auto`` evaluates every schedule of a method, and ``direct_sparse`` tries blockings for each
+    density by itself.
 
     Parameters
     ----------
@@ -221,11 +222,13 @@ def _of_method(
     seconds = np.full(axes.shape, np.nan)
     bound_by = np.full(axes.shape, -1, dtype=np.intp)
     for rows, densities, batch, column, points in _points(axes, method):
+        at = np.ix_(rows, densities, [batch], [column])
+        found = points.seconds.reshape(len(rows), -1, 1, 1)
         lookup = np.array([limits.setdefault(term, len(limits)) for term in points.terms])
-        shape = len(rows), len(densities)
-        at = np.array(rows)[:, None], np.array(densities), batch, column
-        seconds[at] = np.broadcast_to(points.seconds, shape)
-        bound_by[at] = np.broadcast_to(lookup[points.bound_by], shape)
+        faster = ~(seconds[at] <= found)  # or nothing there yet
+        seconds[at] = np.where(faster, found, seconds[at])
+        term = lookup[points.bound_by].reshape(len(rows), -1, 1, 1)
+        bound_by[at] = np.where(faster, term, bound_by[at])
     wrong = np.argwhere(np.isinf(seconds))
     if len(wrong):
         raise input_error(
@@ -236,26 +239,42 @@ def _of_method(
 
 
 def _points(axes: _Axes, method: Method) -> Iterator[tuple[list[int], list[int], int, int, Points]]:
-    """Yield places on the axes of machines, densities, batches and threads, with their points."""
+    """Yield places on the axes of machines, densities, batches and threads, with their points.
+
+    A place comes once for each candidate of the schedule (:mod:`archsim.choice`).
+    """
     schedule = axes.schedule
     if schedule not in method.schedules and any(schedule in m.schedules for m in METHODS.values()):
         schedule = "auto"  # another method's schedule
-    values, domain = axes.densities.density, axes.densities.domain
-    blocks = [
-        (start, values[start : start + _TOGETHER]) for start in range(0, len(values), _TOGETHER)
-    ]
-    for (team, batch), (start, block) in product(
-        product(_teams(axes), enumerate(axes.batches)), blocks
-    ):
-        plans = method.plan_densities(
-            axes.layer, Densities(block, domain), batch=batch[1], threads=team.threads,
-            schedule=schedule, target=team.target, partition=axes.partition,
-        )  # fmt: skip
+    for team, (place, batch) in product(_teams(axes), enumerate(axes.batches)):
         machines = [axes.machines[row] for row in team.rows]
-        for places, plan in plans:
+        for densities, plan in _plans(axes, method, schedule, team, batch):
             for points in estimates(plan, machines, team.isa, axes.clock):
-                rows = [team.rows[place] for place in points.machines]
-                yield rows, [start + place for place in places], batch[0], team.column, points
+                rows = [team.rows[number] for number in points.machines]
+                yield rows, densities, place, team.column, points
+
+
+def _plans(
+    axes: _Axes, method: Method, schedule: str, team: _Team, batch: int
+) -> Iterator[tuple[list[int], Plan]]:
+    """Yield the places of densities, and their plan, of each candidate that is possible."""
+    values, domain = axes.densities.density, axes.densities.domain
+    given: dict[str, Any] = {"batch": batch, "threads": team.threads, "target": team.target}
+    candidates = method.candidates(axes.layer, schedule, **given)
+    refused = []
+    for candidate in candidates:
+        try:
+            for start in range(0, len(values), _TOGETHER):
+                plans = method.plan_densities(
+                    axes.layer, Densities(values[start : start + _TOGETHER], domain),
+                    schedule=candidate.schedule, partition=axes.partition,
+                    blocks_for=candidate.blocks_for, **given,
+                )  # fmt: skip
+                yield from (([start + place for place in places], plan) for places, plan in plans)
+        except NotApplicableError as error:
+            refused.append(error)
+    if len(refused) == len(candidates):
+        raise refused[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from archsim.analytic import ecm
 from archsim.api import predict
+from archsim.choice import fitted
 from archsim.errors import input_error
 from archsim.hostfacts import HOST
 from archsim.machine import Machine
@@ -272,7 +273,7 @@ def measure_chain(
     weights: list[Any] = [request.sparsity.weights for request in drawn]
     found = native_chain.run_chain(
         [native.Job(*job) for job in zip(plans, weights, strict=True)],
-        [native.Job(r.plan(), array) for r, array in zip(drawn, weights, strict=True)],
+        [native.Job(fitted(r).plan(), array) for r, array in zip(drawn, weights, strict=True)],
         seed=seed,
         min_seconds=min_seconds,
         check=check,

@@ -45,6 +45,17 @@ def spread(value: ArrayLike, kinds: int) -> Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A schedule that ``auto`` may be, and the density whose cheapest blocks it takes.
+
+    None: the blocks are those for the layer's own density, or the schedule has none to choose.
+    """
+
+    schedule: str
+    blocks_for: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """The little of a machine that blocking depends on.  Same target, same plan.
 

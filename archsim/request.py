@@ -40,6 +40,7 @@ class Request:
     isa: str | None
     seed: int
     model: Model
+    blocks_for: float | None = None  # of a candidate (:mod:`archsim.choice`)
 
     def plan(self) -> Plan:
         """Make the plan of the request's method."""
@@ -51,6 +52,7 @@ class Request:
             schedule=self.schedule,
             partition=self.partition,
             target=self.machine.target(self.isa),
+            blocks_for=self.blocks_for,
         )
 
     def result(self, **known: Any) -> Result:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from archsim.api import predict
+from archsim.choice import fitted
 from archsim.errors import NotApplicableError, input_error
 from archsim.machine import Machine
-from archsim.methods import METHODS, get_method
+from archsim.methods import METHODS
 from archsim.methods.sharing import Partition
 from archsim.network import Layer, Network, load_network
 from archsim.plan import Plan
@@ -156,12 +157,8 @@ def _request(
         reasons = "; ".join(dict.fromkeys(f"{a.method}: {a.reason}" for a in answers))
         raise NotApplicableError(f"no method applies to {layer.name}: {reasons}")
     best = min(possible, key=lambda answer: answer.seconds or 0.0)
-    method, schedule = get_method(best.method), common["schedule"]
-    if method.dense:
-        sparsity = Sparsity(1.0)
-    if schedule not in method.schedules:
-        schedule = "auto"
-    return make_request(
+    request = make_request(
         layer, machine, method=best.method, density=None, pattern=sparsity, model="simulator",
-        density_domain=sparsity.domain, **(common | {"schedule": schedule}),
+        density_domain=sparsity.domain, **common,
     )  # fmt: skip
+    return fitted(request)

@@ -1,11 +1,8 @@
 """Times of a network's layers by every method at a grid of sparsities, on one machine.
 
 Predictions are made at some levels of the grid and wherever the straight line between two of them
-misses the level in the middle by more than ``TOLERANCE``; the rest is that line.  Where the
-schedule that a method chooses is the same at two levels it is taken to be so between them, and
-every schedule that was chosen anywhere is tried at all levels: what a table names is the fastest
-that the model knows of, not the method's own guess.  Layers of equal shape are asked for once.  A
-native table measures a few levels and draws lines between them.
+misses the level in the middle by more than ``TOLERANCE``; the rest is that line.  Layers of equal
+shape are asked for once.  A native table measures a few levels and draws lines between them.
 """
 
 from __future__ import annotations
@@ -224,13 +221,12 @@ class _Ask:
     min_seconds: float
 
     def predict(
-        self, layer: Layer, method: str, sparsity: Sparsity, schedule: str = "auto", *,
-        intervals: bool = True,
+        self, layer: Layer, method: str, sparsity: Sparsity, *, intervals: bool = True
     ) -> Result:  # fmt: skip
         assert self.model != "native"  # noqa: S101 - asked for in turns, below
         return predict(
             layer, self.machine, method=method, pattern=sparsity, model=self.model,
-            batch=self.batch, threads=self.threads, schedule=schedule, intervals=intervals,
+            batch=self.batch, threads=self.threads, intervals=intervals,
         )  # fmt: skip
 
     def dense(self, layer: Layer) -> Result:
@@ -288,9 +284,9 @@ def _predicted(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTi
     names = METHODS[method].schedules if ask.model != "park" else ()
     known: dict[int, Result] = {}
 
-    def at(place: int, schedule: str = "auto") -> float:
+    def at(place: int) -> float:
         if place not in known:
-            known[place] = _ask_level(ask, layer, method, domain, place, schedule)
+            known[place] = _ask_level(ask, layer, method, domain, place)
         return known[place].seconds or np.nan
 
     starts = _starts(grid)
@@ -306,17 +302,8 @@ def _predicted(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTi
         middle = (left + right) // 2
         share = (grid[middle] - grid[left]) / (grid[right] - grid[left])
         line = at(left) + share * (at(right) - at(left))
-        ends = {known[left].schedule, known[right].schedule}
-        same = ends.pop() if len(ends) == 1 else "auto"
-        if abs(line - at(middle, same if same in names else "auto")) > TOLERANCE * at(middle):
+        if abs(line - at(middle)) > TOLERANCE * at(middle):
             work += [(left, middle), (middle, right)]
-    chosen = [name for name in dict.fromkeys(r.schedule for r in known.values()) if name in names]
-    for place, first in known.items():
-        for name in chosen if len(chosen) > 1 else ():
-            if name != first.schedule:
-                other = _ask_level(ask, layer, method, domain, place, name)
-                if other.seconds and other.seconds < (known[place].seconds or np.inf):
-                    known[place] = other
     return _method_times(grid, method, domain, known, names)
 
 
@@ -329,7 +316,7 @@ def _at_once(ask: _Ask, layer: Layer, method: str, domain: Domain) -> MethodTime
     if np.isnan(found).any():
         return None
     everywhere = np.ones(ask.grid.size, dtype=np.bool_)
-    known = {p: _ask_level(ask, layer, method, domain, p, "auto") for p in _starts(ask.grid)}
+    known = {p: _ask_level(ask, layer, method, domain, p) for p in _starts(ask.grid)}
     low, high = _ends(ask.grid, known)
     return MethodTimes(
         method, domain, found, everywhere, ("auto",) * ask.grid.size,
@@ -342,11 +329,9 @@ def _starts(grid: Array) -> list[int]:
     return sorted({int(np.abs(grid - s).argmin()) for s in (grid[0], *_FIRST, grid[-1])})
 
 
-def _ask_level(
-    ask: _Ask, layer: Layer, method: str, domain: Domain, place: int, schedule: str
-) -> Result:
+def _ask_level(ask: _Ask, layer: Layer, method: str, domain: Domain, place: int) -> Result:
     sparsity = Sparsity(1.0 - float(ask.grid[place]), domain=domain)
-    return ask.predict(layer, method, sparsity, schedule, intervals=place in _starts(ask.grid))
+    return ask.predict(layer, method, sparsity, intervals=place in _starts(ask.grid))
 
 
 def _method_times(

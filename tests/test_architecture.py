@@ -20,7 +20,7 @@ RANK = {
     "methods": 8, "quiet": 8,
     "incore": 9, "native": 9, "native_chain": 10, "request": 10,
     "analytic": 10, "simulator": 10, "traffic": 10,
-    "predictors": 11,
+    "choice": 11, "predictors": 11,
     "api": 12, "grid": 12,
     "calibration": 11,
     "study": 13, "validate": 13, "explanation": 13, "layerchain": 13,

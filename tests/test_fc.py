@@ -45,8 +45,9 @@ def test_sparse_counts_are_a_walk_over_the_lists(layer: Layer, batch: int) -> No
     nonzeros = np.count_nonzero(pattern.weights)
     for machine, threads in ((ATOM, 1), (XEON, 3), (SKYLAKE, 2)):
         plan = make_plan(
-            layer, machine, method="fc_sparse", pattern=pattern, batch=batch, threads=threads
-        )
+            layer, machine, method="fc_sparse", pattern=pattern, batch=batch, threads=threads,
+            schedule="gather" if batch == 1 else "lanes",
+        )  # fmt: skip
         lanes, vectors = plan.target.lanes, plan.blocking["vectors"]
         assert isinstance(vectors, int)
         assert plan.nonzeros == nonzeros
@@ -103,7 +104,8 @@ def test_a_stated_gather_rate_counts() -> None:
     sets = {**SKYLAKE.core.isa, "avx512": isa.model_copy(update={"gathers": 0.1})}
     core = SKYLAKE.core.model_copy(update={"isa": sets})
     slow = SKYLAKE.model_copy(update={"core": core})
-    times = [predict(FC7, machine, method="fc_sparse", density=0.1, threads=1).seconds
+    times = [predict(FC7, machine, method="fc_sparse", schedule="gather", density=0.1,
+                     threads=1).seconds
              for machine in (SKYLAKE, slow)]  # fmt: skip
     assert times[0] is not None
     assert times[1] is not None

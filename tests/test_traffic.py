@@ -49,7 +49,8 @@ DIRECT = ("row:fixed32", "row:fixed32-output", "row:dyn32", "lanes:flat", "lanes
 CASES = [
     *(("direct_sparse", schedule) for schedule in DIRECT),
     ("lowered_sparse", "auto"), ("dense_direct", "auto"), ("dense_gemm", "auto"),
-    ("winograd", "auto"), ("structured", "auto"),
+    ("winograd", "auto"), ("structured", "feature-map"),
+    ("structured", "intra-kernel-strided"),
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from archsim.methods import (
 )
 from archsim.methods.sharing import Partition, alike_places
 from archsim.network import Layer
-from archsim.plan import Plan, Target
+from archsim.plan import Candidate, Plan, Target
 from archsim.sparsity import Densities, Domain, Sparsity
 
 
@@ -47,6 +47,21 @@ class Method:
     reason: Callable[[Layer, Sparsity | Densities], str | None]
     _plan: Callable[..., Plan]
     _blockings: Callable[..., list[Hashable]] | None = None
+    _candidates: Callable[..., tuple[Candidate, ...]] | None = None
+
+    def candidates(
+        self, layer: Layer, schedule: str, *, batch: int, threads: int, target: Target
+    ) -> tuple[Candidate, ...]:
+        """Return what a schedule may be on a machine (:mod:`archsim.choice` takes the fastest).
+
+        They do not depend on the density.  ``auto`` is every schedule, unless the method's module
+        says otherwise.
+        """
+        if self._candidates is not None:
+            return self._candidates(layer, schedule, batch, threads, target)
+        if schedule != "auto":
+            return (Candidate(schedule),)
+        return tuple(Candidate(name) for name in self.schedules[1:])
 
     def plan(
         self,
@@ -58,13 +73,14 @@ class Method:
         schedule: str,
         target: Target,
         partition: Partition = "nnz",
+        blocks_for: float | None = None,
     ) -> Plan:
         """Make the plan.
 
         ``partition`` says how output channels are cut among the threads that share an image
         (:func:`archsim.methods.sharing.cut`); dense methods cut them evenly, whatever it is,
         and ``structured`` by what is left; ``fc_sparse`` has no parts that threads take, and cuts
-        by nonzeros there.
+        by nonzeros there.  ``blocks_for`` is a candidate's.
 
         Raises
         ------
@@ -76,9 +92,9 @@ class Method:
         if sparsity.weights is None:  # same target, same plan: other machines may have it too
             return _uniform(
                 self.name, layer, sparsity.density, sparsity.domain, sparsity.label, batch,
-                threads, schedule, target, partition,
+                threads, schedule, target, partition, blocks_for,
             )  # fmt: skip
-        return self._make(layer, sparsity, batch, threads, schedule, target, partition)
+        return self._make(layer, sparsity, batch, threads, schedule, target, partition, blocks_for)
 
     def _make(
         self,
@@ -89,9 +105,12 @@ class Method:
         schedule: str,
         target: Target,
         partition: Partition,
+        blocks_for: float | None,
     ) -> Plan:
         self._check(layer, sparsity, schedule)
-        cut = {} if self.dense else {"partition": partition}
+        cut: dict[str, Any] = {} if self.dense else {"partition": partition}
+        if blocks_for is not None:
+            cut["blocks_for"] = blocks_for
         return self._plan(
             layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target, **cut
         )
@@ -106,6 +125,7 @@ class Method:
         schedule: str,
         target: Target,
         partition: Partition = "nnz",
+        blocks_for: float | None = None,
     ) -> list[tuple[list[int], Plan]]:
         """Make the plans of many densities: those of one blocking are one plan on arrays.
 
@@ -124,6 +144,8 @@ class Method:
             return [(list(range(count)), self.plan(layer, Sparsity(1.0), **given))]
         self._check(layer, densities, schedule)
         given["partition"] = partition
+        if blocks_for is not None:
+            given["blocks_for"] = blocks_for
         if partition == "dynamic":  # who takes which part depends on the nonzeros
             groups = [[place] for place in range(count)]
         elif self._blockings is None:
@@ -160,6 +182,7 @@ def _method(module: object, *, dense: bool) -> Method:
         name=module.NAME,  # type: ignore[attr-defined]
         dense=dense,
         schedules=module.SCHEDULES,  # type: ignore[attr-defined]
+        _candidates=getattr(module, "candidates", None),
         reason=module.reason,  # type: ignore[attr-defined]
         _plan=module.plan,  # type: ignore[attr-defined]
         _blockings=getattr(module, "blockings", None),
@@ -185,10 +208,12 @@ METHODS: Final[Mapping[str, Method]] = {
 @lru_cache(maxsize=256)
 def _uniform(
     name: str, layer: Layer, density: float, domain: Domain, label: str, batch: int, threads: int,
-    schedule: str, target: Target, partition: Partition,
+    schedule: str, target: Target, partition: Partition, blocks_for: float | None,
 ) -> Plan:  # fmt: skip
     sparsity = Sparsity(density, domain=domain, label=label)
-    return METHODS[name]._make(layer, sparsity, batch, threads, schedule, target, partition)
+    return METHODS[name]._make(
+        layer, sparsity, batch, threads, schedule, target, partition, blocks_for
+    )
 
 
 def get_method(name: str) -> Method:

@@ -21,7 +21,8 @@ import numpy as np
 
 from archsim.methods import lanes
 from archsim.methods.crossing import kernel_shares, row_shares
-from archsim.methods.lanes_cost import Choice, choose
+from archsim.methods.lanes_candidates import blocks_of, lane_candidates
+from archsim.methods.lanes_cost import choose
 from archsim.methods.lanes_geometry import MODES
 from archsim.methods.row_cost import row_cycles
 from archsim.methods.row_kinds import OC_BLOCK, Kinds, cut_kinds, find_kinds
@@ -29,7 +30,6 @@ from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
 from archsim.methods.sharing import (
     Cut,
     Partition,
-    alike_places,
     even_parts,
     handed,
     part_counts,
@@ -43,7 +43,7 @@ from archsim.methods.streams import (
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Work, first
+from archsim.plan import Candidate, Counts, Expected, Phase, Plan, Stream, Target, Work, first
 from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "direct_sparse"
@@ -104,6 +104,21 @@ def _shape(layer: Layer, target: Target) -> _Shape:
     )
 
 
+def candidates(
+    layer: Layer, schedule: str, batch: int, threads: int, target: Target
+) -> tuple[Candidate, ...]:
+    """Return the schedules and blocks that ``auto``, or a lane layout's name, chooses from.
+
+    Variants of ``row`` are other periods of the published code, of which each machine has its own.
+    """
+    if schedule in lanes.SCHEDULES:
+        found = lane_candidates(layer, lanes.SCHEDULES[schedule], batch, threads, target)
+        return found or (Candidate(schedule),)  # which says why it cannot be
+    if schedule == "auto":
+        return (Candidate("row"), *lane_candidates(layer, MODES, batch, threads, target))
+    return (Candidate(schedule),)
+
+
 def plan(
     layer: Layer,
     sparsity: Sparsity | Densities,
@@ -113,15 +128,17 @@ def plan(
     schedule: str,
     target: Target,
     partition: Partition,
+    blocks_for: float | None = None,
 ) -> Plan:
     """Plan a schedule; ``auto`` is the cheapest of ``row`` and the lane layouts.
 
-    See :func:`archsim.api.make_plan` for the arguments.
+    ``blocks_for`` is the density whose blocks the lane layouts take, by default the layer's own.
+    See :func:`archsim.api.make_plan` for the other arguments.
     """
     if schedule in lanes.SCHEDULES:
         return lanes.plan(
             layer, sparsity, batch=batch, threads=threads, schedule=schedule, target=target,
-            partition=partition,
+            partition=partition, blocks_for=blocks_for,
         )  # fmt: skip
     if schedule == "auto":
         return _cheapest(layer, sparsity, batch, threads, target, partition)
@@ -130,30 +147,23 @@ def plan(
 
 def blockings(
     layer: Layer, densities: Densities, *, batch: int, threads: int, schedule: str, target: Target,
-    partition: Partition,
+    partition: Partition, blocks_for: float | None = None,
 ) -> list[Hashable]:  # fmt: skip
-    """Return for each density what its plan's blocking depends on: equal ones are of one plan."""
+    """Return for each density what its plan's blocking depends on: equal ones are of one plan.
+
+    Of one schedule: ``auto`` is to be resolved before.
+    """
+    del partition
     nonzeros = layer.weights * densities.density[:, 0]
     if schedule in lanes.SCHEDULES:
+        if blocks_for is not None:
+            return [blocks_for] * len(nonzeros)
         modes = lanes.SCHEDULES[schedule]
-        return [_of(choose(layer, n, batch, threads, target, modes)) for n in nonzeros.tolist()]
+        return [
+            blocks_of(choose(layer, n, batch, threads, target, modes)) for n in nonzeros.tolist()
+        ]
     variant, channels = row_variant(schedule, target)[1], layer.C // layer.groups
-    rows: list[Hashable] = [variant.channel_block(channels, n / layer.K) for n in nonzeros.tolist()]
-    if schedule != "auto":
-        return rows
-    choices = [choose(layer, n, batch, threads, target, MODES) for n in nonzeros.tolist()]
-    for places in alike_places(rows):
-        some = Densities(densities.density[places], densities.domain)
-        plan = _plan_row(layer, some, batch, threads, "row", target, partition)
-        for place, cycles in zip(places, row_cycles(plan).tolist(), strict=True):
-            choice = choices[place]
-            if choice is not None and not (layer.stride == (1, 1) and cycles <= choice.cycles):
-                rows[place] = _of(choice)
-    return rows
-
-
-def _of(choice: Choice | None) -> Hashable:
-    return None if choice is None else (choice.geometry, choice.reg, choice.slab_block)
+    return [variant.channel_block(channels, n / layer.K) for n in nonzeros.tolist()]
 
 
 def _cheapest(

@@ -143,8 +143,9 @@ def plan(
     schedule: str,
     target: Target,
     partition: Partition,
+    blocks_for: float | None = None,
 ) -> Plan:
-    """Plan one of `SCHEDULES`.
+    """Plan one of `SCHEDULES`, with the blocks that are cheapest for a density (default: its own).
 
     Raises
     ------
@@ -152,6 +153,8 @@ def plan(
         The schedule cannot compute this layer.
     """
     total = first(nonzeros_of(layer, sparsity))
+    if blocks_for is not None:
+        total = layer.weights * blocks_for
     choice = choose(layer, total, batch, threads, target, SCHEDULES[schedule])
     if choice is None:
         why = "offsets into the input in lane layout would not fit 32 bits"

@@ -16,7 +16,7 @@ from archsim.methods import winograd_blocking
 from archsim.methods.sharing import Partition
 from archsim.methods.winograd_plan import make_plan, nonzeros_of
 from archsim.network import Layer
-from archsim.plan import Plan, Target, first
+from archsim.plan import Candidate, Plan, Target, first
 from archsim.sparsity import WINOGRAD_TILES, Densities, Sparsity
 
 NAME: Final = "sparse_winograd"
@@ -29,6 +29,14 @@ def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
     if why is None and sparsity.domain != "winograd":
         why = "density is of the spatial domain; a filter pruned there is not sparse in Winograd's"
     return why
+
+
+def candidates(
+    layer: Layer, schedule: str, batch: int, threads: int, target: Target
+) -> tuple[Candidate, ...]:
+    """Return the schedule itself: a density, and a pattern, are one variant's."""
+    del layer, batch, threads, target
+    return (Candidate(schedule),)
 
 
 def blockings(

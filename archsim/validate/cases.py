@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from archsim.choice import fitted
 from archsim.machine import Machine
 from archsim.methods import METHODS
 from archsim.network import Layer, Network, load_network
@@ -168,8 +169,11 @@ def _contestants(
             own = Sparsity(sparsity.density, domain="winograd")
         if method.reason(layer, own) is not None:
             continue
-        for schedule in schedules:
-            yield _request(layer, machine, method.name, own, schedule, setting, seed)
+        requests = [
+            _request(layer, machine, method.name, own, schedule, setting, seed)
+            for schedule in schedules
+        ]
+        yield from {request.schedule: request for request in requests}.values()
 
 
 def _request(
@@ -177,10 +181,11 @@ def _request(
     setting: Setting, seed: int,
 ) -> Request:  # fmt: skip
     known: dict[str, Any] = {"density": None, "density_domain": "spatial", "partition": "nnz"}
-    return make_request(
+    request = make_request(
         layer, machine, method=method, pattern=sparsity, schedule=schedule, batch=setting.batch,
         threads=setting.threads, clock="sustained", isa=None, seed=seed, model="native", **known,
     )  # fmt: skip
+    return fitted(request)
 
 
 def anchor(machine: Machine) -> Request:

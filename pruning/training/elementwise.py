@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from archsim.errors import input_error
 from archsim.pruning.training import rules
@@ -33,7 +33,57 @@ def default_strengths(
     }
 
 
-class ESL(Pruner):
+class GradientThresholds(Pruner):
+    """Lasso and thresholds that fall where the gradient is large: what `ESL` says, on any weights.
+
+    Parameters
+    ----------
+    layers : dict of str to PrunedLayer
+    decay, threshold, factor : float
+        See `ESL`.
+    """
+
+    def __init__(
+        self,
+        layers: dict[str, PrunedLayer],
+        decay: float,
+        threshold: float,
+        factor: float,
+        *,
+        seed: int = 0,
+    ) -> None:
+        not_negative(decay=decay, threshold=threshold)
+        if not factor >= 2.0:  # SkimCaffe applies the rule from 2 on
+            raise input_error("factor", "must be at least 2", found=factor)
+        super().__init__(layers, seed=seed)
+        self.decay, self.threshold, self.factor = decay, threshold, factor
+
+    def before_step(self) -> None:
+        """Add the penalties; see the class."""
+        with torch.no_grad():
+            for layer in self.layers.values():
+                if not layer.active and layer.weight.grad is not None:
+                    layer.weight.grad.add_(layer.weight, alpha=self.decay)
+        super().before_step()
+
+    def regularise(self, layer: PrunedLayer) -> None:
+        """Add the lasso's gradient."""
+        assert layer.weight.grad is not None  # noqa: S101 - the caller's promise
+        layer.weight.grad.add_(layer.weight.sign(), alpha=self.decay * layer.strength)
+
+    def prune(self, layer: PrunedLayer) -> None:
+        """Keep what is above its threshold."""
+        if layer.weight.grad is None:
+            return
+        limit = rules.gradient_threshold(layer.weight.grad, self.threshold, self.factor)
+        layer.mask.copy_(layer.weight.abs() > limit * self.scale(layer))
+
+    def scale(self, layer: PrunedLayer) -> Tensor | float:  # noqa: ARG002 - what others need
+        """Return the factor on a layer's thresholds."""
+        return 1.0
+
+
+class ESL(GradientThresholds):
     """Element-wise sparsity learning: lasso and gradient-dependent thresholds.
 
     Park et al. (ICLR 2017), section 2.3, with the rules of the authors' code: ``strength * decay *
@@ -63,32 +113,8 @@ class ESL(Pruner):
         factor: float = rules.THRESHOLD_FACTOR,
         seed: int = 0,
     ) -> None:
-        not_negative(decay=decay, threshold=threshold)
-        if factor < 2.0:  # SkimCaffe applies the rule from 2 on
-            raise input_error("factor", "must be at least 2", found=factor)
         chosen = default_strengths(model) if layers is None else layers
-        super().__init__(find_layers(model, chosen), seed=seed)
-        self.decay, self.threshold, self.factor = decay, threshold, factor
-
-    def before_step(self) -> None:
-        """Add the penalties; see the class."""
-        with torch.no_grad():
-            for layer in self.layers.values():
-                if not layer.active and layer.weight.grad is not None:
-                    layer.weight.grad.add_(layer.weight, alpha=self.decay)
-        super().before_step()
-
-    def regularise(self, layer: PrunedLayer) -> None:
-        """Add the lasso's gradient."""
-        assert layer.weight.grad is not None  # noqa: S101 - the caller's promise
-        layer.weight.grad.add_(layer.weight.sign(), alpha=self.decay * layer.strength)
-
-    def prune(self, layer: PrunedLayer) -> None:
-        """Keep what is above its threshold."""
-        if layer.weight.grad is None:
-            return
-        limit = rules.gradient_threshold(layer.weight.grad, self.threshold, self.factor)
-        layer.mask.copy_(layer.weight.abs() > limit)
+        super().__init__(find_layers(model, chosen), decay, threshold, factor, seed=seed)
 
 
 class DNS(Pruner):

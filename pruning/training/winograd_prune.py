@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archsim.errors import input_error
 from archsim.kernels.winograd_matrices import Variant
 from archsim.pruning.training import rules
-from archsim.pruning.training.elementwise import DECAY, not_negative
-from archsim.pruning.training.protocol import PrunedLayer, Pruner, find_layers
+from archsim.pruning.training.elementwise import DECAY, GradientThresholds
+from archsim.pruning.training.protocol import PrunedLayer, find_layers
 from archsim.pruning.training.winograd_layer import (
     DEFAULT_VARIANTS,
     WinogradConv2d,
@@ -45,7 +44,7 @@ def position_scales(variant: Variant) -> Tensor:
     return torch.from_numpy(1.0 / np.outer(norms, norms))[:, :, None, None]
 
 
-class NativeWinograd(Pruner):
+class NativeWinograd(GradientThresholds):
     """Lasso on the coefficients, thresholds by gradient and position.
 
     Active layers get ``strength * decay * sign(F)`` added to their gradient, and a coefficient of
@@ -80,38 +79,16 @@ class NativeWinograd(Pruner):
         by_position: bool = True,
         seed: int = 0,
     ) -> None:
-        not_negative(decay=decay, threshold=threshold)
-        if not factor >= 2.0:  # SkimCaffe applies the rule from 2 on
-            raise input_error("factor", "must be at least 2", found=factor)
-        super().__init__(find_winograd_layers(model, layers), seed=seed)
-        self.decay, self.threshold, self.factor = decay, threshold, factor
+        super().__init__(find_winograd_layers(model, layers), decay, threshold, factor, seed=seed)
         self.scales = {
             name: position_scales(layer.module.variant).to(layer.weight)
-            if by_position
-            else torch.ones((), dtype=layer.weight.dtype, device=layer.weight.device)
             for name, layer in self.layers.items()
-            if isinstance(layer.module, WinogradConv2d)
+            if by_position and isinstance(layer.module, WinogradConv2d)
         }
 
-    def before_step(self) -> None:
-        """Add the penalties; see the class."""
-        with torch.no_grad():
-            for layer in self.layers.values():
-                if not layer.active and layer.weight.grad is not None:
-                    layer.weight.grad.add_(layer.weight, alpha=self.decay)
-        super().before_step()
-
-    def regularise(self, layer: PrunedLayer) -> None:
-        """Add the lasso's gradient."""
-        assert layer.weight.grad is not None  # noqa: S101 - the caller's promise
-        layer.weight.grad.add_(layer.weight.sign(), alpha=self.decay * layer.strength)
-
-    def prune(self, layer: PrunedLayer) -> None:
-        """Keep what is above its threshold."""
-        if layer.weight.grad is None:
-            return
-        limit = rules.gradient_threshold(layer.weight.grad, self.threshold, self.factor)
-        layer.mask.copy_(layer.weight.abs() > limit * self.scales[layer.name])
+    def scale(self, layer: PrunedLayer) -> Tensor | float:
+        """Return the factors of a layer's coefficients."""
+        return self.scales.get(layer.name, 1.0)
 
 
 def winograd_names(
