@@ -86,3 +86,13 @@ def test_coupled_numbers_vary_in_one_call() -> None:
         vary(XEON, {"cores": [9, 18]})
     (half,) = vary(XEON, {"cores": 9, "caches.L3.shared_by": 9})
     assert (half.cores, half.caches[2].shared_by) == (9, 9)
+
+
+@pytest.mark.parametrize("lanes", [1024, 4096])
+def test_vectors_wider_than_a_way_of_a_cache(lanes: int) -> None:
+    (machine,) = vary(PHI, {"core.isa.avx512.lanes": lanes})
+    layer = archsim.load_network("alexnet")["conv3"]
+    found = archsim.predict(
+        layer, machine, method="direct_sparse", schedule="lanes", density=0.1, batch=272
+    )
+    assert found.seconds is not None
