@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     )
     from archsim.machine import Machine
     from archsim.machinefile import load_machine, machine_names
-    from archsim.machinepath import vary
     from archsim.network import Layer, Network, load_network, network_names
     from archsim.plan import Plan, Target
     from archsim.result import Result
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from archsim.sparsity import Sparsity, load_sparsity
     from archsim.study import run_study
     from archsim.torchnetwork import from_torch
+    from archsim.variation import vary
 
 # name -> module; the table of contents of the public API
 _PUBLIC = {
@@ -57,7 +57,7 @@ _PUBLIC = {
     # loading
     "load_machine": "machinefile",
     "machine_names": "machinefile",
-    "vary": "machinepath",
+    "vary": "variation",
     "load_network": "network",
     "network_names": "network",
     "from_torch": "torchnetwork",

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from archsim.derivedrates import other_compute, scaled_rates
 from archsim.errors import InputError, input_error
 from archsim.hostfacts import HOST, HOST_AS_TOLD, host_node, read_facts
 from archsim.hostfile import calibrated_node, warn_unused
@@ -345,70 +346,31 @@ def _number(value: object) -> float:
 
 
 def _scale_derived(tree: _Tree, machine: Machine, base: Machine) -> bool:
-    """Scale published rates that belong to the base's hardware; return whether any changed.
-
-    The dense rate scales with the peak, vector clocks with the clock, STREAM with the memory's
-    bandwidth.  Alpha has no such rule: it is dropped, and the in-core model gives it.
-    """
+    """Scale published rates that belong to the base's hardware; return whether any changed."""
+    tree.node = _copy_maps(tree.node)
     changed = False
-    peak = machine.peak_flops_per_s(clock="nominal") / base.peak_flops_per_s(clock="nominal")
-    clock = machine.clock_hz / base.clock_hz
-    compute = (machine.cores, machine.sockets, clock, _simd(machine)) != (
-        base.cores, base.sockets, 1.0, _simd(base),
-    )  # fmt: skip
-    memory = _memory_rate(machine) / _memory_rate(base)
-
-    def inherited(path: str) -> bool:
-        return path in tree.written and not tree.written[path].own
-
-    def scale(
-        path: str, value: float | None, ratio: float, kind: str, why: str, *, always: bool = False
-    ) -> None:
-        nonlocal changed
-        if value is None or not inherited(path) or (ratio == 1.0 and not always):
-            return
-        *blocks, key = path.split(".")
+    for rate in scaled_rates(machine, base):
+        written = tree.written.get(rate.path)
+        if written is None or written.own:
+            continue
+        *blocks, key = rate.path.split(".")
         node = tree.node
         for block in blocks:
             node = node.value[block]
-        written = tree.written[path]
-        unit = _base_unit(kind)
-        node.value[key] = Node(f"{value * ratio!r} {unit}", written.mark)
-        text = f"{base.name}'s {format_quantity(value, kind)}, {why} {ratio:.4g}"
+        node.value[key] = Node(rate.text(rate.value), written.mark)
         bounds = None
         if written.bounds is not None:
-            low, high = (parse_quantity(b, kind) * ratio for b in written.bounds)
-            bounds = (f"{low!r} {unit}", f"{high!r} {unit}")
-        source = Source(kind="derived", text=text)
-        tree.written[path] = replace(written, source=source, key=None, bounds=bounds)
+            low, high = (parse_quantity(b, rate.kind) for b in written.bounds)
+            bounds = (rate.text(low), rate.text(high))
+        source = Source(kind="derived", text=f"{base.name}'s {rate.why}")
+        tree.written[rate.path] = replace(written, source=source, key=None, bounds=bounds)
         changed = True
-
-    tree.node = _copy_maps(tree.node)
-    scale("rates.sgemm", base.rates.sgemm_flops_per_s, peak, "flop rate", "times the peak's ratio",
-          always=compute)  # fmt: skip
-    scale("rates.stream", base.rates.stream_bytes_per_s, memory, "bandwidth",
-          "times the memory's ratio")  # fmt: skip
-    for name, isa in base.core.isa.items():
-        scale(f"core.isa.{name}.vector_clock", isa.vector_clock_hz, clock, "frequency",
-              "times the clock's ratio")  # fmt: skip
-    if compute and inherited("rates.alpha"):
+    alpha = tree.written.get("rates.alpha")
+    if alpha is not None and not alpha.own and other_compute(machine, base):
         tree.node.value["rates"].value.pop("alpha")
         tree.written.pop("rates.alpha")
         changed = True
     return changed
-
-
-def _base_unit(kind: str) -> str:
-    return {"flop rate": "FLOP/s", "bandwidth": "B/s", "frequency": "Hz"}[kind]
-
-
-def _simd(machine: Machine) -> tuple[Any, ...]:
-    isa = machine.instruction_set()
-    return isa.lanes, isa.fma, isa.multiply, isa.add
-
-
-def _memory_rate(machine: Machine) -> float:
-    return machine.memory[0].bandwidth_bytes_per_s * machine.sockets
 
 
 def _copy_maps(node: Node) -> Node:

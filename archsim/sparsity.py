@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tokenize
-import zipfile
-import zlib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +20,8 @@ from numpy.typing import NDArray
 
 from archsim.errors import InputError, input_error
 from archsim.network import Layer, Network, exists
-from archsim.yamlfile import read_yaml
+from archsim.weightfile import read_mtx, read_npz, reason
+from archsim.yamlfile import Node, parse_yaml, read_text, shown_path
 
 Domain = Literal["spatial", "winograd"]
 DOMAINS: tuple[Domain, ...] = ("spatial", "winograd")
@@ -32,11 +31,10 @@ STRUCTURES: tuple[Structure, ...] = ("output-map", "input-map", "kernel", "intra
 #: Sides of the tiles that Winograd's variants have, by the side of the kernel (archsim.methods).
 WINOGRAD_TILES: Final = {3: (6, 4), 5: (8,)}
 
-#: what the readers of .npz and .mtx files raise on broken ones
-_BROKEN = (
-    OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
-    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-)  # fmt: skip
+#: ``kind`` of the documents that ``archsim targets`` writes
+TARGETS_KIND: Final = "pruning targets"
+_MAX_BYTES: Final = 2**24  # of a map or of targets, which hold a front and a map beside
+_NAMED: Final = 8  # names that a warning lists
 
 
 def winograd_shape(layer: Layer, tile: int) -> tuple[int, int, int, int]:
@@ -110,7 +108,7 @@ class Sparsity:
         try:
             array = np.asarray(weights)
         except (ValueError, TypeError, OverflowError) as error:  # rows of different lengths
-            raise input_error(where, f"weights must be an array ({_reason(error)})") from None
+            raise input_error(where, f"weights must be an array ({reason(error)})") from None
         if array.dtype.kind not in "fiub":
             raise input_error(where, "weights must be numbers", found=str(array.dtype))
         shape = layer.weight_shape
@@ -289,14 +287,20 @@ def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSpa
     spec : str, float, Path or None
         A number (sparsity of every layer); the name of one of the network's maps; an ``.npz``
         with an array a layer (``conv2`` or ``conv2.weight``); a folder of Matrix Market files
-        (``conv2.mtx``, ``conv2.mtx.gz``); a ``.yaml`` map of layer to sparsity; or
-        ``layer=VALUE,...`` where VALUE is a number or a ``.mtx`` file.  None: the network's
-        default map, or dense.
+        (``conv2.mtx``, ``conv2.mtx.gz``); a ``.yaml`` or ``.json`` map of layer to sparsity, or
+        the targets that ``archsim targets`` wrote; or ``layer=VALUE,...`` where VALUE is a number
+        or a ``.mtx`` file.  None: the network's default map, or dense.
 
     Raises
     ------
     InputError
         Anything that is none of these, or doesn't fit the network.
+
+    Warns
+    -----
+    UserWarning
+        An ``.npz`` without an array for some layers, which count as dense, or with arrays of two
+        dimensions and more that belong to none.
     """
     if spec is None:
         if network.default_sparsity is None:
@@ -324,7 +328,7 @@ def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSpa
         return LayerSparsities(_read_npz(path, network), label=path.name)
     if exists(path) and path.is_dir():
         return LayerSparsities(_read_mtx_folder(path, network), label=path.name)
-    if suffix in (".yaml", ".yml"):
+    if suffix in (".yaml", ".yml", ".json"):
         return LayerSparsities(_read_map(path, network), label=path.name)
     if "=" in spec:
         return LayerSparsities(_read_pairs(spec, network), label=spec)
@@ -355,64 +359,43 @@ def _fraction(where: str, value: float) -> float:
 
 
 def _read_npz(path: Path, network: Network) -> dict[str, Sparsity]:
-    """Read weights; headers first, so that nothing unexpected is unpacked or unpickled."""
-    found: dict[str, Sparsity] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            headers = {name.removesuffix(".npy"): _npy_header(archive, name, path)
-                       for name in archive.namelist() if name.endswith(".npy")}  # fmt: skip
-        with np.load(path, allow_pickle=False) as data:
-            for layer in network:
-                keys = (layer.name, f"{layer.name}.weight")
-                if keys[0] in headers and keys[1] in headers:
-                    raise input_error(f"{path}: {keys[0]}", f"stands beside {keys[1]}")
-                for key in keys:
-                    if key not in headers:
-                        continue
-                    shape, dtype = headers[key]
-                    where = f"{path}: {key}"
-                    sizes = {layer.weights, *map(math.prod, weight_shapes(layer, "winograd"))}
-                    if math.prod(shape) not in sizes:  # before anything is unpacked
-                        raise input_error(
-                            where, "wrong shape", found=shape, allowed=str(layer.weight_shape)
-                        )
-                    if dtype.kind not in "fiub":
-                        raise input_error(where, "weights must be numbers", found=str(dtype))
-                    found[layer.name] = Sparsity.of_weights(data[key], layer, label=path.name)
-    except InputError:
-        raise
-    except _BROKEN as error:
-        raise input_error(str(path), f"not a readable .npz file ({_reason(error)})") from error
-    if not found:
+    shapes = {y.name: [y.weight_shape, *weight_shapes(y, "winograd")] for y in network}
+    arrays, others = read_npz(path, shapes)
+    if not arrays:
         raise input_error(
             str(path),
             f"no array belongs to a layer of {network.name}",
-            found=", ".join(list(headers)[:8]),
+            found=", ".join(list(others)[:8]),
             allowed=", ".join(layer.name for layer in network.layers[:8]) + ", ...",
         )
+    missing = [name for name in shapes if name not in arrays]
+    # one dimension: a bias, a batch norm; LAYER.mask stands beside its layer
+    unused = [
+        key
+        for key, shape in others.items()
+        if len(shape) > 1 and key.rpartition(".")[0] not in arrays
+    ]
+    found = {
+        layer.name: Sparsity.of_weights(arrays.pop(layer.name), layer, label=path.name)
+        for layer in network
+        if layer.name in arrays
+    }
+    _warn_of_rest(path, missing, unused)
     return found
 
 
-def _npy_header(
-    archive: zipfile.ZipFile, name: str, path: Path
-) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
+def _warn_of_rest(path: Path, missing: list[str], unused: list[str]) -> None:
+    """Warn of layers without an array and arrays without a layer: a misspelt name is both."""
+    texts = [
+        f"{what}: {', '.join(names[:_NAMED])}"
+        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        for what, names in (
+            ("layers without an array count as dense", missing), ("arrays of no layer", unused),
         )
-        shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise input_error(f"{path}: {name}", "holds pickled objects, which are never loaded")
-    return shape, dtype
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        if names
+    ]  # fmt: skip
+    if texts:
+        warnings.warn(f"{path}: {'; '.join(texts)}", stacklevel=4)  # who called load_sparsity
 
 
 def _read_mtx_folder(path: Path, network: Network) -> dict[str, Sparsity]:
@@ -435,42 +418,55 @@ def _read_mtx_folder(path: Path, network: Network) -> dict[str, Sparsity]:
 
 def _read_mtx(path: Path, layer: Layer) -> Sparsity:
     """Read a K x (C/groups R S) matrix."""
-    from scipy.io import mminfo, mmread
-
-    shape = (layer.K, layer.weights // layer.K)
-    try:
-        rows, columns, entries, *_ = mminfo(str(path))
-        if (rows, columns) != shape:
-            raise input_error(
-                f"{path}: {layer.name}", "wrong shape", found=(rows, columns), allowed=str(shape)
-            )
-        if entries > layer.weights:  # before memory is taken for them
-            raise input_error(f"{path}: {layer.name}", "more entries than weights", found=entries)
-        matrix = mmread(str(path), spmatrix=False)
-    except InputError:
-        raise
-    except _BROKEN as error:
-        raise input_error(
-            str(path), f"not a readable Matrix Market file ({_reason(error)})"
-        ) from error
-    array = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+    array = read_mtx(path, layer.name, (layer.K, layer.weights // layer.K))
     return Sparsity.of_weights(array.reshape(layer.weight_shape), layer, label=path.name)
 
 
 def _read_map(path: Path, network: Network) -> dict[str, Sparsity]:
-    node = read_yaml(path)
+    node = parse_yaml(read_text(path, _MAX_BYTES), shown_path(path))
     if not isinstance(node.value, dict):
         raise input_error(str(node.mark), "a map of layer to sparsity is due")
+    kind = node.value.get("kind")
+    if kind is not None and kind.value == TARGETS_KIND:
+        return _read_targets(node, path.name, network)
     found = {}
     for name, entry in node.value.items():
         layer = _layer(f"{entry.mark}", name, network)
-        if isinstance(entry.value, bool) or not isinstance(entry.value, (int, float)):
-            raise input_error(
-                f"{entry.mark}: {name}", "wrong type", found=entry.plain(), allowed="0..1"
-            )
-        value = _fraction(f"{entry.mark}: {name}", float(entry.value))
-        found[layer.name] = Sparsity(1.0 - value, label=path.name)
+        found[layer.name] = Sparsity(1.0 - _share(name, entry), label=path.name)
     return found
+
+
+def _read_targets(node: Node, label: str, network: Network) -> dict[str, Sparsity]:
+    """Take the sparsities of a document that ``archsim targets`` wrote."""
+    schema, layers = node.value.get("schema"), node.value.get("layers")
+    if schema is None or schema.value != 1 or layers is None or not isinstance(layers.value, list):
+        raise input_error(str(node.mark), "not pruning targets of this version", allowed="schema 1")
+    found = {}
+    for entry in layers.value:
+        keys = entry.value if isinstance(entry.value, dict) else {}
+        if not {"layer", "sparsity", "domain"} <= set(keys):
+            raise input_error(str(entry.mark), "layer, sparsity and domain are due")
+        name = str(keys["layer"].value)
+        layer = _layer(str(entry.mark), name, network)
+        if keys["sparsity"].value is None:
+            raise input_error(
+                f"{entry.mark}: {name}", "the targets have no sparsities: a budget is needed"
+            )
+        share, domain = _share(name, keys["sparsity"]), keys["domain"].value
+        if domain not in DOMAINS:
+            raise input_error(
+                f"{entry.mark}: {name}: domain", "unknown", found=domain, allowed=", ".join(DOMAINS)
+            )
+        found[layer.name] = Sparsity(1.0 - share, domain=domain, label=label)
+    return found
+
+
+def _share(name: str, entry: Node) -> float:
+    if isinstance(entry.value, bool) or not isinstance(entry.value, (int, float)):
+        raise input_error(
+            f"{entry.mark}: {name}", "wrong type", found=entry.plain(), allowed="0..1"
+        )
+    return _fraction(f"{entry.mark}: {name}", float(entry.value))
 
 
 def _read_pairs(spec: str, network: Network) -> dict[str, Sparsity]:

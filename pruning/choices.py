@@ -116,6 +116,8 @@ def _why_dense(times: LayerTimes, sensitivity: Sensitivity, options: int) -> str
     faster = [d for d in times.domains if (times.best(d) < times.dense_seconds).any()]
     if any(domain in curves for domain in faster):
         return "its curve ends before a sparse method is faster"
+    if faster:
+        return f"sparse methods are faster in the {faster[0]} domain alone, which has no curve here"
     return "no sparse method is faster than the dense one at any level"
 
 

@@ -17,10 +17,10 @@ from archsim.pruning.choices import LayerChoices, weight_bytes
 from archsim.pruning.latency import write_text
 from archsim.pruning.targets import Targets
 from archsim.pruning.window import HALVING_SAVES
+from archsim.sparsity import TARGETS_KIND
 from archsim.yamlfile import parse_yaml, read_text
 
 SCHEMA: Final = 1
-KIND: Final = "pruning targets"
 _MAP: Final = 40  # sparsities of the break-even map, at most
 _FRONT: Final = 200  # points of the front that a document holds, at most
 
@@ -33,7 +33,7 @@ def as_document(
     picks = found.picks
     return {
         "schema": SCHEMA,
-        "kind": KIND,
+        "kind": TARGETS_KIND,
         "network": found.network.name,
         "machine": table.machine,
         "model": table.model,
@@ -174,6 +174,7 @@ def read_targets(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     found = parse_yaml(read_text(path, 2**24), path.name).plain()
-    if not isinstance(found, dict) or (found.get("schema"), found.get("kind")) != (SCHEMA, KIND):
+    due = (SCHEMA, TARGETS_KIND)
+    if not isinstance(found, dict) or (found.get("schema"), found.get("kind")) != due:
         raise input_error(str(path), "not a targets document", allowed="schema 1")
     return found

@@ -198,12 +198,13 @@ def _refuse(costs: Sequence[Any], name: str, limit: float) -> None:
 def _uniform(table: TimeTable, sensitivity: Sensitivity, budget: Budget) -> dict[str, Any]:
     """Return the lowest equal sparsity that keeps the budget, and what it costs.
 
-    It is that of all layers which their curves do not keep dense.
+    With a budget of loss alone it is the highest.  It is that of all layers which their curves do
+    not keep dense; 0 is the dense network.
     """
     best: dict[str, Any] | None = None
     layers = [name for name in table.layers
               if (curve := sensitivity[name].get("spatial")) and curve.greatest > 0.0]  # fmt: skip
-    for sparsity in table.sparsities:
+    for sparsity in (0.0, *table.sparsities):
         found = applied(
             table, sensitivity,
             {name: (float(sparsity), "spatial") for name in layers},

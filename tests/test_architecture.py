@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RANK = {
     "kernels": 0,
     "errors": 0, "units": 1, "yamlfile": 1, "schema": 2, "hostfacts": 2, "hostfile": 3,
+    "weightfile": 2,
     "network": 3, "torchnetwork": 4, "sparsity": 4, "plan": 5, "result": 5,
-    "machine": 6, "machineassume": 7, "machinepath": 7, "machinefile": 8, "machineview": 9,
-    "host": 9,
+    "machine": 6, "derivedrates": 7, "machineassume": 7, "machinepath": 7, "machinefile": 8,
+    "machineview": 9, "variation": 9, "host": 9,
     "methods": 8, "quiet": 8,
     "incore": 9, "native": 9, "native_chain": 10, "request": 10,
     "analytic": 10, "simulator": 10, "traffic": 10,

@@ -74,6 +74,7 @@ def test_every_row_finds_its_contestants_in_its_suites() -> None:
                 assert set(line.at) - {""} <= set(suite.patterns), row.title
 
 
+@pytest.mark.filterwarnings("ignore:.*layers without an array")
 def test_real_patterns_need_their_folder(monkeypatch: Any, tmp_path: Path) -> None:
     conv1 = suites.layers()["conv1"]
     monkeypatch.delenv(suites.DATA_VARIABLE, raising=False)

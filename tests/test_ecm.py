@@ -20,11 +20,11 @@ from archsim.grid import predict_grid
 from archsim.incore import incore
 from archsim.machine import Machine
 from archsim.machinefile import load_machine, machine_names
-from archsim.machinepath import vary
 from archsim.methods import METHODS, winograd_blocking, winograd_plan
 from archsim.network import Layer, load_network
 from archsim.plan import Phase, Plan, Tiles, Work
 from archsim.sparsity import Sparsity
+from archsim.variation import vary
 
 CONV3 = load_network("alexnet")["conv3"]
 XEON = load_machine("xeon-e5-2697v4-2s")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 import archsim
 from archsim.errors import InputError, NotApplicableError
 from archsim.machinefile import load_machine, machine_names
-from archsim.machinepath import value_at, vary
+from archsim.machinepath import value_at
 from archsim.methods import METHODS
 from archsim.network import Layer, load_network
+from archsim.variation import vary
 
 CONV3 = load_network("alexnet")["conv3"]
 XEON = load_machine("xeon-e5-2697v4-2s")

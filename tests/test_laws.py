@@ -14,10 +14,11 @@ from archsim.analytic import ecm
 from archsim.api import make_plan
 from archsim.machine import Machine
 from archsim.machinefile import load_machine, machine_names
-from archsim.machinepath import value_at, vary
+from archsim.machinepath import value_at
 from archsim.methods import METHODS, get_method
 from archsim.network import Layer
 from archsim.sparsity import Densities, Sparsity
+from archsim.variation import vary
 
 MACHINES = [load_machine(name) for name in machine_names()]
 EDGE = 1 + 1e-9

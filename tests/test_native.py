@@ -133,6 +133,7 @@ def _data() -> Path:
     return Path(folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*layers without an array")
 @pytest.mark.parametrize("file", ["l1_top1_0.56256.npz", "grouplasso_top1_0.54214.npz"])
 @pytest.mark.parametrize("method", METHODS)
 def test_real_pruned_weights(file: str, method: str) -> None:

@@ -7,9 +7,10 @@ import pytest
 import archsim
 from archsim.errors import InputError
 from archsim.machinefile import load_machine
-from archsim.machinepath import value_at, vary
+from archsim.machinepath import value_at
 from archsim.validate.published import published, scored_machines, scored_on
 from archsim.validate.sensitivity import Sensitivity, sensitivity
+from archsim.variation import vary
 
 ATOM = "atom-c2750"
 

@@ -197,6 +197,7 @@ def test_npz_with_both_forms_of_keys(tmp_path: Path) -> None:
     assert found.label == "w.npz"
 
 
+@pytest.mark.filterwarnings("ignore:.*layers without an array")
 @pytest.mark.parametrize("dtype", ["f8", "f2", ">f4", "i1", "u2", "?"])
 def test_npz_of_any_number_type(tmp_path: Path, dtype: str) -> None:
     array = (weights(C1) != 0).astype(dtype)
@@ -311,6 +312,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:.*layers without an array")
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -496,3 +498,61 @@ def test_densities_are_numbers_and_weights_have_four_dimensions(density: Any) ->
         Sparsity(density)
     with pytest.raises(InputError, match=r"weights: wrong shape; found \(3, 2\)"):
         Sparsity(1.0, np.ones((3, 2), dtype=np.float32))
+
+
+def test_what_an_npz_lacks_and_what_is_of_no_layer_is_said(tmp_path: Path) -> None:
+    arrays: dict[str, Any] = {
+        "c1": weights(C1), "c1.bias": np.zeros(6), "c1.mask": weights(C1), "c22.weight": weights(C2)
+    }  # fmt: skip
+    np.savez(tmp_path / "w.npz", **arrays)
+    with pytest.warns(UserWarning, match="w.npz") as caught:
+        load_sparsity(tmp_path / "w.npz", NET)
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"{tmp_path / 'w.npz'}: layers without an array count as dense: branch/c2, f1; "
+        "arrays of no layer: c22.weight"
+    )
+
+
+def test_a_warning_names_the_first_of_many_layers(tmp_path: Path) -> None:
+    many = Network("many", tuple(Layer(f"c{n}", C=2, K=2, H=4, W=4) for n in range(12)))
+    np.savez(tmp_path / "w.npz", c0=np.ones((2, 2, 1, 1)))
+    with pytest.warns(UserWarning, match="dense: c1, c2, c3, c4, c5, c6, c7, c8 and 3 more$"):
+        load_sparsity(tmp_path / "w.npz", many)
+
+
+# --- targets of archsim targets ---------------------------------------------------------------
+
+TARGETS = """schema: 1
+kind: pruning targets
+network: net
+layers:
+- {layer: c1, sparsity: 0.75, domain: winograd, method: sparse_winograd}
+- {layer: branch/c2, sparsity: 0.0, domain: spatial, method: dense_gemm}
+- {layer: f1, sparsity: 0.9, domain: spatial, method: fc_sparse}
+"""
+
+
+def test_targets_are_sparsities(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(TARGETS, encoding="utf-8")
+    found = load_sparsity(path, NET)
+    assert [found[y.name].sparsity for y in NET] == pytest.approx([0.75, 0.0, 0.9])
+    assert [found[y.name].domain for y in NET] == ["winograd", "spatial", "spatial"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("schema: 1", "schema: 2", "not pruning targets of this version"),
+        ("c1,", "c9,", "unknown layer"),
+        ("0.75", "null", "a budget is needed"),
+        ("0.75", "1.75", "must lie in 0..1"),
+        ("domain: winograd", "domain: fourier", "domain: unknown; found 'fourier'"),
+        ("sparsity: 0.75, ", "", "layer, sparsity and domain are due"),
+    ],
+)
+def test_wrong_targets(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(TARGETS.replace(old, new), encoding="utf-8")
+    assert message in refused(path)

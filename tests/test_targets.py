@@ -37,6 +37,7 @@ from archsim.pruning.allocation import Choices, find_front, grid_costs, solve_bo
 from archsim.pruning.groupwise import fewer_maps
 from archsim.pruning.sensitivity import Per, removed_energy
 from archsim.pruning.table import LayerTimes, MethodTimes, grid_levels
+from archsim.report.targets import summary
 from archsim.sparsity import LayerSparsities, Sparsity
 
 XEON = load_machine("xeon-e5-2697v4-2s")
@@ -356,3 +357,29 @@ def test_documents_are_read_again(table: TimeTable, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("schema: 2\n")
     with pytest.raises(InputError, match="not a targets document"):
         read_targets(tmp_path / "x.yaml")
+
+
+def test_a_curve_of_another_domain_is_the_reason(table: TimeTable) -> None:
+    curves = dict(assumed_sensitivity(ALEXNET, table.sparsities).curves)
+    curves["conv3"] = {
+        "winograd": Curve.of_points("conv3", [(0.5, 0.1), (0.9, 0.5)], "winograd", "")
+    }
+    found = find_targets(table, Sensitivity(curves), groups=False)
+    (layer,) = [y for y in as_document(found)["layers"] if y["layer"] == "conv3"]
+    assert layer["window"]["pays_from"] is not None
+    assert layer["reason"] == (
+        "sparse methods are faster in the spatial domain alone, which has no curve here"
+    )
+
+
+def test_uniform_at_the_edges_of_a_budget(table: TimeTable) -> None:
+    sensitivity = assumed_sensitivity(ALEXNET, table.sparsities)
+    for budget in ({"time": "150%"}, {"size": "100%"}, {"accuracy": "0"}):
+        found = find_targets(table, sensitivity, _budget(table, **budget), groups=False)
+        assert found.uniform is not None
+        assert (found.uniform["sparsity"], found.uniform["loss"]) == (0.0, 0.0)
+        assert found.uniform["seconds"] == pytest.approx(table.dense_seconds)
+    curves = {**sensitivity.curves, "conv1": {}}  # stays dense
+    found = find_targets(table, Sensitivity(curves), _budget(table, time="50%"), groups=False)
+    (line,) = [text for text in summary(as_document(found)) if text.startswith("uniform")]
+    assert "of every layer that may be pruned loses" in line

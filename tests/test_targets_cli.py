@@ -99,6 +99,7 @@ def test_a_page_escapes_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--table", "missing.csv"], "missing.csv"),
         (["--weights", "0.5"], "no weights"),
         (["--export", "nncf=x.json"], "a budget is needed"),
+        (["--budget-time", "50%", "--export", "torch-pruning=x.json"], "--groups"),
     ],
 )
 def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -222,3 +223,34 @@ def test_native_tables_are_measured() -> None:
     assert times.dense_low is not None
     assert times.dense_low <= times.dense_seconds <= (times.dense_high or 0.0)
     assert all(m.low is not None for m in times.sparse)
+
+
+def test_exports_are_checked_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for export, more in (("torch-pruning", ["--budget-time", "50%", "--no-groups"]), ("inc", [])):
+        status, _, err = call(
+            capsys, "alexnet", *PARK, *more, "--latency-table", str(tmp_path / "l.csv"),
+            "-o", str(tmp_path / "t.yaml"), "--export", f"{export}={tmp_path / 'x.json'}",
+        )  # fmt: skip
+        assert status == 2
+        assert err.startswith(f"error: export {export}: ")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_takes_targets_as_sparsities(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "t.yaml"
+    status, out, _ = call(
+        capsys, "alexnet", *PARK, "--budget-time", "50%", "--no-groups", "-o", str(file), "--json"
+    )
+    targets = {y["layer"]: y["sparsity"] for y in json.loads(out)["layers"]}
+    assert status == 0
+    arguments = ["predict", "alexnet", *PARK, "--methods", "auto", "--sparsity", str(file)]
+    assert run([*arguments, "--batch", "36", "--json"]) == 0
+    results = {r["layer"]: r for r in json.loads(capsys.readouterr().out)["results"]}
+    assert set(results) == set(targets)
+    for layer, share in targets.items():
+        assert results[layer]["density"] in (pytest.approx(1.0 - share), 1.0)
+    assert any(r["density"] < 1.0 for r in results.values())

@@ -270,6 +270,7 @@ def test_schedules_domains_and_tiles_that_do_not_fit() -> None:
         _plan(LAYERS[0], HOST, "direct_sparse", pattern=spatial)
 
 
+@pytest.mark.filterwarnings("ignore:.*layers without an array")
 def test_weights_of_the_winograd_domain(tmp_path: Any) -> None:
     """Their shape alone tells the domain, in arrays and in files."""
     alexnet = load_network("alexnet")

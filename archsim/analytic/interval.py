@@ -18,8 +18,8 @@ from typing import Final
 from archsim.analytic.grid import estimates
 from archsim.errors import InputError
 from archsim.machine import Machine
-from archsim.machinepath import vary
 from archsim.plan import Plan
+from archsim.variation import vary
 from archsim.yamlfile import read_yaml
 
 #: Share of measurements that should lie inside.

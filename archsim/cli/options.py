@@ -51,6 +51,14 @@ def filled_path(ctx: click.Context, param: click.Parameter, value: str | None) -
     return None if filled(ctx, param, value) is None else Path(str(value))
 
 
+def distinct(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Any:
+    """Refuse a layer that is named twice: it would count twice, or once in silence."""
+    for name in value:
+        if value.count(name) > 1:
+            raise click.BadParameter(f"a layer is named twice; found {name!r}", ctx, param)
+    return value
+
+
 def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     """Refuse infinity and what is not a number."""
     if not math.isfinite(value):

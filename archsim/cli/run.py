@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli.options import (
+    distinct,
     filled,
     finite,
     json_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("network")
-@click.argument("layers", nargs=-1)
+@click.argument("layers", nargs=-1, callback=distinct)
 @machine_option(("host",))
 @workload_options(auto=True)
 @click.option("--model", default="ecm", show_default=True, help="ecm, park or simulator.")
@@ -93,7 +94,7 @@ def predict_command(
 
 @click.command("measure")
 @click.argument("network")
-@click.argument("layers", nargs=-1)
+@click.argument("layers", nargs=-1, callback=distinct)
 @machine_option(("host",))
 @workload_options(auto=True)
 @click.option(

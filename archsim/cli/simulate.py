@@ -9,6 +9,7 @@ import click
 
 from archsim.cli.options import (
     Whole,
+    distinct,
     filled,
     filled_path,
     json_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.command("simulate")
 @click.argument("network")
-@click.argument("layers", nargs=-1)
+@click.argument("layers", nargs=-1, callback=distinct)
 @machine_option(("host",))
 @workload_options(auto=True)
 @click.option("--clock", default="sustained", show_default=True, help="sustained or nominal.")

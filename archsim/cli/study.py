@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli.options import (
+    distinct,
     filled_path,
     json_option,
     load_machines,
@@ -31,7 +32,7 @@ _DEFAULT = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", "host")
 
 @click.command("study")
 @click.argument("network")
-@click.argument("layers", nargs=-1)
+@click.argument("layers", nargs=-1, callback=distinct)
 @machine_option(_DEFAULT)
 @workload_options(auto=False)
 @click.option("--model", "models", multiple=True, default=("ecm", "park"), show_default=True,

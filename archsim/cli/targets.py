@@ -106,8 +106,8 @@ def targets_command(
     from archsim.network import load_network
     from archsim.pruning.budget import read_budget
     from archsim.pruning.document import as_document, write_yaml
-    from archsim.pruning.export import write_export
-    from archsim.pruning.latency import read_table, write_table
+    from archsim.pruning.export import check_exports, export_text
+    from archsim.pruning.latency import read_table, write_table, write_text
     from archsim.pruning.table import grid_levels, make_table
     from archsim.pruning.targets import find_targets
 
@@ -119,8 +119,15 @@ def targets_command(
     wanted = _exports(exports)
     grid = grid_levels(levels)
     sensitivity = _sensitivity(chosen, curves, weights, count, grid)
-    if table_file is not None:
-        table = read_table(table_file, chosen)
+    given = read_table(table_file, chosen) if table_file is not None else None
+    told_by = model if given is None else given.model
+    check_exports(
+        [tool for tool, _ in wanted],
+        allocated=bool(pins or budget_time or budget_size or budget_accuracy),
+        groups=groups and machine is not None and told_by != "native",
+    )
+    if given is not None:
+        table = given
     else:
         assert machine is not None  # noqa: S101 - above
         table = _predict(make_table, chosen, machine, model, batch, threads, levels, sensitivity)
@@ -135,10 +142,11 @@ def targets_command(
         table, sensitivity, budget, machine=machine, pins=pins, against=against, groups=groups
     )
     document = as_document(found, machine, " ".join(["archsim", *sys.argv[1:]]))
+    texts = [(path, export_text(tool, document)) for tool, path in wanted]
     if output is not None:
         say(f"wrote {write_yaml(document, output)}")
-    for tool, path in wanted:
-        say(f"wrote {write_export(tool, document, path)}")
+    for path, text in texts:
+        say(f"wrote {write_text(path, text)}")
     if html is not None:
         from archsim.report.targets import write_targets_page
 

@@ -94,7 +94,7 @@ class Geometry:
             return size
         if self.mode == "shifts":
             return self.window(rows, vectors)
-        way = _WAY_BYTES // (FLOAT_BYTES * self.lanes)
+        way = max(1, _WAY_BYTES // (FLOAT_BYTES * self.lanes))  # a vector may be wider than a way
         return size + (self.window(rows, vectors) - size) % way
 
 

@@ -89,8 +89,8 @@ def summary(document: Mapping[str, Any]) -> list[str]:
     if uniform and uniform["sparsity"] is None:
         lines.append("no uniform sparsity keeps the budget")
     elif uniform:
-        lines.append(f"uniform: {percent(uniform['sparsity'])} of every layer loses "
-                     f"{number(uniform['loss'])}")  # fmt: skip
+        lines.append(f"uniform: {percent(uniform['sparsity'])} of every layer that may be pruned "
+                     f"loses {number(uniform['loss'])}")  # fmt: skip
     for other in document["against"]:
         lines.append(_against(other, document["front"]["of"], unit))
     lines.append(f"loss: {loss['what']}" + (f" ({loss['source']})" if loss["source"] else ""))

@@ -13,9 +13,10 @@ from typing import Any, Final
 from archsim.errors import InputError, input_error
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
-from archsim.machinepath import value_at, vary
+from archsim.machinepath import value_at
 from archsim.validate.points import summarise
 from archsim.validate.published import scored_machines, scored_on
+from archsim.variation import vary
 
 #: of a number that is assumed without a range: half and double (a choice)
 _SPAN: Final = (0.5, 2.0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from archsim.errors import input_error
+
+NEEDS_BUDGET: Final = "the targets have no sparsities: a budget is needed"
 
 
 def targets_of(document: Mapping[str, Any]) -> dict[str, float]:
@@ -19,7 +21,7 @@ def targets_of(document: Mapping[str, Any]) -> dict[str, float]:
     """
     layers = document["layers"]
     if all(layer["sparsity"] is None for layer in layers):
-        raise input_error("export", "the targets have no sparsities: a budget is needed")
+        raise input_error("export", NEEDS_BUDGET)
     winograd = [y["layer"] for y in layers if y["sparsity"] and y["domain"] != "spatial"]
     if winograd:
         raise input_error("export", "no tool prunes weights of the Winograd domain",

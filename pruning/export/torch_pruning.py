@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from archsim.errors import input_error
 from archsim.pruning.export.names import module_names, targets_of
+
+NEEDS_GROUPS: Final = (
+    "needs the comparison with removed output maps (a described machine and --groups)"
+)
 
 
 def channel_ratios(document: Mapping[str, Any]) -> dict[str, float]:
@@ -25,10 +29,7 @@ def channel_ratios(document: Mapping[str, Any]) -> dict[str, float]:
     for name, sparsity in targets.items():
         groups = layers[name]["group_wise"]
         if groups is None:
-            raise input_error(
-                "export torch-pruning", "needs the comparison with removed output maps "
-                "(a described machine and --groups)",
-            )  # fmt: skip
+            raise input_error("export torch-pruning", NEEDS_GROUPS)
         for entry in groups["equal"]:
             if entry["element_wise"] == sparsity and entry["group_wise"]:
                 found[name] = float(entry["group_wise"])
