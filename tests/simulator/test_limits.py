@@ -130,7 +130,7 @@ def test_a_memory_that_all_wait_for_gives_its_bandwidth() -> None:
 def test_hardware_threads_share_their_core() -> None:
     layer = Layer("small", C=16, K=64, H=8, W=8, R=3, S=3, pad=(1, 1))
     fast = _infinite_bandwidth(XEON).model_copy(update={"barrier_cycles": 0.0})
-    common: dict[str, Any] = {"method": "direct_sparse", "density": 0.3}
+    common: dict[str, Any] = {"method": "direct_sparse", "density": 0.6}
     one = run(make_plan(layer, XEON, batch=36, threads=36, **common), fast)
     two = run(make_plan(layer, XEON, batch=72, threads=72, **common), fast)
     # ports that one thread leaves idle between phases the other may use, no more than that
