@@ -120,6 +120,18 @@ def test_more_is_never_slower(
     assert after.seconds <= before.seconds * EDGE
 
 
+@pytest.mark.parametrize("model", ["ecm", "simulator"])
+def test_a_cache_that_answers_sooner_than_the_one_inside_gives_no_time_back(model: Any) -> None:
+    layer = Layer("1x1", C=1, K=2, H=18, W=38, R=1, S=1)
+    even, sooner = (
+        archsim.predict(layer, machine, method="dense_gemm", batch=17, model=model).seconds
+        for machine in vary(
+            load_machine("atom-c2750"), {"caches.L1.latency": [14], "caches.L2.latency": [14, 3]}
+        )
+    )
+    assert even == sooner
+
+
 @settings(max_examples=80, deadline=None)
 @given(layer=layers(), machine=machines(), method=METHOD, density=st.floats(0.0, 1.0),
        batch=st.integers(1, 20))  # fmt: skip

@@ -162,7 +162,8 @@ def _per_byte(
         write_rate = (home.core_write_bytes_per_s or read_rate * hertz) / hertz
         latency = home.latency_s * hertz
     if inner.overlap == "latency":
-        return (latency - inner.latency_cycles) / inner.line_bytes, 1.0 / write_rate
+        waits = max(0.0, latency - inner.latency_cycles)  # none behind a level that answers sooner
+        return waits / inner.line_bytes, 1.0 / write_rate
     return 1.0 / min(read_rate, shared), 1.0 / min(write_rate, shared)
 
 

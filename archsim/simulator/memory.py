@@ -46,7 +46,7 @@ def link_rates(
         limit = inner.outstanding * inner.line_bytes / home.latency_s
         read = written = (home.core_bandwidth_bytes_per_s or limit) / hertz
         latency = home.latency_s * hertz
-    waits = latency - inner.latency_cycles if inner.overlap == "latency" else 0.0
+    waits = max(0.0, latency - inner.latency_cycles) if inner.overlap == "latency" else 0.0
     return read, written, waits
 
 
