@@ -469,3 +469,37 @@ def test_a_network_fits_a_terminal(
 def test_a_layer_that_is_named_twice(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "alexnet", "conv3", "conv4", "conv3", "-m", "atom-c2750"]) == 2
     assert "a layer is named twice; found 'conv3'" in capsys.readouterr().err
+
+
+SIMULATE = ["simulate", "alexnet", "conv2", "conv3", "-m", "xeon-phi-7250", "--batch", "68",
+            "--events", "200", "--sparsity", "gesl"]  # fmt: skip
+
+
+def test_simulate_tells_speedups_over_a_dense_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = call_json(capsys, *SIMULATE, "-o", str(tmp_path))
+    dense = call_json(capsys, *SIMULATE[:-1], "0", "--no-baseline", "--methods",
+                      "dense_gemm,dense_direct,winograd")  # fmt: skip
+    seconds = {r["layer"]: r["seconds"] for r in dense["results"]}
+    for result in found["results"]:
+        expected = seconds[result["layer"]] / result["seconds"]
+        assert result["speedup_over_dense"] == pytest.approx(expected)
+    total = found["totals"]["machines"]["xeon-phi-7250"]["simulator"]
+    assert total["dense_seconds"] == pytest.approx(sum(seconds.values()))
+    assert total["speedup_over_dense"] > 1.0
+    assert all(r["speedup_over_dense"] is None for r in dense["results"])
+    status, out, _ = call(capsys, "report", str(tmp_path / "results.json"))
+    assert status == 0
+    assert f"{total['speedup_over_dense']:.3g}×" in out.replace("1.0×", "1.00×")
+
+
+@pytest.mark.parametrize("arguments", [SIMULATE, ["predict", *SIMULATE[1:8], "--methods", "auto"]])
+def test_tables_end_with_the_total(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = call(capsys, *arguments)
+    found = call_json(capsys, *arguments)
+    ((total,),) = [tuple(m.values()) for m in found["totals"]["machines"].values()]
+    line = " ".join(out[out.index("total of the layers") :].split())
+    assert f"speedup: {total['speedup_over_dense']:.2f}×" in line

@@ -191,7 +191,7 @@ def _each(
     if as_json:
         print_json(document(found, totals))
         return
-    print_tables(results_table(found))
+    print_tables(results_table(found, totals["machines"]))
     if any(r.model != "native" for r in results):
         for where, notes in totals["notes"].items():
             say(f"{where}: {'; '.join(notes)}")
