@@ -9,6 +9,7 @@ import click
 
 from archsim.cli.options import (
     Whole,
+    check_schedule,
     distinct,
     filled,
     filled_path,
@@ -18,6 +19,7 @@ from archsim.cli.options import (
     method_list,
     new_table,
     one_line,
+    path_ending,
     print_json,
     print_tables,
     progress_bar,
@@ -82,7 +84,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trace",
     metavar="FILE",
-    callback=filled_path,
+    callback=path_ending(".pftrace", ".json"),
     help="Write a timeline for ui.perfetto.dev: FILE.pftrace, or FILE.json (Chrome's form).",
 )
 @click.option(
@@ -125,6 +127,7 @@ def simulate_command(
     from archsim.simulator.trace import check_writable
     from archsim.sparsity import load_sparsity
 
+    check_schedule(settings["schedule"], method_list(methods))
     loaded = load_machines(machines)
     if trace is not None:
         if len(loaded) > 1:
