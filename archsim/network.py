@@ -331,6 +331,11 @@ def load_network(name_or_path: str | Path) -> Network:
         with resources.as_file(resources.files("archsim") / "networks" / f"{text}.yaml") as path:
             return _from_yaml(read_yaml(path))
     path = Path(name_or_path)
+    if path.suffix.lower() == ".onnx":
+        raise input_error(
+            "network", "ONNX files are not read", found=text,
+            allowed="a .yaml or .csv file; in Python archsim.from_torch(model, ...)",
+        )  # fmt: skip
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
     if path.suffix.lower() in (".yaml", ".yml") or exists(path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,13 @@ def simulate_network(
     )  # fmt: skip
     results = tuple(map(simulated, requests, plans, found))
     return NetworkSimulation(results, found, sum(f.seconds for f in found), timeline)
+
+
+def over_dense(run: NetworkSimulation, dense: NetworkSimulation) -> NetworkSimulation:
+    """Return a simulation whose speedups are over a dense one of the same layers."""
+    known = {r.layer: (r.method, r.seconds or 0.0) for r in dense.results}
+    results = tuple(replace(r, baseline=partial(known.get, r.layer)) for r in run.results)
+    return replace(run, results=results)
 
 
 def _threads(machine: Machine, threads: int | None, scenario: Scenario | None) -> int | None:

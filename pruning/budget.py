@@ -88,5 +88,6 @@ def _read(name: str, given: str | float | None, whole: float | None, kind: str |
         raise input_error(name, "cannot be read", found=given, allowed=allowed) from None
     least_ok = value >= 0.0 if kind is None else value > 0.0
     if not (math.isfinite(value) and least_ok):
-        raise input_error(name, "must be finite and above zero", found=given, allowed=allowed)
+        rule = "at least 0" if kind is None else "above zero"
+        raise input_error(name, f"must be finite and {rule}", found=given, allowed=allowed)
     return value

@@ -463,9 +463,3 @@ def test_a_network_fits_a_terminal(
     listed = call(capsys, "machines", "list")[1]
     assert "xeon-phi-7250-1024bit" in listed
     assert "Silvermont" not in listed
-
-
-@pytest.mark.parametrize("command", ["predict", "simulate", "measure", "study"])
-def test_a_layer_that_is_named_twice(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([command, "alexnet", "conv3", "conv4", "conv3", "-m", "atom-c2750"]) == 2
-    assert "a layer is named twice; found 'conv3'" in capsys.readouterr().err

@@ -89,7 +89,8 @@ def test_a_page_escapes_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         (["--budget-time", "1%"], "budget-time: cannot be met"),
         (["--budget-time", "soon"], "cannot be read"),
-        (["--budget-accuracy", "-1"], "above zero"),
+        (["--budget-accuracy", "-1"], "must be finite and at least 0;"),
+        (["--latency-table", "t.txt"], "unknown ending; found 't.txt'; allowed: .csv, .json"),
         (["--pin", "conv3=0.3"], "target of conv3: is below the layer's window"),
         (["--pin", "conv33=0.9"], "did you mean 'conv3'"),
         (["--pin", "conv3=1.5"], "0..1"),
@@ -254,3 +255,16 @@ def test_predict_takes_targets_as_sparsities(
     for layer, share in targets.items():
         assert results[layer]["density"] in (pytest.approx(1.0 - share), 1.0)
     assert any(r["density"] < 1.0 for r in results.values())
+
+
+def test_a_table_of_another_machine(
+    table: TimeTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(write_table(table, tmp_path / "latency.csv"))
+    status, _, err = call(capsys, "alexnet", "-m", "atom-c2750", "--table", file)
+    assert status == 2
+    assert err == (
+        f"error: --table {file}: is of another machine; found 'xeon-e5-2697v4-2s'; "
+        "allowed: atom-c2750\n"
+    )
+    assert call(capsys, "alexnet", "-m", "xeon-e5-2697v4-2s", "--table", file)[0] == 0

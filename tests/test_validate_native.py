@@ -16,6 +16,9 @@ from archsim.validate.ranking import choices
 from archsim.validate.spread import model_errors_of, write_model_errors
 from archsim.yamlfile import read_yaml
 
+# real patterns are of convolutions alone
+pytestmark = pytest.mark.filterwarnings("ignore:.*layers without an array")
+
 TABLE = "name,C,H,W,K,R,S,pad\na,16,10,10,8,3,3,1\nb,12,9,9,8,1,1,0\n"
 
 

@@ -12,6 +12,9 @@ from archsim.validate import Suite, published
 from archsim.validate.published import rate_on_line
 from archsim.validate.ranking import rank_correlation
 
+# real patterns are of convolutions alone
+pytestmark = pytest.mark.filterwarnings("ignore:.*layers without an array")
+
 
 @pytest.fixture(scope="module")
 def suite() -> Suite:

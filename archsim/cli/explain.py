@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli.options import (
+    check_schedule,
     filled,
-    filled_path,
     json_option,
     load_machines,
     machine_option,
+    path_ending,
     print_json,
     print_tables,
     say,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @workload_options(auto=True, one=True)
 @click.option("--clock", default="sustained", show_default=True, help="sustained or nominal.")
 @click.option("--isa", callback=filled, help="Instruction set of the machine [default: the widest]")
-@click.option("-o", "--output", "page", metavar="FILE.html", callback=filled_path,
+@click.option("-o", "--output", "page", metavar="FILE.html", callback=path_ending(".html"),
               help="Page with a stacked bar to write.")  # fmt: skip
 @json_option
 def explain_command(
@@ -52,6 +53,7 @@ def explain_command(
     from archsim.report.explain import explain_tables, write_explanation
     from archsim.sparsity import load_sparsity
 
+    check_schedule(settings["schedule"], [method])
     del seed  # ecm draws nothing
     found = load_network(network)
     pattern = load_sparsity(sparsity, found).in_domain(density_domain, found)[found[layer].name]

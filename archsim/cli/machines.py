@@ -136,12 +136,29 @@ def check_machines(files: tuple[str, ...], as_json: bool) -> None:
         kinds: dict[str, int] = {}
         for where in machine.provenance.values():
             kinds[where.kind] = kinds.get(where.kind, 0) + 1
-        rows.append({"file": file, "name": machine.name, "numbers": kinds})
+        odd = _odd_caches(machine)
+        rows.append({"file": file, "name": machine.name, "numbers": kinds, "warnings": odd})
+        for text in odd:
+            say(f"warning: {file}: {text}")
         if not as_json:
             counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
             click.echo(one_line(f"{file}: ok, {machine.name} ({counted})"))
     if as_json:
         print_json({"schema": 1, "checked": rows})
+
+
+def _odd_caches(machine: Machine) -> list[str]:
+    """Name caches that are smaller than the one inside them; exclusive ones may be."""
+    from itertools import pairwise
+
+    from archsim.units import format_quantity
+
+    return [
+        f"{outer.name} ({format_quantity(outer.size_bytes, 'size')}) is smaller than {inner.name} "
+        f"({format_quantity(inner.size_bytes, 'size')}), inside it"
+        for inner, outer in pairwise(machine.caches)
+        if outer.size_bytes < inner.size_bytes
+    ]
 
 
 @machines_command.command("diff")
@@ -178,7 +195,8 @@ def diff_machines(first: str, second: str, as_json: bool) -> None:
 @click.option("--base", required=True, callback=filled, help="Machine to start from.")
 @click.option("-o", "--output", metavar="FILE", callback=filled_path,
               help="File to write [default: NAME.yaml]")  # fmt: skip
-def new_machine(name: str, base: str, output: Path | None) -> None:
+@json_option
+def new_machine(name: str, base: str, output: Path | None, as_json: bool) -> None:
     """Write the file of a new machine that starts from another one."""
     from archsim.errors import input_error
     from archsim.machineview import skeleton
@@ -201,7 +219,10 @@ def new_machine(name: str, base: str, output: Path | None) -> None:
         if isinstance(error, OSError):
             raise input_error(str(path), f"cannot be written ({error.strerror})") from error
         raise
-    say(f"wrote {path}; check it with: archsim machines check {path}")
+    if as_json:
+        print_json({"schema": 1, "name": name, "base": base, "file": str(path)})
+    else:
+        say(f"wrote {path}; check it with: archsim machines check {path}")
 
 
 def _check_name(name: str) -> None:

@@ -56,14 +56,20 @@ def list_networks(as_json: bool) -> None:
 
 @networks_command.command("show")
 @click.argument("network")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print a file that NETWORK may be.")
 @json_option
-def show_network(network: str, as_json: bool) -> None:
+def show_network(network: str, as_yaml: bool, as_json: bool) -> None:
     """Show the layers of NETWORK and its published sparsities."""
     from dataclasses import asdict
 
     from archsim.network import load_network
 
+    if as_yaml and as_json:
+        raise click.UsageError("--yaml and --json are two forms", click.get_current_context())
     found = load_network(network)
+    if as_yaml:
+        click.echo(_yaml(found), nl=False)
+        return
     if as_json:
         layers = [
             {**asdict(y), "P": y.P, "Q": y.Q, "macs": y.macs, "weights": y.weights} for y in found
@@ -85,6 +91,39 @@ def show_network(network: str, as_json: bool) -> None:
         click.echo()
     for name, entry in found.sparsities.items():
         click.echo(one_line(f"{name} ({entry.domain}): {entry.description} [{entry.source}]"))
+
+
+def _yaml(network: Network) -> str:
+    """Return a network as the YAML that is read again; strings as JSON writes them."""
+    import json
+    from dataclasses import asdict
+
+    def flow(values: dict[str, Any]) -> str:
+        pairs = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+        return "{" + ", ".join(pairs) + "}"
+
+    def entry(key: str, value: Any, indent: str = "") -> list[str]:
+        return [f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}"] if value else []
+
+    lines = ["format: 1", *entry("name", network.name)]
+    lines += [*entry("description", network.description), *entry("source", network.source)]
+    lines.append("layers:")
+    for layer in network:
+        values = {key: value for key, value in asdict(layer).items() if key != "network"}
+        lines.append(f"  - {flow(values)}")
+    if network.sparsities:
+        lines.append("sparsities:")
+    for name, found in network.sparsities.items():
+        lines += [f"  {json.dumps(name, ensure_ascii=False)}:", f"    layers: {_quoted(found)}"]
+        for key in ("description", "source", "domain", "top1_accuracy"):
+            lines += entry(key, getattr(found, key), "    ")
+    return "\n".join([*lines, *entry("default_sparsity", network.default_sparsity)]) + "\n"
+
+
+def _quoted(entry: SparsityMap) -> str:
+    import json
+
+    return json.dumps(dict(entry.layers), ensure_ascii=False)
 
 
 def _shapes(network: Network) -> Table:

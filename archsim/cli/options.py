@@ -59,6 +59,35 @@ def distinct(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
     return value
 
 
+def path_ending(*allowed: str) -> Callable[..., Path | None]:
+    """Return a reader of a path to write whose ending says the form; refuses other endings."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+        path = filled_path(ctx, param, value)
+        if path is not None and path.suffix not in allowed:
+            raise click.BadParameter(
+                f"unknown ending; found {path.name!r}; allowed: {', '.join(allowed)}", ctx, param
+            )
+        return path
+
+    return read
+
+
+def check_schedule(schedule: str, methods: Sequence[str]) -> None:
+    """Refuse a schedule that none of the named methods has, though others do."""
+    from archsim.methods import METHODS, get_method
+
+    owners = [name for name, method in METHODS.items() if schedule in method.schedules]
+    if schedule == "auto" or "auto" in methods or not owners:  # unknown ones are refused by name
+        return
+    if not any(schedule in get_method(name).schedules for name in methods):
+        raise click.UsageError(
+            f"--schedule {schedule} is for {', '.join(owners)}; the methods here are "
+            f"{', '.join(methods)}",
+            click.get_current_context(),
+        )
+
+
 def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     """Refuse infinity and what is not a number."""
     if not math.isfinite(value):
@@ -130,7 +159,8 @@ def workload_options(*, auto: bool, one: bool = False) -> Callable[[F], F]:
         click.option("--partition", default="nnz", show_default=True, metavar="HOW",
                      help="How sparse methods cut an image among threads: equal nonzeros (nnz), "
                      "equal output channels (rows), or smaller parts taken at run time (dynamic)."),
-        click.option("--batch", type=Whole(min=1, max=_MOST), metavar="N", help="Images."),
+        click.option("--batch", type=Whole(min=1, max=_MOST), metavar="N",
+                     help="Images " + ("[default: 1]" if auto else "[default: one per thread]")),
         click.option("--threads", type=Whole(min=1, max=_MOST), metavar="N",
                      help="Threads [default: all hardware threads; host: physical cores]"),
         click.option("--seed", type=Whole(min=0), metavar="N", default=0, show_default=True,
@@ -160,6 +190,11 @@ def method_list(text: str) -> list[str]:
         return ["auto"]
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
+        if name in ("all", "auto"):
+            raise click.BadParameter(
+                f"{name!r} stands alone, without other methods; found {text!r}",
+                param_hint="--methods",
+            )
         get_method(name)
     if not names:
         raise click.BadParameter("no method is named", param_hint="--methods")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli.options import (
+    check_schedule,
     distinct,
     filled,
     finite,
@@ -70,7 +71,10 @@ def predict_command(
         "--sgemm": sgemm,
         "--stream": stream,
     }
-    _only_park(settings["model"], [key for key, value in published.items() if value is not None])
+    model = settings["model"]
+    _only(model, "park", [key for key, value in published.items() if value is not None])
+    _only(model, "ecm", ["--traffic"] if settings["traffic"] != "auto" else [])
+    check_schedule(schedule, method_list(methods))
     if settings["beta"] is None:
         del settings["beta"]  # predict knows the default
     if settings["traffic"] == "auto" and len(layers) * len(machines) != 1:
@@ -121,6 +125,7 @@ def measure_command(
     """Time the native kernels of each layer of NETWORK on this host."""
     from archsim.api import measure, measure_together
 
+    check_schedule(schedule, method_list(methods))
     settings |= {"schedule": schedule, "batch": batch or 1, "threads": threads, "seed": seed}
 
     def layer_of(layer: Layer, machine: Any, names: list[str], pattern: Any) -> list[Result]:
@@ -132,11 +137,11 @@ def measure_command(
     _each(network, layers, machines, sparsity, density_domain, methods, as_json, layer_of)
 
 
-def _only_park(model: str, given: list[str]) -> None:
-    """Refuse parameters of the published model where another one predicts."""
-    if model != "park" and given:
+def _only(model: str, owner: str, given: list[str]) -> None:
+    """Refuse parameters of one model where another one predicts."""
+    if model != owner and given:
         raise click.UsageError(
-            f"{', '.join(given)} {'are' if len(given) > 1 else 'is'} for --model park; "
+            f"{', '.join(given)} {'are' if len(given) > 1 else 'is'} for --model {owner}; "
             f"the model here is {model}",
             click.get_current_context(),
         )
@@ -191,7 +196,7 @@ def _each(
     if as_json:
         print_json(document(found, totals))
         return
-    print_tables(results_table(found))
+    print_tables(results_table(found, totals["machines"]))
     if any(r.model != "native" for r in results):
         for where, notes in totals["notes"].items():
             say(f"{where}: {'; '.join(notes)}")

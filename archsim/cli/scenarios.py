@@ -35,12 +35,18 @@ def list_scenarios(as_json: bool) -> None:
 
 @scenarios_command.command("check")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def check_scenarios(files: tuple[Path, ...]) -> None:
+@json_option
+def check_scenarios(files: tuple[Path, ...], as_json: bool) -> None:
     """Read scenario FILES; the first thing that is wrong ends it."""
     from archsim.simulator.scenario import load_scenario
 
+    rows = []
     for file in files:
-        say(f"{file}: {load_scenario(file).name} is a scenario")
+        rows.append({"file": str(file), "name": load_scenario(file).name})
+        if not as_json:
+            say(f"{file}: {rows[-1]['name']} is a scenario")
+    if as_json:
+        print_json({"schema": 1, "checked": rows})
 
 
 @scenarios_command.command("schema")

@@ -9,6 +9,7 @@ import click
 
 from archsim.cli.options import (
     Whole,
+    check_schedule,
     distinct,
     filled,
     filled_path,
@@ -18,6 +19,7 @@ from archsim.cli.options import (
     method_list,
     new_table,
     one_line,
+    path_ending,
     print_json,
     print_tables,
     progress_bar,
@@ -28,6 +30,7 @@ from archsim.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from archsim.machine import Machine
     from archsim.network import Network
     from archsim.simulation import NetworkSimulation
     from archsim.simulator.timeline import Recorder
@@ -81,7 +84,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trace",
     metavar="FILE",
-    callback=filled_path,
+    callback=path_ending(".pftrace", ".json"),
     help="Write a timeline for ui.perfetto.dev: FILE.pftrace, or FILE.json (Chrome's form).",
 )
 @click.option(
@@ -91,6 +94,12 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     callback=filled_path,
     help="Write results.json and report.html with pictures there.",
+)
+@click.option(
+    "--baseline/--no-baseline",
+    default=True,
+    help="Simulate the layers dense, too, each by the dense method that the closed form finds "
+    "fastest: for speedups. Takes as long again.",
 )
 @json_option
 def simulate_command(
@@ -104,6 +113,7 @@ def simulate_command(
     events: int | None,
     trace: Path | None,
     folder: Path | None,
+    baseline: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -113,12 +123,11 @@ def simulate_command(
     memories together, wait for each other, and find the caches as the layer before left them.
     """
     from archsim.network import load_network
-    from archsim.simulation import simulate_network
     from archsim.simulator.engine import EVENTS
-    from archsim.simulator.timeline import Recorder
-    from archsim.simulator.trace import check_writable, write_trace
+    from archsim.simulator.trace import check_writable
     from archsim.sparsity import load_sparsity
 
+    check_schedule(settings["schedule"], method_list(methods))
     loaded = load_machines(machines)
     if trace is not None:
         if len(loaded) > 1:
@@ -132,26 +141,44 @@ def simulate_command(
         "batch": batch or 1,
         "events": EVENTS if events is None else events or None,
     }
-    found: dict[str, NetworkSimulation] = {}
-    with progress_bar() as progress:
-        for done, machine in enumerate(loaded):
-            progress(machine.name, done, len(loaded))
-            timeline = Recorder() if trace or folder else None
-            try:
-                found[machine.name] = simulate_network(
-                    chosen, machine, timeline=timeline, **settings
-                )
-            finally:  # an interrupted one keeps what was seen
-                if trace is not None and timeline is not None and timeline.layers:
-                    write_trace(timeline, trace)
-                    _say_trace(trace, timeline)
+    found = _run(chosen, loaded, settings, trace, pictures=folder is not None, baseline=baseline)
     document = _document(chosen, settings, found)
     if folder is not None:
         _write(document, folder, loaded)
     if as_json:
         print_json(document)
         return
-    print_tables(*_tables(found))
+    print_tables(*_tables(found, document["totals"]["machines"]))
+
+
+def _run(
+    network: Network, machines: list[Machine], settings: dict[str, Any], trace: Path | None, *,
+    pictures: bool, baseline: bool,
+) -> dict[str, NetworkSimulation]:  # fmt: skip
+    """Simulate the layers on each machine; an interrupted run leaves what was seen in the trace."""
+    from archsim.methods import METHODS
+    from archsim.simulation import over_dense, simulate_network
+    from archsim.simulator.timeline import Recorder
+    from archsim.simulator.trace import write_trace
+
+    dense = {"sparsity": 0.0, "methods": [name for name, m in METHODS.items() if m.dense]}
+    found: dict[str, NetworkSimulation] = {}
+    steps = 1 + baseline
+    with progress_bar() as progress:
+        for done, machine in enumerate(machines):
+            progress(machine.name, done * steps, len(machines) * steps)
+            timeline = Recorder() if trace or pictures else None
+            try:
+                run = simulate_network(network, machine, timeline=timeline, **settings)
+            finally:
+                if trace is not None and timeline is not None and timeline.layers:
+                    write_trace(timeline, trace)
+                    _say_trace(trace, timeline)
+            if baseline:
+                progress(f"{machine.name} dense", done * steps + 1, len(machines) * steps)
+                run = over_dense(run, simulate_network(network, machine, **(settings | dense)))
+            found[machine.name] = run
+    return found
 
 
 def _say_trace(path: Path, timeline: Recorder) -> None:
@@ -195,8 +222,9 @@ def _write(document: dict[str, Any], folder: Path, machines: list[Any]) -> None:
         say(f"wrote {path}")
 
 
-def _tables(found: dict[str, NetworkSimulation]) -> list[Table]:
-    from archsim.report.numbers import number, percent, time_unit
+def _tables(found: dict[str, NetworkSimulation], totals: dict[str, Any]) -> list[Table]:
+    from archsim.report.numbers import number, percent, ratio, time_unit
+    from archsim.report.tables import total_line
 
     tables = []
     for machine, run in found.items():
@@ -211,11 +239,12 @@ def _tables(found: dict[str, NetworkSimulation]) -> list[Table]:
         table = new_table(
             f"{machine}: {unit.text(run.seconds)} {unit.name}, batch {run.results[0].batch}, "
             f"{run.results[0].threads} threads",
+            f"{total_line(totals[machine]['simulator'])}; "
             f"{sum(detail.tiles for detail in run.details)} tiles in {runs} events{ends}",
         )
         table.add_column("layer")
         table.add_column("method")
-        for name in (unit.name, "GFLOP/s", "cores busy", "memory", "hits"):
+        for name in (unit.name, "speedup", "GFLOP/s", "cores busy", "memory", "hits"):
             table.add_column(name, justify="right")
         table.add_column("bound by")
         for result, detail in zip(run.results, run.details, strict=True):
@@ -228,8 +257,9 @@ def _tables(found: dict[str, NetworkSimulation]) -> list[Table]:
             )
             table.add_row(
                 one_line(result.layer), f"{result.method} {result.schedule}",
-                unit.text(result.seconds), number(result.effective_gflops), percent(busy),
-                percent(memory), hits, ", ".join(result.bound_by),
+                unit.text(result.seconds), ratio(result.speedup_over_dense),
+                number(result.effective_gflops), percent(busy), percent(memory), hits,
+                ", ".join(result.bound_by),
             )  # fmt: skip
         tables.append(table)
     return tables

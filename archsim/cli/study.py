@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli.options import (
+    check_schedule,
     distinct,
     filled_path,
     json_option,
@@ -71,6 +72,7 @@ def study_command(
     chosen = load_network(network)
     loaded = load_machines(machines)
     names = _named(methods)
+    check_schedule(schedule, names)
     folder = folder or Path("study-" + re.sub(r"[^\w.-]", "_", chosen.name))
     with open_folder(folder), progress_bar() as progress:
         found = run_study(

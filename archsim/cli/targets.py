@@ -13,6 +13,7 @@ from archsim.cli.options import (
     filled,
     filled_path,
     json_option,
+    path_ending,
     print_json,
     print_tables,
     progress_bar,
@@ -63,7 +64,7 @@ _MOST = 2**31 - 1
 @click.option("--groups/--no-groups", default=True, help="Compare with removed output maps.")
 @click.option("--table", "table_file", metavar="FILE", callback=filled_path,
               help="Take times from a latency table, CSV or JSON.")  # fmt: skip
-@click.option("--latency-table", metavar="FILE", callback=filled_path,
+@click.option("--latency-table", metavar="FILE", callback=path_ending(".csv", ".json"),
               help="Write the latency table, CSV or JSON.")  # fmt: skip
 @click.option("--table-form", type=click.Choice(["tidy", "ofa", "nni"]), default="tidy",
               show_default=True, help="tidy, once-for-all's or NNI's form.")  # fmt: skip
@@ -107,7 +108,7 @@ def targets_command(
     from archsim.pruning.budget import read_budget
     from archsim.pruning.document import as_document, write_yaml
     from archsim.pruning.export import check_exports, export_text
-    from archsim.pruning.latency import read_table, write_table, write_text
+    from archsim.pruning.latency import write_table, write_text
     from archsim.pruning.table import grid_levels, make_table
     from archsim.pruning.targets import find_targets
 
@@ -119,7 +120,7 @@ def targets_command(
     wanted = _exports(exports)
     grid = grid_levels(levels)
     sensitivity = _sensitivity(chosen, curves, weights, count, grid)
-    given = read_table(table_file, chosen) if table_file is not None else None
+    given = None if table_file is None else _given_table(table_file, chosen, machine)
     told_by = model if given is None else given.model
     check_exports(
         [tool for tool, _ in wanted],
@@ -192,6 +193,19 @@ def _sensitivity(
     if weights is not None:
         return sensitivity_of_weights(network, load_sparsity(weights, network), grid, per)
     return assumed_sensitivity(network, grid, per)
+
+
+def _given_table(file: Path, network: Network, machine: Machine | None) -> TimeTable:
+    """Read a table; refuse that of another machine (one without is called after its file)."""
+    from archsim.errors import input_error
+    from archsim.pruning.latency import read_table
+
+    table = read_table(file, network)
+    if machine is not None and table.machine not in (machine.name, file.stem):
+        raise input_error(
+            f"--table {file}", "is of another machine", found=table.machine, allowed=machine.name
+        )
+    return table
 
 
 def _pins(text: str | None, network: Network) -> dict[str, float]:

@@ -295,7 +295,8 @@ def native_command(
               help="Suites, comma separated.")  # fmt: skip
 @click.option("--seed", type=Whole(min=0), default=0, show_default=True, metavar="N",
               help="Of native settings.")  # fmt: skip
-def scoreboard_command(page: Path | None, suites: str, seed: int) -> None:
+@json_option
+def scoreboard_command(page: Path | None, suites: str, seed: int, as_json: bool) -> None:
     """Run every suite, and write one page of goals, figures and worst points."""
     from archsim.report.page import write_between
     from archsim.report.scoreboard import scoreboard
@@ -317,10 +318,12 @@ def scoreboard_command(page: Path | None, suites: str, seed: int) -> None:
             except WitnessMissingError as error:
                 skipped[name] = str(error)
     text = scoreboard(documents, skipped, about=_about())
-    if page is None:
-        click.echo(text, nl=False)
-    else:
+    if page is not None:
         say(f"wrote {write_between(page, 'scores', text)}")
+    if as_json:
+        print_json({"schema": 1, "suites": documents, "skipped": skipped})
+    elif page is None:
+        click.echo(text, nl=False)
 
 
 def _about() -> str:
@@ -404,7 +407,7 @@ def _print(suite: Suite) -> None:
     for column, same in zip(_KEYS, common, strict=True):
         if not same:
             table.add_column(column, overflow="fold")
-    for column in ("points", "failed", "worst off", "median error", "max error"):
+    for column in ("scored", "failed", "worst off", "median error", "max error"):
         table.add_column(column, justify="right", overflow="fold")
     for key, members in groups.items():
         points = [suite.points[i] for i in members]
@@ -414,7 +417,7 @@ def _print(suite: Suite) -> None:
         unit = " x" if points[0].unit == "x" else ""
         table.add_row(
             *(plain(text) for text, same in zip(key, common, strict=True) if not same),
-            str(len(points)),
+            str(len(scored)),
             str(sum(p.passed is False for p in points)) if scored else "not scored",
             f"{off:.4f}{unit}" if off is not None else "-",
             f"{errors[len(errors) // 2]:.2%}" if errors else "-",

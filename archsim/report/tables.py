@@ -209,8 +209,26 @@ class _Column:
     title: str | None = None  # how the title says it where all rows agree; None: never there
 
 
-def results_table(results: Iterable[Result | Mapping[str, Any]]) -> Table:
+def total_line(total: Mapping[str, Any]) -> str:
+    """Return what the layers of a machine and model sum up to, each by its fastest method."""
+    seconds, dense = total["seconds"], total["dense_seconds"]
+    unit = time_unit([seconds, dense])
+
+    def text(value: float | None) -> str:
+        return NONE if value is None else f"{unit.text(value)} {unit.name}"
+
+    return (
+        f"total of the layers, each by its fastest method: {text(seconds)}; dense: {text(dense)}; "
+        f"speedup: {ratio(total['speedup_over_dense'])}"
+    )
+
+
+def results_table(
+    results: Iterable[Result | Mapping[str, Any]], totals: Mapping[str, Any] | None = None
+) -> Table:
     """Return a table of any results, one a row; what all have in common stands in the title.
+
+    With ``totals``, those of each machine and model, sums of the layers stand below.
 
     Raises
     ------
@@ -234,6 +252,12 @@ def results_table(results: Iterable[Result | Mapping[str, Any]]) -> Table:
     for line in zip(*shown, strict=True):
         table.add_row(*(Text(cell) for cell in line))
     table.title = Text(" · ".join(common)) if common else None
+    sums = [(machine, model, total) for machine, models in (totals or {}).items()
+            for model, total in models.items()]  # fmt: skip
+    lines = [total_line(total) if len(sums) == 1
+             else f"{machine}, {_name(model)}: {total_line(total)}"
+             for machine, model, total in sums]  # fmt: skip
+    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
     return table
 
 
