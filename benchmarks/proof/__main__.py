@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     verbs.add_parser("collect", help="put runs and times into the document")
     page = verbs.add_parser("page", help="make the tables of a page from the document")
     page.add_argument("--page", type=Path, default=PAGE)
+    page.add_argument("--figures", type=Path, help="folder for them, as SVG")
+    web = verbs.add_parser("html", help="the same as one HTML page")
+    web.add_argument("output", type=Path)
     chosen = parser.parse_args(arguments)
     try:
         _VERBS[chosen.verb](chosen)
@@ -90,13 +93,26 @@ def _collect(chosen: argparse.Namespace) -> None:
 
 
 def _page(chosen: argparse.Namespace) -> None:
-    from benchmarks.proof import document, page
+    from benchmarks.proof import document, figure, page
 
-    page.write(chosen.page, document.read_json(chosen.document))
+    found = document.read_json(chosen.document)
+    page.write(chosen.page, found)
+    for model in found["times"]["models"] if chosen.figures else ():
+        path = chosen.figures / f"pruning_{model}.svg"
+        path.write_text(figure.scatter(found, model), encoding="utf-8")
+
+
+def _html(chosen: argparse.Namespace) -> None:
+    from benchmarks.proof import document, webpage
+
+    text = webpage.render(document.read_json(chosen.document))
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    chosen.output.write_text(text, encoding="utf-8")
 
 
 _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "run": _run, "time": _time, "race": _race, "collect": _collect, "page": _page,
+    "html": _html,
 }  # fmt: skip
 
 

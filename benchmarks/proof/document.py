@@ -78,7 +78,7 @@ def raced(folder: Path) -> list[str]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """Return runs, times and races of a folder as one document.
+    """Return runs that were timed, times and races of a folder as one document.
 
     Raises
     ------
@@ -86,9 +86,11 @@ def collect(folder: Path) -> dict[str, Any]:
         Nothing was timed yet.
     """
     times = read_json(folder / "times.json")
+    timed = {name for model in times["models"].values() for name in model}
+    runs = {name: run for name, run in results(folder).items() if name in timed}
     races = {
         path.stem.partition("-")[2]: read_json(path) for path in sorted(folder.glob("race-*.json"))
     }
     return {
-        "schema": SCHEMA, "kind": KIND, "runs": results(folder), "times": times, "races": races,
+        "schema": SCHEMA, "kind": KIND, "runs": runs, "times": times, "races": races,
     }  # fmt: skip

@@ -14,7 +14,9 @@ Document = Mapping[str, Any]
 #: methods of a model's part about guidance, unguided ones first
 ELEMENTWISE: Final = ("esl", "gesl", "dns", "gdns")
 STRUCTURED: Final = ("particle", "coarse", "filters", "ssl", "gssl")
-WINOGRAD: Final = ("winograd", "gwinograd")
+#: beside them their rivals in space
+WINOGRAD: Final = ("winograd", "gwinograd", "esl")
+SQUARE: Final = "-3x3"
 
 
 def write(path: Path, document: Document) -> None:
@@ -41,17 +43,22 @@ def parts(document: Document) -> dict[str, str]:
     for model in dict.fromkeys(run["model"] for run in document["runs"].values()):
         if runs := _runs(document, model, ELEMENTWISE):
             found[f"guided {model}"] = _guided(document, model, runs)
-    found["winograd"] = _winograd(document)
-    found["structured"] = _methods(document, "alexnet", STRUCTURED)
+    found["allocated"] = _allocated(document)
+    found["winograd"] = _with_zeros(document, WINOGRAD, ("alexnet", "resnet20"))
+    found["structured"] = _with_zeros(document, STRUCTURED, ("alexnet",))
     found["products"] = _products(document)
     return found
 
 
 def _runs(document: Document, model: str, methods: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return runs of some methods; those of 3x3 layers alone belong to Winograd's."""
     found = [
-        run for run in document["runs"].values()
-        if run["model"] == model and run["method"] in methods
-    ]  # fmt: skip
+        run
+        for run in document["runs"].values()
+        if run["model"] == model
+        and run["method"] in methods
+        and (methods is WINOGRAD) == tables.label(run).endswith(SQUARE)
+    ]
     return sorted(found, key=lambda run: (methods.index(run["method"]), tables.label(run)))
 
 
@@ -105,16 +112,29 @@ def _guided(document: Document, model: str, runs: Sequence[Mapping[str, Any]]) -
     return "\n\n".join(pieces)
 
 
-def _winograd(document: Document) -> str:
-    found = [
-        _methods(document, model, WINOGRAD)
-        for model in ("alexnet", "resnet20")
-        if _runs(document, model, WINOGRAD)
-    ]
-    for model in ("alexnet", "resnet20"):
-        if runs := _runs(document, model, WINOGRAD):
-            found.append("Zeros by layer, per cent:\n\n" + tables.layers_table(runs))
+def _with_zeros(document: Document, methods: Sequence[str], models: Sequence[str]) -> str:
+    """Return the table of methods and that of their zeros, for each model that has any."""
+    found = []
+    for model in models:
+        if runs := _runs(document, model, methods):
+            found.append(_methods(document, model, methods))
+            found.append(f"Zeros by layer, per cent:\n\n{tables.layers_table(runs)}")
     return "\n\n".join(found) or "Not run yet."
+
+
+def _allocated(document: Document) -> str:
+    runs = _runs(document, "alexnet", ("gradual",))
+    pieces = [_with_zeros(document, ("gradual",), ("alexnet",))]
+    told = [run for run in runs if "-targets" in run["run"]]
+    for name, others in (
+        ("equal sparsities", [run for run in runs if run not in told]),
+        ("`esl`", _runs(document, "alexnet", ("esl",))),
+    ):
+        if told and others:
+            times = document["times"]["models"]["alexnet"]
+            table, _ = tables.equal_accuracy(told, others, times)
+            pieces.append(f"`targets` over {name} at equal accuracy:\n\n{table}")
+    return "\n\n".join(pieces)
 
 
 def _products(document: Document) -> str:
