@@ -89,6 +89,19 @@ def test_the_page_is_made_of_the_document(found: dict[str, Any], tmp_path: Path)
     assert "74.50" not in there.read_text(encoding="utf-8")
 
 
+def test_the_web_page_has_a_dot_for_each_run(found: dict[str, Any], tmp_path: Path) -> None:
+    source = tmp_path / "found.json"
+    source.write_text(json.dumps(found), encoding="utf-8")
+    there = tmp_path / "study" / "pruning.html"
+    assert proof.main(["--document", str(source), "html", str(there)]) == 0
+    text = there.read_text(encoding="utf-8")
+    dots = [f"<title>{run}</title></circle>" for run in found["runs"] if run != "net-dense"]
+    assert len(dots) == 6
+    assert all(dot in text for dot in dots)
+    assert "<td>74.50 ± 0.71 %</td>" in text
+    assert "|" not in text
+
+
 def test_sizes_and_zeros_count_weights() -> None:
     run = _run("net-esl-hard-s0", "esl", 0.7, 0.9)
     assert tables.size_ratio(run) == pytest.approx(4.0)
