@@ -100,10 +100,13 @@ def _guided(document: Document, model: str, runs: Sequence[Mapping[str, Any]]) -
             + tables.windows_table(document["times"]["windows"][model])
         )
     pieces.append(f"Zeros by layer, per cent:\n\n{tables.layers_table(runs)}")
-    shown = {
+    shown = {  # the strongest of each method
         same[0]["run"]: f"{name.partition('-')[2]}, us"
-        for name, same in tables.by_label(runs).items()
-        if same[0]["run"] in times
+        for name, same in {
+            (run["method"], run["machine"]): (name, same)
+            for name, same in tables.by_label(runs).items()
+            for run in same[:1]
+        }.values()
     }
     pieces.append(
         "Each layer by itself (first seed), method and microseconds:\n\n"
@@ -126,14 +129,10 @@ def _allocated(document: Document) -> str:
     runs = _runs(document, "alexnet", ("gradual",))
     pieces = [_with_zeros(document, ("gradual",), ("alexnet",))]
     told = [run for run in runs if "-targets" in run["run"]]
-    for name, others in (
-        ("equal sparsities", [run for run in runs if run not in told]),
-        ("`esl`", _runs(document, "alexnet", ("esl",))),
-    ):
-        if told and others:
-            times = document["times"]["models"]["alexnet"]
-            table, _ = tables.equal_accuracy(told, others, times)
-            pieces.append(f"`targets` over {name} at equal accuracy:\n\n{table}")
+    equal = [run for run in runs if run not in told]
+    if told and equal:
+        table, _ = tables.equal_accuracy(told, equal, document["times"]["models"]["alexnet"])
+        pieces.append(f"`targets` over equal sparsities at equal accuracy:\n\n{table}")
     return "\n\n".join(pieces)
 
 
