@@ -66,15 +66,12 @@ def runs_by_model(folder: Path) -> dict[str, list[str]]:
 
 
 def raced(folder: Path) -> list[str]:
-    """Return the runs that race: the most accurate guided one of each model, by validation."""
-    best: dict[str, str] = {}
-    runs = results(folder)
-    for name, run in runs.items():
-        spatial = run["machine"] and run["method"] in ("gesl", "gdns")
-        model = run["model"]
-        if spatial and (model not in best or run["validation"] > runs[best[model]]["validation"]):
-            best[model] = name
-    return sorted(best.values())
+    """Return the runs that race: those that the host guided, of the first seed."""
+    return [
+        name
+        for name, run in results(folder).items()
+        if run["machine"] == "host" and run["seed"] == 0
+    ]
 
 
 def collect(folder: Path) -> dict[str, Any]:

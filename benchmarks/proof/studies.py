@@ -50,6 +50,8 @@ EQUAL: Final = (0.85, 0.8)
 TIME_SHARES: Final = (1.0, 0.8)
 #: the layers that Winograd's F(2x2, 3x3) computes
 SQUARE: Final = ("conv5", "conv6")
+WINOGRAD_DECAYS: Final = (1e-3, 2e-3)
+SPATIAL_THRESHOLDS: Final = (5e-3, 8e-3)
 RESNET: Final = Run("resnet20-dense", "resnet20", phases=(Phase("train", 0, 0.01),))
 
 
@@ -113,24 +115,23 @@ def resnet() -> list[Run]:
 def winograd() -> list[Run]:
     """The two 3x3 layers in Winograd's domain, and the same two pruned in space."""
     adam = (
-        Phase("prune", 2, 1e-3, 64, optimizer="adam"),
-        Phase("tune", 2, 3e-4, 64, optimizer="adam"),
+        Phase("prune", 2, 3e-4, 64, optimizer="adam"),
+        Phase("tune", 2, 1e-4, 64, optimizer="adam", drops=(0.7,)),
     )
-    native = {"variant": "f2x2_3x3", "decay": 1e-3, "threshold": 2e-3}
-    return [
-        run
-        for seed in SEEDS
-        for run in (
-            pruned("winograd", seed, native, "3x3", phases=adam, layers=list(SQUARE)),
-            pruned(
-                "esl",
-                seed,
-                {"decay": DECAY, "threshold": THRESHOLDS[0]},
-                "3x3",
-                layers=dict.fromkeys(SQUARE, 1.0),
-            ),
-        )
-    ]
+    found = []
+    for seed in SEEDS:
+        for decay in WINOGRAD_DECAYS:
+            options = {"variant": "f2x2_3x3", "decay": decay, "threshold": 2 * decay}
+            found.append(
+                pruned(
+                    "winograd", seed, options, f"{decay:g}-3x3", phases=adam, layers=list(SQUARE)
+                )
+            )
+        for threshold in SPATIAL_THRESHOLDS:
+            options = {"decay": DECAY, "threshold": threshold}
+            strengths = dict.fromkeys(SQUARE, 1.0)
+            found.append(pruned("esl", seed, options, f"{threshold:g}-3x3", layers=strengths))
+    return found
 
 
 def structured() -> list[Run]:
