@@ -41,10 +41,11 @@ def parts(document: Document) -> dict[str, str]:
     """Return the text of each mark."""
     found = {"circumstances": _circumstances(document)}
     for model in dict.fromkeys(run["model"] for run in document["runs"].values()):
-        if runs := _runs(document, model, ELEMENTWISE):
-            found[f"guided {model}"] = _guided(document, model, runs)
+        runs = _runs(document, model, ELEMENTWISE)
+        whole = _guided(document, model, runs) if runs else _windows(document, model)
+        found[f"guided {model}"] = whole
     found["allocated"] = _allocated(document)
-    found["winograd"] = _with_zeros(document, WINOGRAD, ("alexnet", "resnet20"))
+    found["winograd"] = _winograd(document)
     found["structured"] = _with_zeros(document, STRUCTURED, ("alexnet",))
     found["products"] = _products(document)
     return found
@@ -94,11 +95,8 @@ def _guided(document: Document, model: str, runs: Sequence[Mapping[str, Any]]) -
         if ours and theirs:
             table, _ = tables.equal_accuracy(ours, theirs, times)
             pieces.append(f"`{guided}` over `{plain}` at equal accuracy:\n\n{table}")
-    if model in document["times"].get("windows", {}):
-        pieces.append(
-            "Where pruning a layer pays, from and to which sparsity:\n\n"
-            + tables.windows_table(document["times"]["windows"][model])
-        )
+    if windows := _windows(document, model):
+        pieces.append(windows)
     pieces.append(f"Zeros by layer, per cent:\n\n{tables.layers_table(runs)}")
     shown = {  # the strongest of each method
         same[0]["run"]: f"{name.partition('-')[2]}, us"
@@ -123,6 +121,26 @@ def _with_zeros(document: Document, methods: Sequence[str], models: Sequence[str
             found.append(_methods(document, model, methods))
             found.append(f"Zeros by layer, per cent:\n\n{tables.layers_table(runs)}")
     return "\n\n".join(found) or "Not run yet."
+
+
+def _windows(document: Document, model: str) -> str:
+    found = document["times"].get("windows", {}).get(model)
+    if found is None:
+        return ""
+    table = tables.windows_table(found)
+    return f"Where pruning a layer pays, from and to which sparsity:\n\n{table}"
+
+
+def _winograd(document: Document) -> str:
+    pieces = [_with_zeros(document, WINOGRAD, ("alexnet", "resnet20"))]
+    runs = _runs(document, "alexnet", WINOGRAD)
+    native = [run for run in runs if run["method"] == "winograd"]
+    spatial = [run for run in runs if run["method"] == "esl"]
+    if native and spatial:
+        table, _ = tables.equal_accuracy(native, spatial, document["times"]["models"]["alexnet"])
+        table = table.replace("unguided", "spatial").replace("guided", "native")
+        pieces.append(f"In the domain over in space at equal accuracy:\n\n{table}")
+    return "\n\n".join(pieces)
 
 
 def _allocated(document: Document) -> str:

@@ -50,7 +50,7 @@ EQUAL: Final = (0.85, 0.8)
 TIME_SHARES: Final = (1.0, 0.8)
 #: the layers that Winograd's F(2x2, 3x3) computes
 SQUARE: Final = ("conv5", "conv6")
-WINOGRAD_DECAYS: Final = (1e-3, 2e-3)
+WINOGRAD_DECAYS: Final = (1e-3, 4e-4)
 SPATIAL_THRESHOLDS: Final = (5e-3, 8e-3)
 RESNET: Final = Run("resnet20-dense", "resnet20", phases=(Phase("train", 0, 0.01),))
 
@@ -115,8 +115,8 @@ def resnet() -> list[Run]:
 def winograd() -> list[Run]:
     """The two 3x3 layers in Winograd's domain, and the same two pruned in space."""
     adam = (
-        Phase("prune", 2, 3e-4, 64, optimizer="adam"),
-        Phase("tune", 2, 1e-4, 64, optimizer="adam", drops=(0.7,)),
+        Phase("prune", 2, 1e-3, 64, optimizer="adam"),
+        Phase("tune", 2, 3e-4, 64, optimizer="adam"),
     )
     found = []
     for seed in SEEDS:

@@ -78,13 +78,16 @@ def methods_table(runs: Iterable[Run], times: Times, dense: Run) -> str:
             f"{statistics.fmean(run['predicted_speedups'][machine] for run in same):.2f}"
             for machine in same[0]["predicted_speedups"]
         )
+        size = f"{statistics.fmean(map(size_ratio, same)):.1f}"
+        if "winograd" in same[0]["method"]:  # bytes were counted of spatial weights
+            size = "-"
         rows.append(
             [
                 name.partition("-")[2],
                 spread([run["accuracy"] for run in same], ".2f", 100.0) + " %",
                 spread([share_of_zeros(run, "conv") for run in same], ".1f", 100.0) + " %",
                 spread([share_of_zeros(run, "fc") for run in same], ".1f", 100.0) + " %",
-                f"{statistics.fmean(map(size_ratio, same)):.1f}",
+                size,
                 predicted or "-",
                 spread([t["conv_s"] for t in timed], ".1f", 1e6) + " us",
                 spread([t["network_s"] for t in timed], ".1f", 1e6) + " us",
