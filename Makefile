@@ -34,7 +34,8 @@ $(READY): $(NATIVE)
 study: $(READY)
 	@echo "== studying AlexNet on Atom C2750, two Xeon E5-2697 v4, Xeon Phi 7250 and this host"
 	$(BIN)/archsim study alexnet -o study
-	@echo "== done: open study/report.html"
+	$(BIN)/python -m benchmarks.proof html study/pruning.html
+	@echo "== done: open study/report.html; study/pruning.html is what pruning gave (docs/pruning.md)"
 
 test: $(READY) lint types
 	@echo "== tests"

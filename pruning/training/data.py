@@ -31,6 +31,10 @@ class Dataset:
     train_x, test_x : Tensor of shape (N, C, H, W), float32 or uint8
         Bytes are scaled to 0..1, then ``mean`` and ``std`` by channel are applied.
     train_y, test_y : Tensor of shape (N,), int64
+    mirrored : bool
+        Half of the pictures to learn from, drawn anew in each epoch, are turned left to right.
+    epoch_pictures : int, optional
+        Pictures of an epoch, drawn anew for each; default: all.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Dataset:
     test_y: Tensor
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    mirrored: bool = False
+    epoch_pictures: int | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -64,7 +70,11 @@ class Dataset:
 
     def batches_per_epoch(self, batch: int) -> int:
         """Number of batches; the last may be smaller."""
-        return math.ceil(len(self.train_x) / batch)
+        return math.ceil(self._epoch_size / batch)
+
+    @property
+    def _epoch_size(self) -> int:
+        return min(self.epoch_pictures or len(self.train_x), len(self.train_x))
 
     def batches(
         self, batch: int, seed: tuple[int, ...], start: int = 0
@@ -73,10 +83,16 @@ class Dataset:
 
         The order is that of ``seed`` alone, so an epoch can be taken up in its middle.
         """
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.train_x)))
+        draw = np.random.default_rng(seed)
+        order = torch.from_numpy(draw.permutation(len(self.train_x))[: self._epoch_size])
+        turned = torch.from_numpy(draw.random(len(order)) < 0.5)
         for first in range(start * batch, len(order), batch):
             picked = order[first : first + batch]
-            yield self.scaled(self.train_x[picked]), self.train_y[picked]
+            x = self.train_x[picked]
+            if self.mirrored:
+                turn = turned[first : first + batch].view(-1, *[1] * (x.dim() - 1))
+                x = torch.where(turn, x.flip(-1), x)
+            yield self.scaled(x), self.train_y[picked]
 
     def test_batches(self, batch: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test pictures in their order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ def test_an_epoch_can_be_taken_up_in_its_middle(bars: Dataset) -> None:
     assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:], rest, strict=True))
     assert not torch.equal(whole[0][0], next(iter(bars.batches(48, (1, 2, 4))))[0])
     assert sorted(torch.cat([y for _, y in whole]).tolist()) == sorted(bars.train_y.tolist())
+
+
+def test_a_short_epoch_is_another_part_each_time(bars: Dataset) -> None:
+    short = replace(bars, epoch_pictures=48)
+    first, second = (torch.cat([x for x, _ in short.batches(32, (1, 2, n))]) for n in (0, 1))
+    assert len(first) == len(second) == 48
+    assert short.batches_per_epoch(32) == 2
+    assert not torch.equal(first, second)
+
+
+def test_half_of_the_pictures_are_mirrored_alike_when_taken_up(bars: Dataset) -> None:
+    mirrored = replace(bars, mirrored=True)
+    plain = torch.cat([x for x, _ in bars.batches(48, (1, 2, 3))])
+    whole = list(mirrored.batches(48, (1, 2, 3)))
+    rest = list(mirrored.batches(48, (1, 2, 3), start=2))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:], rest, strict=True))
+    turned = [torch.equal(a, b.flip(-1)) for a, b in zip(plain, torch.cat([x for x, _ in whole]),
+                                                         strict=True)]  # fmt: skip
+    kept = [torch.equal(a, b) for a, b in zip(plain, torch.cat([x for x, _ in whole]), strict=True)]
+    assert all(a or b for a, b in zip(turned, kept, strict=True))
+    assert 0.3 < sum(turned) / len(turned) < 0.7
 
 
 def test_bytes_are_scaled() -> None:
