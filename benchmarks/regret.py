@@ -1,4 +1,4 @@
-"""The recommended allocation against native runs: ``python -m benchmarks.regret [NETWORK]``.
+"""The recommended allocation, natively: ``python -m benchmarks.regret [NETWORK [THREADS]]``.
 
 What ``archsim targets NETWORK -m host --budget-time 50%`` recommends is run natively, layer by
 layer, and so are 200 random allocations that lose no more by the same curves.  Each layer and
@@ -14,12 +14,12 @@ from statistics import median
 
 import numpy as np
 
-import archsim
 from archsim.machinefile import load_machine
 from archsim.network import load_network
 from archsim.pruning import assumed_sensitivity, find_targets, make_table, read_budget
 from archsim.pruning.choices import LayerChoices
 from archsim.sparsity import Sparsity
+from benchmarks.undisturbed import Host
 
 NETWORK = "squeezenet"  # not in view when the models were made
 BUDGET = "50%"
@@ -35,9 +35,10 @@ Picks = tuple[int, ...]
 class Times:
     """Native seconds of options, by layer; one shape at one option is timed once a round."""
 
-    def __init__(self, choices: Sequence[LayerChoices], batch: int, threads: int) -> None:
-        self.choices, self.batch, self.threads = choices, batch, threads
+    def __init__(self, choices: Sequence[LayerChoices], batch: int, host: Host) -> None:
+        self.choices, self.batch, self.host = choices, batch, host
         self.known: dict[tuple[int, int], float] = {}
+        self.disturbed = 0
 
     def of(self, picks: Picks) -> float:
         """Return the sum over the layers."""
@@ -47,13 +48,13 @@ class Times:
         """Return one layer's time, measured when it is first asked for."""
         if (index, pick) not in self.known:
             option, layer = self.choices[index].options[pick], self.choices[index].times.layer
-            found = archsim.measure(
-                layer, method=option.method, schedule=option.schedule,
-                pattern=Sparsity(1.0 - option.sparsity), batch=self.batch, threads=self.threads,
-                min_seconds=SECONDS,
+            found = self.host.measure(
+                layer, Sparsity(1.0 - option.sparsity), method=option.method,
+                schedule=option.schedule, batch=self.batch,
             )  # fmt: skip
-            assert found.seconds is not None, found.reason
-            self.known[index, pick] = found.seconds
+            assert found is not None, (layer.name, option.method)
+            self.known[index, pick], quiet = found
+            self.disturbed += not quiet
         return self.known[index, pick]
 
 
@@ -68,18 +69,20 @@ def random_picks(choices: Sequence[LayerChoices], limit: float, rng: np.random.G
 
 
 def in_turns(
-    choices: Sequence[LayerChoices], allocations: Iterable[Picks], batch: int, threads: int
+    choices: Sequence[LayerChoices], allocations: Iterable[Picks], batch: int, host: Host
 ) -> list[list[float]]:
     """Return seconds of allocations, round by round."""
     listed = list(allocations)
-    rounds = [Times(choices, batch, threads) for _ in range(ROUNDS)]
+    rounds = [Times(choices, batch, host) for _ in range(ROUNDS)]
     return [[times.of(picks) for picks in listed] for times in rounds]
 
 
-def main(name: str = NETWORK) -> None:
+def main(name: str = NETWORK, threads: str | None = None) -> None:
     """Print what was predicted, what was measured, and the regret."""
     machine, network = load_machine("host"), load_network(name)
-    table = make_table(network, machine, levels=LEVELS)
+    table = make_table(
+        network, machine, levels=LEVELS, threads=None if threads is None else int(threads)
+    )
     sensitivity = assumed_sensitivity(network, table.sparsities, per="layer")
     budget = read_budget(
         time=BUDGET, dense_seconds=table.dense_seconds,
@@ -92,11 +95,12 @@ def main(name: str = NETWORK) -> None:
     predicted = sum(float(c.costs.seconds[p]) for c, p in zip(choices, chosen, strict=True))
     rng = np.random.default_rng(0)
     others = [random_picks(choices, limit * (1 + 1e-12), rng) for _ in range(RANDOM)]
-    times = Times(choices, table.batch, table.threads)
+    host = Host(machine, table.threads, SECONDS)
+    times = Times(choices, table.batch, host)
     measured = times.of(chosen)
     dense = times.of((0,) * len(choices))
     fastest = sorted(set(others), key=times.of)[:BEST]
-    rounds = in_turns(choices, [chosen, *fastest], table.batch, table.threads)
+    rounds = in_turns(choices, [chosen, *fastest], table.batch, host)
     ours, *theirs = (median(column) for column in zip(*rounds, strict=True))
     halves = [median(r[0] for r in rounds[start::2]) for start in (0, 1)]
     print(
@@ -109,7 +113,8 @@ def main(name: str = NETWORK) -> None:
         f"{RANDOM} random allocations: {np.mean([times.of(p) < measured for p in others]):.1%} "
         f"faster in the first run; the best {BEST} in turns, against the recommended one: "
         + ", ".join(f"{seconds / ours - 1:+.1%}" for seconds in theirs)
-        + f"; its even rounds against its odd ones {halves[0] / halves[1] - 1:+.1%}"
+        + f"; its even rounds against its odd ones {halves[0] / halves[1] - 1:+.1%}; "
+        f"{times.disturbed} of {len(times.known)} times of the first run were disturbed"
     )
 
 
