@@ -28,6 +28,7 @@ PROBE_LINE: int
 PROBE_BLOCK: int
 PROBE_LEAST: int
 PROBE_CHASES: int
+PROBE_WRITING: tuple[bytes, ...]
 
 def probe_loops(isa_index: int) -> list[tuple[str, int]]: ...
 def probe_tick() -> float: ...

@@ -18,7 +18,7 @@ BLOCK_BYTES: int = _native.PROBE_BLOCK
 """A walk's step; working sets are multiples of it."""
 LEAST_BYTES: int = _native.PROBE_LEAST
 MOST_CHASES: int = _native.PROBE_CHASES
-WRITING = frozenset({"write", "store", "store_pages", "branch", "branch_random"})
+WRITING = frozenset(name.decode() for name in _native.PROBE_WRITING)
 """Loops that write over the links of chases."""
 BRANCHES = 8192
 """Steps of the loops of branches: more than a predictor learns by heart in one go."""

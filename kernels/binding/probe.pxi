@@ -57,7 +57,7 @@ PROBE_LINE = AS_PROBE_LINE
 PROBE_BLOCK = AS_PROBE_BLOCK
 PROBE_LEAST = AS_PROBE_LEAST
 PROBE_CHASES = AS_PROBE_CHASES
-PROBE_WRITING = (b"write", b"store", b"branch", b"branch_random")
+PROBE_WRITING = (b"write", b"store", b"store_pages", b"branch", b"branch_random")
 MOST_PROBE_STEPS = 2**40
 
 
