@@ -92,30 +92,27 @@ static void load_pages(as_probe *probe, int64_t steps)
     loads(probe, steps, PAGES, AS_PROBE_PAGE);
 }
 
-static void store(as_probe *probe, int64_t steps)
+AS_INLINE void stores(const as_probe *probe, int64_t steps, int count, int apart)
 {
     char *to = probe->memory + probe->offset;
     as_vec value = as_splat(1.0f);
     AS_OPAQUE_VECTOR(value);
     for (int64_t j = 0; j < steps; ++j) {
         FORGET(to);
-        AS_UNROLL for (int i = 0; i < LOADS; ++i)
-            as_store((float *)(to + i * AS_PROBE_LINE), value);
+        AS_UNROLL for (int i = 0; i < count; ++i)
+            as_store((float *)(to + i * apart), value);
     }
     FORGET(to);
 }
 
+static void store(as_probe *probe, int64_t steps)
+{
+    stores(probe, steps, LOADS, AS_PROBE_LINE);
+}
+
 static void store_pages(as_probe *probe, int64_t steps)
 {
-    char *to = probe->memory + probe->offset;
-    as_vec value = as_splat(1.0f);
-    AS_OPAQUE_VECTOR(value);
-    for (int64_t j = 0; j < steps; ++j) {
-        FORGET(to);
-        AS_UNROLL for (int i = 0; i < PAGES; ++i)
-            as_store((float *)(to + i * AS_PROBE_PAGE), value);
-    }
-    FORGET(to);
+    stores(probe, steps, PAGES, AS_PROBE_PAGE);
 }
 
 static void broadcast(as_probe *probe, int64_t steps)
