@@ -49,6 +49,7 @@ _LOADS: Final[Mapping[str, tuple[str, ...]]] = {
     "line crossings": ("loads_line_crossing", "loads_page_crossing"),
     "broadcasts": ("broadcasts",),
     "lines under crossings": ("split_misses",),
+    "lines of other cores": ("handed_reads",),
     "index loads": ("scalar_loads",),
     "gathers": ("gathered",),
     "stores on the same port": (

@@ -93,10 +93,14 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
         "loads_page_crossing": unit.page_crossing_cycles - unit.line_crossing_cycles,
         "scalar_loads": 1.0 / core.scalar_loads,
         "split_misses": core.split_miss_cycles or 0.0,
+        "handed_reads": core.handed_read_cycles or 0.0,
         "gathered": 1.0 / (unit.gathers or core.scalar_loads),
     }
     store = dict(zip(_STORES, _store_cycles(unit), strict=True))
     store["scalar_stores"] = 1.0 / (core.scalar_stores or unit.stores)
+    store["handed_writes"] = core.handed_write_cycles or 0.0
+    split = core.handed_split_write_cycles
+    store["handed_split_writes"] = store["handed_writes"] if split is None else split
     yield load | (store if core.shared_load_store else {})
     yield from _arithmetic(unit)
     # one port on most cores for most shuffles of two sources (uops.info: UNPCKLPS, VPERMT2PS)

@@ -143,6 +143,26 @@ class Core(Block):
     split_miss_cycles: CyclesOrZero | None = Field(
         None, alias="split_miss", description="What a line costs more that split loads bring to L1."
     )
+    handed_read_cycles: CyclesOrZero | None = Field(
+        None,
+        alias="handed_read",
+        description="What reading a line costs more that another core wrote a moment ago.",
+    )
+    handed_write_cycles: CyclesOrZero | None = Field(
+        None,
+        alias="handed_write",
+        description="What writing a line costs more that another core has read since.",
+    )
+    handed_split_write_cycles: CyclesOrZero | None = Field(
+        None,
+        alias="handed_split_write",
+        description="The same where stores lie across two lines (default: `handed_write`).",
+    )
+    handed_size_bytes: Size | None = Field(
+        None,
+        alias="handed_size",
+        description="Bytes written between two reads up to which that is so (default: any).",
+    )
     store_overlap: Literal["serial", "overlapped"] = Field(
         "overlapped",
         description=(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -82,7 +83,8 @@ OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
     "loads_page_crossing", "stores", "stores_line_crossing", "stores_page_crossing", "broadcasts",
     "gathered", "shuffles", "scalar_ops", "scalar_loads", "scalar_stores", "scalar_multiply_adds",
-    "branches", "split_misses", "mispredicts", "chain_multiply_adds",
+    "branches", "split_misses", "handed_reads", "handed_writes", "handed_split_writes",
+    "mispredicts", "chain_multiply_adds",
 )  # fmt: skip
 _PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
 
@@ -123,6 +125,9 @@ class Work:
     scalar_stores : of one number each, to places that follow each other
     scalar_multiply_adds : multiply-adds that run one number at a time
     split_misses : lines that come into L1 for a load across lines; no plan's, models find them
+    handed_reads : lines read that another core wrote a moment ago; no plan's, nor are
+    handed_writes, handed_split_writes : lines written that another core has read since, by stores
+        of their own and by such across lines
     branches, mispredicts : jumps, and those of them that the predictor is expected to miss
     chain_multiply_adds : the longest run of multiply-adds that wait for each other
     """
@@ -145,6 +150,9 @@ class Work:
     scalar_loads = _Row("scalar_loads")
     scalar_stores = _Row("scalar_stores")
     split_misses = _Row("split_misses")
+    handed_reads = _Row("handed_reads")
+    handed_writes = _Row("handed_writes")
+    handed_split_writes = _Row("handed_split_writes")
     scalar_multiply_adds = _Row("scalar_multiply_adds")
     branches = _Row("branches")
     mispredicts = _Row("mispredicts")
@@ -186,6 +194,8 @@ class Stream:
         read was just written by each, and what is written was just read by all. No cache of a
         core's own has what another core did last
     crossing : share of the lines that a load fetches that lies across two of them
+    handed_bytes : of what is handed, the bytes that a thread writes before others read them
+        (default: all that it writes of an image)
     """
 
     array: str
@@ -195,6 +205,7 @@ class Stream:
     shared: Literal["no", "image", "part"] = "no"
     handed: float = 0.0
     crossing: float = 0.0
+    handed_bytes: float = inf
 
 
 @dataclass(frozen=True, slots=True)

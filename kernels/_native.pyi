@@ -39,6 +39,9 @@ def probe_team(
     steps: int,
     times: npt.NDArray[np.float64],
 ) -> None: ...
+def probe_hand(
+    probe: Probe, isa_index: int, write: int, read: int, times: npt.NDArray[np.float64]
+) -> None: ...
 def probe_pool(threads: int, steps: int, forks: bool, seconds: npt.NDArray[np.float64]) -> None: ...
 
 class Probe:

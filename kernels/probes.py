@@ -118,6 +118,24 @@ def time_team(probes: list[Probe], loop: str, isa: str | None, steps: int, sampl
     return times
 
 
+def hand_over(probe: Probe, isa: str, write: str, *, samples: int = 100) -> Times:
+    """Time one thread that writes all that *probe* walks, and then another one that reads it.
+
+    Parameters
+    ----------
+    write : {"write", "write_across"}
+
+    Returns
+    -------
+    ndarray of shape (samples, 2), seconds
+        Of writing, and of reading.
+    """
+    times = np.empty((samples, 2))
+    places = _number(write, isa), _number("read", isa)
+    _native.probe_hand(probe._native, _index(isa), *places, times)
+    return times
+
+
 def barrier_seconds(threads: int, *, steps: int = 20, samples: int = 100) -> Times:
     """Return the seconds of a barrier in each sample of *steps* barriers, shape (samples,)."""
     seconds = np.empty(samples)

@@ -65,6 +65,10 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield f"core.store_overlap, for store: {core.store_overlap}"
     if core.split_miss_cycles is None:
         yield "core.split_miss, for load: none"
+    if machine.total_cores > 1 and core.handed_read_cycles is None:
+        yield "core.handed_read, for load: as from the cache that all share"
+    if machine.total_cores > 1 and core.handed_write_cycles is None:
+        yield "core.handed_write, for store: as to the cache that all share"
     if core.scalar_stores is None:
         yield "core.scalar_stores, for store: as many as vector stores"
     if unit.store_line_crossing_cycles is None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from archsim.analytic.rates import Costs
 from archsim.analytic.seats import Placement, placement, seats
+from archsim.coherence import with_handed
 from archsim.machine import Machine
 from archsim.network import FLOAT_BYTES
 from archsim.plan import OPERATIONS, Counts, Phase, Plan
@@ -75,7 +76,8 @@ def demand(
         tiles = phase.tiles.count.T.astype(np.float64)  # (kinds, classes)
         if kinds is not None:
             tiles *= kinds[:, None]
-        here, work = asked[..., index, :, :], phase.work.counts @ tiles
+        counts = with_handed(phase, plan, machine) if memory else phase.work.counts
+        here, work = asked[..., index, :, :], counts @ tiles
         here[..., :rows, :] = seat.sums(work)
         if memory:
             known = counted.get(phase.name) if counted else None

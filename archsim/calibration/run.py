@@ -15,6 +15,7 @@ from archsim.calibration import caches, consistency, memory, ports, siblings, th
 from archsim.calibration.bench import Bench, Progress
 from archsim.calibration.caches import Level, Point
 from archsim.calibration.figures import Entry
+from archsim.calibration.handing import handed_entries
 from archsim.calibration.levels import level_entries
 from archsim.calibration.sampling import Figure
 from archsim.host import machine_from_facts
@@ -218,6 +219,7 @@ def _measure_threads(
             Entry(what, figure.value * scale, unit, figure.low * scale, figure.high * scale,
                   f"{cores} threads", figure)
         )  # fmt: skip
+    found.entries += handed_entries(found, bench, levels, isas[-1], float(clock.value))
     for level in levels[-2:]:
         for walk in ("read", "update") if level.name == "memory" else ("read",):
             for shared in threads.shared_walks(bench, level, walk, isas[-1], cores):

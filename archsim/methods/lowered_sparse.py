@@ -226,7 +226,7 @@ def _panels(walk: _Walk, target: Target) -> Phase:
             stream("input", "read", again, near, crossing=crossing),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
                    walk.panel_bytes / sharers + walk.weights_bytes,
-                   handed=handed(sharers, layer.groups)),
+                   handed=handed(sharers, layer.groups), handed_bytes=walk.panel_bytes / sharers),
         ),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 from typing import Literal
 
 import numpy as np
@@ -38,11 +38,13 @@ def stream(
     shared: Literal["no", "image", "part"] = "no",
     handed: float = 0.0,
     crossing: float = 0.0,
+    handed_bytes: float = inf,
 ) -> Stream:
     """Build a stream of one distance, scalars spread over the kinds of tiles."""
     return Stream(
-        array, access, spread(moved, kinds), spread(distance, kinds), shared, handed, crossing
-    )
+        array, access, spread(moved, kinds), spread(distance, kinds), shared, handed, crossing,
+        handed_bytes,
+    )  # fmt: skip
 
 
 def in_turn(

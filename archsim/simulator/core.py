@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
+from archsim.coherence import with_handed
 from archsim.incore import incore
 from archsim.machine import Machine
-from archsim.plan import Counts, Plan
+from archsim.plan import Counts, Plan, Work
 from archsim.simulator.caches import Start, Traffic
 from archsim.simulator.memory import core_bytes, home_of, link_rates
 
@@ -60,7 +61,7 @@ class PhaseCosts:
     def __init__(self, index: int, plan: Plan, machine: Machine, isa: str, hertz: float) -> None:
         phase = plan.phases[index]
         home = machine.memory[home_of(plan, machine)]
-        busy = incore(phase.work, machine, isa)
+        busy = incore(Work(with_handed(phase, plan, machine)), machine, isa)
         self.name = phase.name
         self.traffic = Traffic(phase, plan, machine, home)
         self.core_bytes = core_bytes(phase, plan)

@@ -46,6 +46,8 @@ cdef extern from "probe.h" nogil:
                        int64_t yardstick, int samples, double *times)
     int as_probe_time_team(const as_probe_loop *loop, as_probe **probes, int threads,
                            int64_t steps, int samples, double *times)
+    int as_probe_hand(const as_probe_loop *write, const as_probe_loop *read,
+                      const as_probe *probe, int samples, double *times)
     int as_probe_barriers(int threads, int64_t steps, int samples, double *seconds)
     int as_probe_forks(int threads, int64_t steps, int samples, double *seconds)
 
@@ -57,7 +59,7 @@ PROBE_LINE = AS_PROBE_LINE
 PROBE_BLOCK = AS_PROBE_BLOCK
 PROBE_LEAST = AS_PROBE_LEAST
 PROBE_CHASES = AS_PROBE_CHASES
-PROBE_WRITING = (b"write", b"store", b"store_pages", b"branch", b"branch_random")
+PROBE_WRITING = (b"write", b"write_across", b"store", b"store_pages", b"branch", b"branch_random")
 MOST_PROBE_STEPS = 2**40
 
 
@@ -191,6 +193,26 @@ def probe_team(
                                         &times[0, 0, 0])
     finally:
         as_free(list_of)
+    check_status(status)
+
+
+def probe_hand(
+    Probe probe,
+    int isa_index,
+    int write,
+    int read,
+    double[:, ::1] times,  # OUT, (samples, 2)
+):
+    """Time one thread that writes, then another one that reads the same; see as_probe_hand."""
+    cdef const as_probe_loop *writes = probe_loop(isa_index, write)
+    cdef const as_probe_loop *reads = probe_loop(isa_index, read)
+    cdef int status
+    check_runs(1, times.shape[0])
+    check_length("times", times.shape[1], 2)
+    probe.check_steps(reads, 1)
+    probe.check_steps(writes, 1)
+    with nogil:
+        status = as_probe_hand(writes, reads, probe.probe, <int> times.shape[0], &times[0, 0])
     check_status(status)
 
 

@@ -69,6 +69,11 @@ void as_probe_time(const as_probe_loop *loop, as_probe *probe, int64_t steps, in
 int as_probe_time_team(const as_probe_loop *loop, as_probe *const *probes, int threads,
                        int64_t steps, int samples, double *times);
 
+/* Seconds in which one thread writes all that a probe walks, and then those in which another one
+ * reads it, both `samples` times in turns. */
+int as_probe_hand(const as_probe_loop *write, const as_probe_loop *read, const as_probe *probe,
+                  int samples, double *times);
+
 /* Seconds of each of `samples` times `steps` barriers, or forks and joins, of so many threads. */
 int as_probe_barriers(int threads, int64_t steps, int samples, double *seconds);
 int as_probe_forks(int threads, int64_t steps, int samples, double *seconds);

@@ -163,6 +163,45 @@ int as_probe_time_team(const as_probe_loop *loop, as_probe *const *probes, int t
     return as_pool_run(threads, time_member, &run);
 }
 
+typedef struct {
+    const as_probe_loop *write, *read;
+    const as_probe *probe;
+    int samples;
+    double *times;
+    as_barrier barrier;
+} hand_run;
+
+/* One walk of all of it by a copy of the probe, for two threads walk the same memory. */
+static double walk_once(const as_probe_loop *loop, const as_probe *probe)
+{
+    as_probe mine = *probe;
+    mine.position = 0;
+    const double start = as_now();
+    loop->run(&mine, mine.bytes / AS_PROBE_BLOCK);
+    return as_now() - start;
+}
+
+static void time_hand(void *arg, int rank)
+{
+    hand_run *run = arg;
+    for (int i = -1; i < run->samples; ++i) {
+        double *sample = run->times + 2 * (i < 0 ? 0 : i);
+        if (rank == 0)
+            sample[0] = walk_once(run->write, run->probe);
+        as_barrier_wait(&run->barrier);
+        if (rank == 1)
+            sample[1] = walk_once(run->read, run->probe);
+        as_barrier_wait(&run->barrier);
+    }
+}
+
+int as_probe_hand(const as_probe_loop *write, const as_probe_loop *read, const as_probe *probe,
+                  int samples, double *times)
+{
+    hand_run run = {write, read, probe, samples, times, {.size = 2}};
+    return as_pool_run(2, time_hand, &run);
+}
+
 /* ---- the pool itself ---- */
 
 typedef struct {

@@ -267,21 +267,39 @@ DEFINE_WALK(write_walk, WRITE, 0, 0, 0)
 DEFINE_WALK(update_walk, UPDATE, 0, 0, 0)
 
 /* Every line with a vector that ends on the next one; of all blocks but the last. */
-static void read_across(as_probe *probe, int64_t steps)
+AS_INLINE void across(as_probe *probe, int64_t steps, walk_kind kind)
 {
     char *start = probe->memory;
     int64_t position = probe->position;
     const int64_t bytes = probe->bytes - AS_PROBE_BLOCK;
     position &= -(int64_t)(position < bytes);
+    as_vec value = as_splat(1.0f);
+    AS_OPAQUE_VECTOR(value);
     for (int64_t j = 0; j < steps; ++j) {
         FORGET(start);
-        const char *at = start + position + WIDTH / 2;
-        AS_UNROLL for (int i = 0; i < AS_PROBE_BLOCK; i += WIDTH)
-            USED(as_load((const float *)(at + i)));
+        char *at = start + position + WIDTH / 2;
+        AS_UNROLL for (int i = 0; i < AS_PROBE_BLOCK; i += WIDTH) {
+            if (kind == READ)
+                USED(as_load((const float *)(at + i)));
+            else
+                as_store((float *)(at + i), value);
+        }
         position += AS_PROBE_BLOCK;
         position &= -(int64_t)(position < bytes);
     }
     probe->position = position;
+    if (kind != READ)
+        __sync_synchronize();
+}
+
+static void read_across(as_probe *probe, int64_t steps)
+{
+    across(probe, steps, READ);
+}
+
+static void write_across(as_probe *probe, int64_t steps)
+{
+    across(probe, steps, WRITE);
 }
 
 #define AGAIN(X) X(2) X(4) X(8) X(12) X(16) X(24) X(32)
@@ -320,6 +338,7 @@ static const as_probe_loop loop_list[] = {
     {"read", read_walk, LINES, NULL},
     {"read_across", read_across, LINES, NULL},
     {"write", write_walk, LINES, NULL},
+    {"write_across", write_across, LINES, NULL},
     {"update", update_walk, LINES, NULL},
     AGAIN(AGAIN_ROW)
 };
