@@ -88,9 +88,18 @@ class _Chunks:
 
     @property
     def again(self) -> Counts:
-        """Bytes that a thread touches until the same group of the next chunk."""
+        """Bytes that a thread touches until the same group of the next chunk.
+
+        Its part of the pictures of a call is spread over all its chunks.
+        """
         inside: Counts = self.transformed + self.sums + self.weight_bytes
-        return inside + self.pictures
+        most = float(self.tiles.count.sum(axis=1).max())
+        return inside + self.pictures / max(1.0, most)
+
+    @property
+    def own_pictures(self) -> Counts:
+        """Bytes of the pictures that belong to a chunk."""
+        return self.layer.input_bytes * self.cut.images * self.share
 
 
 def make_plan(
@@ -173,14 +182,25 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
     plane, kinds = FLOAT_BYTES * rows * layer.W, chunks.kinds
-    first = stream(
-        "input", "read", plane, chunks.pictures, kinds=kinds,
-        crossing=anywhere(moves.floats, target)[0],
-    )  # fmt: skip
+    here = in_place(layer, v, cut.lanes)
+    looked = plane
+    if here:  # at columns of its own, not at whole rows
+        across = np.minimum(1.0, chunks.vectors * cut.lanes / v.grid(layer)[1])
+        looked = chunks.own_pictures + across * FLOAT_BYTES * layer.C * layer.W * (
+            v.tile - v.outputs
+        )
+    new = np.minimum(looked, chunks.own_pictures)
+    crossing = anywhere(moves.floats, target)[0]
+    first = [
+        stream("input", "read", new, chunks.pictures, kinds=kinds, crossing=crossing),
+        # rows between two chunks
+        stream("input", "read", looked - new, chunks.again + plane, kinds=kinds,
+               crossing=crossing),
+    ]  # fmt: skip
     made = stream("transformed input", "write", layer.groups * chunks.transformed, chunks.again,
                   kinds=kinds)  # fmt: skip
-    if in_place(layer, v, cut.lanes):
-        return in_turn("input", chunks.tiles, (transform, [first, made]))
+    if here:
+        return in_turn("input", chunks.tiles, (transform, [*first, made]))
     copied = rows * ceil(layer.W / cut.lanes)
     copy = Work.of(
         kinds=kinds, loads_unaligned=copied, stores=copied,
@@ -189,7 +209,7 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
     near = 2.0 * plane / layer.C  # channel after channel is copied, then transformed
     return in_turn(
         "input", chunks.tiles,
-        (copy, [first, stream("padded input", "update", plane, near, kinds=kinds)]),
+        (copy, [*first, stream("padded input", "update", plane, near, kinds=kinds)]),
         (transform, [stream("padded input", "read", plane, near, kinds=kinds), made]),
     )  # fmt: skip
 
