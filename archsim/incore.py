@@ -16,7 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from archsim.machine import InstructionSet, Machine
+from archsim.machine import Machine
+from archsim.machineblocks import InstructionSet
 from archsim.plan import OPERATIONS, Counts, Work
 
 #: rows of :func:`cycles_of_operations`; multiplies and additions have ports of their own where the

@@ -18,8 +18,9 @@ from archsim.derivedrates import other_compute, scaled_rates
 from archsim.errors import InputError, input_error
 from archsim.hostfacts import HOST, HOST_AS_TOLD, host_node, read_facts
 from archsim.hostfile import calibrated_node, warn_unused
-from archsim.machine import Machine, Provenance, Source
+from archsim.machine import Machine, Provenance
 from archsim.machineassume import NOT_IN_THE_FILE, at, donor_name, missing, taken, with_term
+from archsim.machineblocks import Source
 from archsim.machinepath import NAMED_LISTS, TEXT_KEYS, unit_at, value_at
 from archsim.schema import dotted as _dotted
 from archsim.schema import validate

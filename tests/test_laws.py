@@ -21,6 +21,10 @@ from archsim.sparsity import Densities, Sparsity
 from archsim.variation import vary
 
 MACHINES = [load_machine(name) for name in machine_names()]
+# and one that says what lines cost that cores hand to each other
+HANDING = load_machine("xeon-skylake-sp-2s")
+HANDED = {"handed_read_cycles": 11.0, "handed_write_cycles": 9.0, "handed_size_bytes": 192e3}
+MACHINES.append(HANDING.model_copy(update={"core": HANDING.core.model_copy(update=HANDED)}))
 EDGE = 1 + 1e-9
 
 # paths of a machine file: more of the first is never slower, less of the second is neither
@@ -31,6 +35,7 @@ MORE = (
     "memory.*.bandwidth", "memory.*.core_bandwidth",
 )  # fmt: skip
 LESS = (
+    "core.handed_read", "core.handed_write",
     "core.mispredict", "core.isa.*.multiply_latency", "core.isa.*.add_latency",
     "core.isa.*.line_crossing", "core.isa.*.page_crossing", "caches.*.latency", "memory.*.latency",
     "barrier",
@@ -42,7 +47,7 @@ def _paths(machine: Machine, pattern: str) -> list[str]:
     """Return the paths that a pattern means, of those that the machine states."""
     before, star, after = pattern.partition(".*.")
     if not star:
-        return [pattern]
+        return [pattern] if value_at(machine, pattern) is not None else []
     names = list(machine.core.isa) if before == "core.isa" else [
         entry.name for entry in getattr(machine, before)
     ]  # fmt: skip

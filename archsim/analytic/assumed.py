@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archsim.machine import Cache, Machine
+from archsim.machine import Machine
 from archsim.machineassume import NOT_IN_THE_FILE, TERMS
+from archsim.machineblocks import Cache
 from archsim.machinepath import value_at
 from archsim.units import format_quantity
 

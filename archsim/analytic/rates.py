@@ -11,7 +11,8 @@ import numpy as np
 
 from archsim.analytic.seats import cores_on
 from archsim.incore import ROWS, cycles_of_operations
-from archsim.machine import Machine, Memory
+from archsim.machine import Machine
+from archsim.machineblocks import Memory
 from archsim.plan import Counts, Plan
 
 #: names of the in-core terms, in the order of :data:`archsim.incore.ROWS`, as results call them

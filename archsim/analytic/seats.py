@@ -9,7 +9,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.machine import Cache, Machine
+from archsim.machine import Machine
+from archsim.machineblocks import Cache
 from archsim.plan import Counts, Plan, core_of_thread
 
 

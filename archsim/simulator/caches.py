@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.machine import Machine, Memory
+from archsim.machine import Machine
+from archsim.machineblocks import Memory
 from archsim.plan import Counts, Phase, Plan
 
 Array = NDArray[np.float64]

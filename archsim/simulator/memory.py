@@ -12,7 +12,8 @@ from typing import Any
 
 import simpy
 
-from archsim.machine import Machine, Memory
+from archsim.machine import Machine
+from archsim.machineblocks import Memory
 from archsim.network import FLOAT_BYTES
 from archsim.plan import Counts, Phase, Plan
 

@@ -16,7 +16,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archsim.errors import InputError, input_error
-from archsim.machine import Machine, Memory
+from archsim.machine import Machine
+from archsim.machineblocks import Memory
 from archsim.schema import RuleError, validate
 from archsim.units import Unit
 from archsim.yamlfile import Node, read_yaml
