@@ -27,7 +27,8 @@ def _run(name: str, method: str, accuracy: float, sparsity: float, seed: int = 0
         "fc1": {"weights": 300, "sparsity": 0.5, "bytes": 100, "dense_bytes": 1200},
     }
     return {
-        "run": name, "model": "net", "method": method, "seed": seed, "accuracy": accuracy,
+        "run": name, "model": "net", "method": method, "start": "net-dense" if method else "",
+        "seed": seed, "accuracy": accuracy,
         "validation": accuracy, "machine": "host" if method.startswith("g") else "",
         "layers": layers, "predicted_speedups": {"host": 2.0} if method else {},
     }  # fmt: skip
@@ -100,6 +101,15 @@ def test_the_web_page_has_a_dot_for_each_run(found: dict[str, Any], tmp_path: Pa
     assert all(dot in text for dot in dots)
     assert "<td>74.50 ± 0.71 %</td>" in text
     assert "|" not in text
+
+
+def test_a_dense_run_that_went_on_stands_beside_the_first(found: dict[str, Any]) -> None:
+    times = found["times"]["models"]["net"]
+    runs = list(found["runs"].values())
+    longer = {**runs[0], "run": "net-dense-on", "start": "net-dense", "accuracy": 0.87}
+    table = tables.methods_table(runs[1:], times, runs[0], [longer])
+    assert "| dense, trained on | 87.00 % | 0 % |" in table
+    assert "trained on" not in tables.methods_table(runs[1:], times, runs[0])
 
 
 def test_sizes_and_zeros_count_weights() -> None:

@@ -9,11 +9,13 @@ from typing import Any, Final
 from benchmarks.proof.tables import label
 
 WIDTH: Final = 720
-HEIGHT: Final = 420
+HEIGHT: Final = 560
 LEFT: Final = 64
 RIGHT: Final = 190
 TOP: Final = 24
 BOTTOM: Final = 52
+#: of marks, about their middle: a circle, then as paths a square, a triangle, a diamond
+_SHAPES: Final = ("", "m-4 -4h8v8h-8", "m0 -5l5 9h-10", "m0 -6l5 6l-5 6l-5 -6")
 #: colours that colour-blind readers can tell apart (Okabe and Ito, 2008)
 COLOURS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999",
@@ -90,9 +92,7 @@ def _axes(across: _Scale, up: _Scale) -> str:
 
 def _mark(x: float, y: float, colour: str, shape: int, title: str) -> str:
     inner = f"<title>{title}</title>"
-    if shape % 2:
-        return (
-            f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8" fill="{colour}">'
-            f"{inner}</rect>"
-        )
+    if shape % len(_SHAPES):
+        path = _SHAPES[shape % len(_SHAPES)]
+        return f'<path d="M{x:.1f} {y:.1f}{path}z" fill="{colour}">{inner}</path>'
     return f'<circle cx="{x}" cy="{y}" r="4.5" fill="{colour}" fill-opacity="0.85">{inner}</circle>'

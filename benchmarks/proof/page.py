@@ -65,8 +65,17 @@ def _runs(document: Document, model: str, methods: Sequence[str]) -> list[Mappin
 
 def _dense(document: Document, model: str) -> Mapping[str, Any]:
     return next(
-        run for run in document["runs"].values() if run["model"] == model and not run["method"]
-    )
+        run for run in document["runs"].values()
+        if run["model"] == model and not run["method"] and not run["start"]
+    )  # fmt: skip
+
+
+def _trained_on(document: Document, model: str) -> list[Mapping[str, Any]]:
+    """Return dense runs that went on as long as those did that were pruned for longer."""
+    return [
+        run for run in document["runs"].values()
+        if run["model"] == model and not run["method"] and run["start"]
+    ]  # fmt: skip
 
 
 def _circumstances(document: Document) -> str:
@@ -83,7 +92,8 @@ def _methods(document: Document, model: str, methods: Sequence[str]) -> str:
     times = document["times"]["models"].get(model)
     if not runs or times is None:
         return "Not run yet."
-    return tables.methods_table(runs, times, _dense(document, model))
+    longer = _trained_on(document, model) if methods in (WINOGRAD, STRUCTURED) else []
+    return tables.methods_table(runs, times, _dense(document, model), longer)
 
 
 def _guided(document: Document, model: str, runs: Sequence[Mapping[str, Any]]) -> str:

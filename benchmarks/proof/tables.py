@@ -61,13 +61,22 @@ def size_ratio(run: Run) -> float:
     return float(sum(r["dense_bytes"] for r in rows) / sum(r["bytes"] for r in rows))
 
 
-def methods_table(runs: Iterable[Run], times: Times, dense: Run) -> str:
-    """Accuracy, sparsity, size, predicted and measured times, a row for each method."""
+def methods_table(
+    runs: Iterable[Run], times: Times, dense: Run, trained_on: Iterable[Run] = ()
+) -> str:
+    """Accuracy, sparsity, size, predicted and measured times, a row for each method.
+
+    ``trained_on`` are dense runs that go on from ``dense``: they have its times.
+    """
     base = times["dense"]
-    rows = [
-        ["dense", f"{100 * dense['accuracy']:.2f} %", "0 %", "0 %", "1.0", "1 / 1",
-         f"{base['conv_s'] * 1e6:.0f} us", f"{base['network_s'] * 1e6:.0f} us", "1 / 1", "1"]
+    same_time = [
+        "0 %", "0 %", "1.0", "1 / 1", f"{base['conv_s'] * 1e6:.0f} us",
+        f"{base['network_s'] * 1e6:.0f} us", "1 / 1", "1",
     ]  # fmt: skip
+    rows = [
+        [name, f"{100 * run['accuracy']:.2f} %", *same_time]
+        for name, run in [("dense", dense), *(("dense, trained on", run) for run in trained_on)]
+    ]
     for name, same in by_label(runs).items():
         timed = [times[run["run"]] for run in same if run["run"] in times]
         if not timed:
