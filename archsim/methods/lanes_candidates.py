@@ -13,8 +13,8 @@ from archsim.network import Layer
 from archsim.plan import Candidate, Target
 
 #: Densities whose cheapest blocks are tried, whatever the density is: the fastest of the same
-#: candidates cannot become slower with fewer nonzeros.  Against 13 of them these 5 lose 0.8 % in
-#: the mean (`ecm`, four machines, six layers, densities 0.01 to 0.5) in half of the time.
+#: candidates cannot become slower with fewer nonzeros.  What more of them would find is told by
+#: ``python -m benchmarks.choice`` (docs/direct_sparse.md).
 TRIED: Final = (0.02, 0.06, 0.15, 0.4, 1.0)
 
 
@@ -25,14 +25,19 @@ def blocks_of(choice: Choice | None) -> Hashable:
 
 @lru_cache(maxsize=1024)
 def lane_candidates(
-    layer: Layer, modes: tuple[Mode, ...], batch: int, threads: int, target: Target
+    layer: Layer,
+    modes: tuple[Mode, ...],
+    batch: int,
+    threads: int,
+    target: Target,
+    tried: tuple[float, ...] = TRIED,
 ) -> tuple[Candidate, ...]:
     """Return a candidate for each layout with its blocks that some density finds cheapest."""
     found: dict[Hashable, Candidate] = {}
     for name, own in lanes.SCHEDULES.items():
         if len(own) > 1 or own[0] not in modes:
             continue
-        for density in TRIED:
+        for density in tried:
             choice = choose(layer, layer.weights * density, batch, threads, target, own)
             if choice is not None:
                 found.setdefault(blocks_of(choice), Candidate(name, density))
