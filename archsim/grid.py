@@ -53,6 +53,8 @@ class Grid:
         Place in ``methods`` of the method that was named, or the fastest; -1 where there is none.
     bound_by_index : ndarray of the same shape, int
         Place in ``limits`` of what takes the largest part of the time; -1 where there is none.
+    schedule_index : ndarray of the same shape, int
+        Place in ``schedules`` of the method's schedule there; -1 where there is none.
     """
 
     layer: Layer
@@ -65,6 +67,8 @@ class Grid:
     seconds: Array
     method_index: NDArray[np.intp]
     bound_by_index: NDArray[np.intp]
+    schedules: tuple[str, ...]
+    schedule_index: NDArray[np.intp]
 
     @property
     def effective_flops_per_s(self) -> Array:
@@ -81,6 +85,11 @@ class Grid:
         """Return what takes the largest part of the time at a point."""
         place = int(self.bound_by_index[point])
         return None if place < 0 else self.limits[place]
+
+    def schedule(self, *point: int) -> str | None:
+        """Return the full name of the method's schedule at a point."""
+        place = int(self.schedule_index[point])
+        return None if place < 0 else self.schedules[place]
 
 
 def predict_grid(
@@ -192,54 +201,71 @@ def _threads(threads: Iterable[int | None] | int | None) -> tuple[int | None, ..
 
 def _best(axes: _Axes, methods: list[Method], *, named: bool) -> Grid:
     """Run one method, or all that apply and keep the fastest at each point."""
-    limits: dict[str, int] = {}
+    names = _Names({}, {})
     seconds = np.full(axes.shape, np.nan)
-    chosen = np.full(axes.shape, -1, dtype=np.intp)
-    bound_by = np.full(axes.shape, -1, dtype=np.intp)
+    chosen, bound_by, schedule = (np.full(axes.shape, -1, dtype=np.intp) for _ in range(3))
     reasons = []
     for index, method in enumerate(methods):
         try:
-            found, term = _of_method(axes, method, limits)
+            found, term, way = _of_method(axes, method, names)
         except NotApplicableError as error:
             reasons.append(error)
             continue
         faster = (found < seconds) | (np.isnan(seconds) & ~np.isnan(found))
         np.copyto(seconds, found, where=faster)
         np.copyto(bound_by, term, where=faster)
+        np.copyto(schedule, way, where=faster)
         chosen[faster] = index
     if len(reasons) == len(methods):
         raise reasons[0] if named else NotApplicableError(f"no method applies: {reasons[0]}")
     return Grid(
         axes.layer, axes.machines, axes.densities.density[:, 0].copy(), axes.batches, axes.threads,
-        tuple(method.name for method in methods), tuple(limits), seconds, chosen, bound_by,
+        tuple(method.name for method in methods), tuple(names.limits), seconds, chosen, bound_by,
+        tuple(names.schedules), schedule,
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the places in arrays stand for; both grow."""
+
+    limits: dict[str, int]
+    schedules: dict[str, int]
+
+
 def _of_method(
-    axes: _Axes, method: Method, limits: dict[str, int]
-) -> tuple[Array, NDArray[np.intp]]:
-    """Return the seconds of one method, and the places in ``limits``, which grows."""
+    axes: _Axes, method: Method, names: _Names
+) -> tuple[Array, NDArray[np.intp], NDArray[np.intp]]:
+    """Return the seconds of one method, and the places of limits and schedules in ``names``."""
     seconds = np.full(axes.shape, np.nan)
-    bound_by = np.full(axes.shape, -1, dtype=np.intp)
-    for rows, densities, batch, column, points in _points(axes, method):
+    bound_by, schedule = (np.full(axes.shape, -1, dtype=np.intp) for _ in range(2))
+    for rows, densities, batch, column, plan, points in _points(axes, method):
         at = np.ix_(rows, densities, [batch], [column])
         found = points.seconds.reshape(len(rows), -1, 1, 1)
-        lookup = np.array([limits.setdefault(term, len(limits)) for term in points.terms])
+        lookup = np.array([_place(names.limits, term) for term in points.terms])
         faster = ~(seconds[at] <= found)  # or nothing there yet
         seconds[at] = np.where(faster, found, seconds[at])
         term = lookup[points.bound_by].reshape(len(rows), -1, 1, 1)
         bound_by[at] = np.where(faster, term, bound_by[at])
+        way = _place(names.schedules, plan.schedule)
+        schedule[at] = np.where(faster, way, schedule[at])
     wrong = np.argwhere(np.isinf(seconds))
     if len(wrong):
         raise input_error(
             f"machine {axes.machines[wrong[0, 0]].name}",
             f"its numbers give {method.name} of layer {axes.layer.name} no finite time",
         )
-    return seconds, bound_by
+    return seconds, bound_by, schedule
 
 
-def _points(axes: _Axes, method: Method) -> Iterator[tuple[list[int], list[int], int, int, Points]]:
-    """Yield places on the axes of machines, densities, batches and threads, with their points.
+def _place(names: dict[str, int], name: str) -> int:
+    return names.setdefault(name, len(names))
+
+
+def _points(
+    axes: _Axes, method: Method
+) -> Iterator[tuple[list[int], list[int], int, int, Plan, Points]]:
+    """Yield places on the axes of machines, densities, batches and threads, plan and points.
 
     A place comes once for each candidate of the schedule (:mod:`archsim.choice`).
     """
@@ -251,7 +277,7 @@ def _points(axes: _Axes, method: Method) -> Iterator[tuple[list[int], list[int],
         for densities, plan in _plans(axes, method, schedule, team, batch):
             for points in estimates(plan, machines, team.isa, axes.clock):
                 rows = [team.rows[number] for number in points.machines]
-                yield rows, densities, place, team.column, points
+                yield rows, densities, place, team.column, plan, points
 
 
 def _plans(

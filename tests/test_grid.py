@@ -77,6 +77,7 @@ def test_every_point_is_what_predict_says(
     )
     assert grid.bound_by(i, j, k, t) in found.bound_by
     assert grid.method(i, j, k, t) == method
+    assert grid.schedule(i, j, k, t) == found.schedule
 
 
 def test_auto_is_the_fastest_method() -> None:
@@ -84,7 +85,9 @@ def test_auto_is_the_fastest_method() -> None:
     for j, density in enumerate((0.02, 0.9)):
         found = archsim.predict(CONV3, XEON, density=density, batch=72)
         assert grid.seconds[0, j, 0, 0] == pytest.approx(found.seconds, rel=1e-12)
-        assert grid.method(0, j, 0, 0) == found.method
+        assert (grid.method(0, j, 0, 0), grid.schedule(0, j, 0, 0)) == (
+            found.method, found.schedule,
+        )  # fmt: skip
 
 
 def test_many_points_are_the_same_in_small_and_large_arrays() -> None:
