@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from archsim.simulator.timeline import Recorder
     from archsim.sparsity import Sparsity, load_sparsity
     from archsim.study import run_study
+    from archsim.sweeps.found import Sweep
+    from archsim.sweeps.run import sweep
     from archsim.torchnetwork import from_torch
     from archsim.variation import vary
 
@@ -54,6 +56,7 @@ _PUBLIC = {
     "NetworkSimulation": "simulation",
     "Recorder": "simulator.timeline",
     "Scenario": "simulator.scenario",
+    "Sweep": "sweeps.found",
     # loading
     "load_machine": "machinefile",
     "machine_names": "machinefile",
@@ -77,6 +80,7 @@ _PUBLIC = {
     "predict_chain": "layerchain",
     "measure_chain": "layerchain",
     "run_study": "study",
+    "sweep": "sweeps.run",
     # errors
     "ArchsimError": "errors",
     "InputError": "errors",
@@ -89,11 +93,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchsimError", "ChainResult", "Explanation", "Grid", "HostMismatchError", "InputError",
     "Layer", "Machine", "Network", "NetworkSimulation", "NotApplicableError", "Plan", "Recorder",
-    "Result", "Scenario", "SimulationStuckError", "Sparsity", "Target", "__version__", "chain",
+    "Result", "Scenario", "SimulationStuckError", "Sparsity", "Sweep", "Target", "__version__", "chain",
     "chains", "explain", "from_torch", "load_machine", "load_network", "load_scenario",
     "load_sparsity", "machine_names", "make_plan", "measure", "measure_chain", "network_names",
     "plan_chain", "predict", "predict_chain", "predict_grid", "run_study", "simulate",
-    "simulate_network", "vary",
+    "simulate_network", "sweep", "vary",
 ]  # fmt: skip
 
 

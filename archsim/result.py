@@ -11,6 +11,9 @@ import archsim
 
 SCHEMA: Final = 1
 
+#: what a cell begins with that spreadsheets take for a formula (OWASP, "CSV Injection")
+_FORMULA: Final = ("=", "+", "-", "@")
+
 Model = Literal["park", "ecm", "simulator", "native"]
 
 
@@ -148,6 +151,14 @@ def as_row(result: Mapping[str, Any]) -> dict[str, Any]:
     row["bytes"] = " ".join(f"{level}={count:.0f}" for level, count in result["bytes"].items())
     row["phases"] = " ".join(f"{p['name']}={p['seconds']:.9g}" for p in result["phases"])
     return row
+
+
+def no_formulas(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Mark text that a spreadsheet would run as a formula (names come from files) as text."""
+    return {
+        key: f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
+        for key, value in row.items()
+    }
 
 
 def document(

@@ -25,7 +25,7 @@ from archsim.methods import METHODS, get_method
 from archsim.methods.sharing import Partition
 from archsim.network import Layer, Network, load_network
 from archsim.request import active_isa, as_partition, default_threads, is_host
-from archsim.result import ROW_COLUMNS, Result, as_row, document
+from archsim.result import ROW_COLUMNS, Result, as_row, document, no_formulas
 from archsim.sparsity import Domain, LayerSparsities, Sparsity, load_sparsity
 
 #: the machines of the ICLR 2017 paper, and this one
@@ -33,9 +33,6 @@ DEFAULT_MACHINES: Final = ("atom-c2750", "xeon-e5-2697v4-2s", "xeon-phi-7250", H
 DEFAULT_MODELS: Final = ("ecm", "park")
 CURVE_SPARSITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.99)
 MEASURED_SPARSITIES: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
-
-#: what a cell begins with that spreadsheets take for a formula (OWASP, "CSV Injection")
-_FORMULA: Final = ("=", "+", "-", "@")
 
 Progress = Callable[[str, int, int], None]
 
@@ -110,7 +107,7 @@ def write_document(found: dict[str, Any], folder: Path) -> list[Path]:
         with parts[1].open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ROW_COLUMNS)
             writer.writeheader()
-            writer.writerows(_no_formulas(as_row(result)) for result in found["results"])
+            writer.writerows(no_formulas(as_row(result)) for result in found["results"])
         for part, path in zip(parts, paths, strict=True):
             part.replace(path)
     except BaseException:
@@ -119,14 +116,6 @@ def write_document(found: dict[str, Any], folder: Path) -> list[Path]:
                 part.unlink(missing_ok=True)
         raise
     return paths
-
-
-def _no_formulas(row: dict[str, Any]) -> dict[str, Any]:
-    """Mark text that a spreadsheet would run as a formula (names come from files) as text."""
-    return {
-        key: f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
-        for key, value in row.items()
-    }
 
 
 @contextmanager

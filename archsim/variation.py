@@ -80,25 +80,50 @@ def _varied(base: Machine, changes: tuple[tuple[str, Any], ...]) -> Machine:
     return made
 
 
-def _changed(base: Machine, machine: Machine, path: str, value: Any) -> Machine:
-    where = f"vary {base.name}: {path}"
+def number_at(machine: Machine, path: str) -> tuple[Any, Unit | None]:
+    """Return the number at a dotted path and its unit, None where it has none.
+
+    Raises
+    ------
+    InputError
+        There is no such number in the machine's file.
+    """
+    where = f"vary {machine.name}: {path}"
     try:
         steps = index_path(path, machine)
         held = value_at(machine, path)
     except (KeyError, ValueError, IndexError, AttributeError, TypeError):
-        raise input_error(where, "no such number in the machine's file") from None
+        raise input_error(
+            where, "no such number in the machine's file", near=(path, machine.provenance)
+        ) from None
     if isinstance(held, (tuple, Mapping, BaseModel)):
         raise input_error(where, "is a block; the path of a number in it is due")
     if steps[0] in TEXT_KEYS | {"sources"} or steps[-1] in TEXT_KEYS:
         raise input_error(where, "holds words, no number of the hardware")
-    unit = unit_at(path, machine)
+    return held, unit_at(path, machine)
+
+
+def as_number(machine: Machine, path: str, value: Any) -> Any:
+    """Return a value for a dotted path in base units, checked as the machine's file would be.
+
+    Raises
+    ------
+    InputError
+        No such path, or a value that its field refuses.
+    """
+    unit = number_at(machine, path)[1]
+    where = f"vary {machine.name}: {path}"
     try:
-        number = _checked(path, machine, value) if unit is None else _quantity(unit, value)
+        return _checked(path, machine, value) if unit is None else _quantity(unit, value)
     except ValidationError as error:
         raise input_error(where, error.errors()[0]["msg"], found=value) from None
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
-    made: Machine = with_value(machine, steps, number)
+
+
+def _changed(base: Machine, machine: Machine, path: str, value: Any) -> Machine:
+    number = as_number(base, path, value)
+    made: Machine = with_value(machine, index_path(path, machine), number)
     shown = f"{value:g}".replace("+", "") if isinstance(value, (int, float)) else value
     kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{made.name}_{path}_{shown}")
     made = made.model_copy(update={"name": kept, "identity": None})

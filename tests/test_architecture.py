@@ -27,10 +27,11 @@ RANK = {
     "calibration": 11,
     "study": 13, "validate": 13, "explanation": 13, "layerchain": 13,
     "simulation": 13,
-    "report": 14,
-    "pruning": 15,
-    "cli": 16,
-    "__main__": 17,
+    "sweeps": 14,
+    "report": 15,
+    "pruning": 16,
+    "cli": 17,
+    "__main__": 18,
 }  # fmt: skip
 
 

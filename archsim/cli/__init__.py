@@ -27,6 +27,7 @@ _COMMANDS = {
     "simulate": "simulate",
     "measure": "run",
     "explain": "explain",
+    "sweep": "sweep",
     "validate": "validate",
     "report": "study",
     "calibrate": "calibrate",
