@@ -93,8 +93,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchsimError", "ChainResult", "Explanation", "Grid", "HostMismatchError", "InputError",
     "Layer", "Machine", "Network", "NetworkSimulation", "NotApplicableError", "Plan", "Recorder",
-    "Result", "Scenario", "SimulationStuckError", "Sparsity", "Sweep", "Target", "__version__", "chain",
-    "chains", "explain", "from_torch", "load_machine", "load_network", "load_scenario",
+    "Result", "Scenario", "SimulationStuckError", "Sparsity", "Sweep", "Target", "__version__",
+    "chain", "chains", "explain", "from_torch", "load_machine", "load_network", "load_scenario",
     "load_sparsity", "machine_names", "make_plan", "measure", "measure_chain", "network_names",
     "plan_chain", "predict", "predict_chain", "predict_grid", "run_study", "simulate",
     "simulate_network", "sweep", "vary",

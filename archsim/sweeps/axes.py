@@ -24,6 +24,7 @@ SCALES: Final = ("linear", "log")
 #: paths that take one value together: ``cores+caches.L3.shared_by``
 TOGETHER: Final = "+"
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
+_FORMS: Final = "LOW:HIGH:COUNT, LOW:HIGH:COUNT:log"
 _WHOLE: Final = 1e-9  # how far from a whole number a step of a range may be, for rounding
 
 Given = str | float | Iterable[Any]
@@ -120,8 +121,8 @@ def _parts(where: str, given: Given) -> list[Any]:
     if isinstance(given, str):
         parts: list[Any] = [part.strip() for part in given.split(",")]
         if not all(parts):
-            raise input_error(where, "a value is empty", found=given,
-                              allowed="LOW:HIGH:COUNT, LOW:HIGH:COUNT:log or VALUE,VALUE,...")  # fmt: skip
+            raise input_error(where, "a value is empty", found=given, allowed=f"{_FORMS} or "
+                              "VALUE,VALUE,...")  # fmt: skip
     else:
         parts = list(given) if isinstance(given, Iterable) else [given]
     if not parts:
@@ -135,8 +136,7 @@ def _range(where: str, text: str) -> tuple[str, str, int, str]:
     parts = [part.strip() for part in text.split(":")]
     scale = parts.pop() if len(parts) == 4 else "linear"
     if len(parts) != 3 or not all(parts):
-        raise input_error(where, "not a range", found=text,
-                          allowed="LOW:HIGH:COUNT or LOW:HIGH:COUNT:log")  # fmt: skip
+        raise input_error(where, "not a range", found=text, allowed=_FORMS)
     if scale not in SCALES:
         raise input_error(where, "unknown scale of a range", found=scale,
                           allowed=", ".join(SCALES), near=(scale, SCALES))  # fmt: skip
@@ -227,9 +227,9 @@ def sparsity_axis(
         raise input_error("sparsity", "no values are given")
     found = [each.in_domain(domain, network) for each in found]
     labels = [each.label for each in found]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise input_error("sparsity", "a value is there twice", found=label)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise input_error("sparsity", "a value is there twice", found=twice)
     return tuple(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ KIND: Final = "sweep"
 #: a value of an axis is good enough from where on the total is this close to the axis' best
 CLOSE: Final = 0.05
 _MAP: Final = 60  # values of an axis in the map, at most
+_LISTED: Final = 24  # points that a summary lists one by one, at most
 Array = NDArray[np.float64]
 
 
@@ -53,7 +55,7 @@ class Cells:
 
     def name(self, kind: int, cell: tuple[int, ...]) -> str:
         """Return the method (0), schedule (1) or limit (2) of a cell."""
-        return self.names[kind][self.places[(kind, *cell)]]
+        return self.names[kind][int(self.places[(kind, *cell)])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +97,13 @@ class Sweep:
         )
         return found
 
-    @property
+    @cached_property
     def total_seconds(self) -> Array:
         """Seconds of all layers together; the shape has the axes alone."""
         found: Array = self.seconds.sum(axis=0)
         return found
 
-    @property
+    @cached_property
     def seconds_per_image(self) -> Array:
         """Seconds of all layers over the images of the batch."""
         found: Array = self.total_seconds / np.array(self.space.batches)[:, None]
@@ -120,7 +122,7 @@ class Sweep:
 
     def _total(self, point: tuple[int, ...]) -> dict[str, Any]:
         space, cells = self.space, self.cells
-        seconds = float(cells.seconds[(slice(None), *point)].sum())
+        seconds = float(sum(cells.seconds[(n, *point)] for n in range(len(space.layers))))
         batch = space.batches[point[3]]
         flop = sum(layer.flop for layer in space.layers) * batch
         bound, share = self._limit(point)
@@ -165,15 +167,22 @@ class Sweep:
         """Return the best point, that of each machine, and what moves the total around it."""
         machines = [self._around(place) for place in range(len(self.space.bases))]
         best = self.best()
-        return {"best": self._best(best), "machines": machines, "map": self._map(best)}
+        places = np.ndindex(*(len(axis) for axis in self.axes))
+        listed = [self._told(place) for place in places] if self.space.points <= _LISTED else None
+        return {
+            "best": self._best(best), "machines": machines, "points": listed,
+            "map": self._map(best),
+        }  # fmt: skip
+
+    def _told(self, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return a total with the point's values as people write them."""
+        texts = {a.name: a.texts[p] for a, p in zip(self.axes, place, strict=True)}
+        return {**self._total(self._point(place)), "texts": texts}
 
     def _best(self, place: tuple[int, ...]) -> dict[str, Any]:
+        layers = range(len(self.layers))
         point = self._point(place)
-        return {
-            **self._total(point),
-            "texts": {a.name: a.texts[p] for a, p in zip(self.axes, place, strict=True)},
-            "by_layer": [row_of(self.cells, (n, *point)) for n in range(len(self.layers))],
-        }
+        return {**self._told(place), "by_layer": [row_of(self.cells, (n, *point)) for n in layers]}
 
     def _around(self, machine: int) -> dict[str, Any]:
         """Return the best point of a machine, and each axis with the others as they are there."""
@@ -209,7 +218,7 @@ class Sweep:
         per_image = self.seconds_per_image
         moves = []
         for number, axis in enumerate(self.axes):
-            line = per_image[(*best[:number], slice(None), *best[number + 1 :])]
+            line = np.moveaxis(per_image, number, -1)[(*best[:number], *best[number + 1 :])]
             if number and len(axis) > 1:
                 moves.append((float(line.max() / line.min()), -number))
         if len(moves) < 2:
@@ -246,7 +255,7 @@ def _close_from(steps: list[dict[str, Any]]) -> str | None:
     first = len(close)
     while first and close[first - 1]:
         first -= 1
-    return steps[first]["text"] if 0 < first < len(close) else None
+    return steps[first]["text"] if 0 < first < len(close) - 1 else None
 
 
 def place_of(space: Space, point: tuple[int, ...]) -> dict[str, Any]:

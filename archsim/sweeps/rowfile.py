@@ -68,9 +68,18 @@ def _write(path: Path, names: tuple[str, ...], rows: Iterable[Mapping[str, Any]]
 
 
 class Journal:
-    """The file that rows are kept in while a sweep runs; it begins with those that are known."""
+    """The file that rows are kept in while a sweep runs; it begins with those that are known.
 
-    def __init__(self, path: Path, cells: Cells) -> None:
+    Raises
+    ------
+    InputError
+        It cannot be written, or holds rows of an earlier sweep that are not taken up.
+    """
+
+    def __init__(self, path: Path, cells: Cells, resume: str | Path | None = None) -> None:
+        if path.exists() and (resume is None or not path.samefile(resume)):
+            raise input_error(str(path), "holds rows of an interrupted sweep: go on with them by "
+                              f"--resume {path}, or remove the file")  # fmt: skip
         self.path = path
         self._cells = cells
         self._names = columns(cells.space)
@@ -140,7 +149,7 @@ def _check_header(path: Path, head: tuple[str, ...], space: Space) -> None:
     if head == due:
         return
     if head == columns(space, total=True):
-        raise input_error(f"{path}:1", "holds totals (--total); a sweep goes on from rows of layers")
+        raise input_error(f"{path}:1", "holds totals; a sweep goes on from rows of layers")
     absent = [name for name in due if name not in head]
     strange = [name for name in head if name not in due]
     said = [f"has no {', '.join(absent)}"] if absent else []

@@ -105,7 +105,7 @@ def sweep(
     cells = Cells(space)
     if resume is not None:
         read_rows(resume, cells)
-    journal = None if csv is None else Journal(journal_path(csv), cells)
+    journal = None if csv is None else Journal(journal_path(csv), cells, resume)
     collect(cells, workers=workers, journal=journal, progress=progress)
     found = Sweep(cells)
     if csv is not None and journal is not None:

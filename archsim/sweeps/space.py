@@ -133,11 +133,12 @@ class Space:
         """Return a short name of everything that a cell's answer depends on beside its point."""
         key = (layer, base, sparsity)
         if key not in self._digests:
-            name = self.layers[layer].name
-            pattern = self.sparsities[sparsity][name].pattern_key
-            parts = (self._common, repr(self.layers[layer]), self._numbers[base], pattern)
-            if self.settings.model == "simulator":  # layers find what those before them left
-                parts += tuple(map(repr, self.layers))
+            # in the simulator layers find what those before them left
+            alone = self.settings.model != "simulator"
+            layers = (self.layers[layer],) if alone else self.layers
+            parts = [self._common, self.layers[layer].name, self._numbers[base]]
+            parts += map(repr, layers)
+            parts += [self.sparsities[sparsity][y.name].pattern_key for y in layers]
             digest = hashlib.sha256("\0".join(parts).encode())
             self._digests[key] = digest.hexdigest()[:12]
         return self._digests[key]
@@ -155,7 +156,8 @@ class Space:
     def _numbers(self) -> tuple[str, ...]:
         left_out = {"description", "sources", "base"}
         return tuple(
-            json.dumps(machine.model_dump(exclude=left_out), sort_keys=True, default=str)
+            f"{isa_of(machine, self.settings.isa)} "
+            + json.dumps(machine.model_dump(exclude=left_out), sort_keys=True, default=str)
             for machine in self.bases
         )
 
@@ -246,7 +248,7 @@ def _combinations(base: Machine, axes: tuple[Axis, ...]) -> tuple[Machine, ...]:
     """
     if not axes:
         return (base,)
-    made = []
+    made: list[Machine] = []
     for places in np.ndindex(*(len(axis) for axis in axes)):
         paths = {
             path: axis.values[place]

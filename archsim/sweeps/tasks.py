@@ -21,6 +21,7 @@ from archsim.sweeps.space import Space
 
 _DENSITIES: Final = 32  # of one task: an interrupt loses some seconds of work, not more
 Places = NDArray[np.intp]
+_Alike = tuple[Layer, tuple[int, ...], tuple[tuple[float, str], ...]]  # sparsities: places, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def make_tasks(space: Space) -> list[Task]:
             Task(all_of[0], base, (m,), (s,), (n,), (t,))
             for base, m, s, n, t in product(*all_of[1:])
         ]
-    arrays: dict[tuple[Layer, tuple[int, ...], object], list[int]] = {}  # layers of one shape and one density are one
+    arrays: dict[_Alike, list[int]] = {}  # layers of one shape and one density are one
     tasks = []
     for layer in all_of[0]:
         for sparsities in _alike(space, layer):
@@ -78,9 +79,9 @@ def make_tasks(space: Space) -> list[Task]:
                 Task((layer,), base, (m,), (s,), (n,), (t,))
                 for base, m, s, n, t in product(*all_of[1:3], sparsities, *all_of[4:])
             ]
-    for base, (alike, layers) in product(all_of[1], arrays.items()):
+    for base, ((_, sparsities, _), layers) in product(all_of[1], arrays.items()):
         tasks += [
-            Task(tuple(layers), base, machines, alike[1], all_of[4], all_of[5])
+            Task(tuple(layers), base, machines, sparsities, all_of[4], all_of[5])
             for machines in _targets(space, base)
         ]
     return tasks
