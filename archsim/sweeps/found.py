@@ -40,13 +40,13 @@ class Cells:
         self.names = ([], [], [])
 
     def put(self, answer: Answer) -> None:
-        """Take up an answer."""
-        self.seconds.reshape(-1)[answer.cells] = answer.seconds
+        """Take up an answer; whenever it is interrupted, a cell is known whole or not at all."""
         flat = self.places.reshape(3, -1)
         for kind, (known, names) in enumerate(zip(self.names, answer.names, strict=True)):
             known += [name for name in dict.fromkeys(names) if name not in known]
             lookup = np.array([known.index(name) for name in names])
             flat[kind, answer.cells] = lookup[answer.places[kind]]
+        self.seconds.reshape(-1)[answer.cells] = answer.seconds
 
     def known(self, cells: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return which of some cells are known."""

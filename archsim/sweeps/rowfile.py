@@ -83,11 +83,16 @@ class Journal:
         self.path = path
         self._cells = cells
         self._names = columns(cells.space)
-        known = np.argwhere(~np.isnan(cells.seconds))
-        _write(path, self._names, (row_of(cells, tuple(map(int, cell))) for cell in known))
+        self.renew()
+
+    def renew(self) -> None:
+        """Write all rows that are known, in the place of those that are there."""
+        known = np.argwhere(~np.isnan(self._cells.seconds))
+        rows = (row_of(self._cells, tuple(map(int, cell))) for cell in known)
+        _write(self.path, self._names, rows)
 
     def keep(self, places: Iterable[int]) -> None:
-        """Add the rows of cells, given as places in flat arrays; all of them, or none."""
+        """Add the rows of cells, given as places in flat arrays."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self._names, lineterminator="\n")
         for place in places:
@@ -184,7 +189,8 @@ def _take(
     told = tuple(row[name] for name in names[: names.index("layer") + 1])
     places = due.get(told)
     if places is None:
-        shown = ", ".join(f"{k}={v}" for k, v in zip(names[1:], told[1:], strict=False))
+        pairs = list(zip(names, told, strict=False))[1:]  # the network is right
+        shown = ", ".join(f"{name}={text}" for name, text in (pairs[-1], *pairs[:-1]))
         raise input_error(where, "is no point of this sweep", found=shown)
     if cells.known(np.array(places)).any():
         raise input_error(where, "the same layer and point are there twice")

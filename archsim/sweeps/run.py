@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,15 +139,20 @@ def collect(
         if progress is not None:
             progress(_what(space, task) if task is not None else "", done, total)
 
-    tell(None)
-    with _answers(space, tasks, min(workers, len(tasks))) as answers:
-        for task, found in answers:
-            new = found.cells[~cells.known(found.cells)]
-            cells.put(found)
-            if journal is not None:
-                journal.keep(new)
-            done += len(new)
-            tell(task)
+    try:
+        tell(None)
+        with _answers(space, tasks, min(workers, len(tasks))) as answers:
+            for task, found in answers:
+                new = found.cells[~cells.known(found.cells)]
+                cells.put(found)
+                if journal is not None:
+                    journal.keep(new)
+                done += len(new)
+                tell(task)
+    except BaseException:
+        if journal is not None:  # the last row may be half a row, or not there yet
+            journal.renew()
+        raise
 
 
 def _what(space: Space, task: Task) -> str:
@@ -161,10 +169,9 @@ def _answers(
         yield ((task, answer(space, task)) for task in tasks)
         return
     before = set(multiprocessing.active_children())
-    # never by a bare fork: this process may have threads that hold locks at that moment
-    known = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(space,))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=_context(), initializer=_begin, initargs=(space,)
+    )
     try:
         yield _from(pool, tasks, 2 * workers)
     except BrokenProcessPool:
@@ -178,6 +185,24 @@ def _answers(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """Return how to start workers: never by a bare fork, for threads here may hold locks.
+
+    The process that they are forked from is started deaf to interrupts, which are this process' to
+    handle; so they are from their first moment on, and not only from :func:`_begin`.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    heard = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is threading.main_thread() and heard is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, heard)
+    return multiprocessing.get_context("forkserver")
 
 
 def _from(
