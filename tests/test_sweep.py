@@ -203,6 +203,7 @@ def test_ranges_of_whole_numbers() -> None:
 def test_sparsities_of_an_axis() -> None:
     labels = [s.label for s in sparsity_axis(["gesl", "0.5:0.9:3", 0.1], ALEXNET)]
     assert labels == ["gesl", "0.5", "0.7", "0.9", "0.1"]
+    assert [s.label for s in sparsity_axis("0.5, gesl,0.9", ALEXNET)] == ["0.5", "gesl", "0.9"]
     assert [s.label for s in sparsity_axis(None, ALEXNET)] == [ALEXNET.default_sparsity]
     close = sparsity_axis("0.1234567,0.12345671", ALEXNET)
     assert len({s.label for s in close}) == 2

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
               help="A number of the machine's file and its values: 20GB/s:400GB/s:8, the same with "
               ":log, or 50GB/s,80GB/s; repeats: every combination. A+B= sets both.")  # fmt: skip
 @click.option("--sparsity", "sparsities", multiple=True, metavar="SPEC", callback=filled,
-              help="As for predict, or numbers: 0.5:0.9:5, 0.5,0.9; repeats "
+              help="As for predict, or numbers: 0.5:0.9:5, 0.5,0.9,gesl; repeats "
               "[default: the network's own map, else dense]")  # fmt: skip
 @click.option("--density-domain", default=None, metavar="DOMAIN",
               help="spatial or winograd: where zeros are counted.")  # fmt: skip

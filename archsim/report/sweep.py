@@ -161,31 +161,37 @@ def axes_figure(document: Mapping[str, Any]) -> Figure | None:
         columns=min(3, len(names)),
         panel_height=260,
         x_axis={},
-        y_axis={
-            **log_ticks([value * unit.per_second for value in seconds]),
-            "title": {"text": f"{unit.name} an image"},
-        },
+        y_axis={**_y_axis(seconds, unit), "title": {"text": f"{unit.name} an image"}},
         x_each=True,
         gap=(40, 84),
     )
     for panel, name in enumerate(names):
-        panels.own_axes[panel] = (_x_axis(document, name, found[name][0]), panels.y_axis)
+        inner = {**panels.y_axis, "title": {"text": ""}}
+        panels.own_axes[panel] = (
+            _x_axis(found[name][0]),
+            inner if panel % panels.columns else panels.y_axis,
+        )
         for index, (each, steps) in enumerate(zip(machines, found[name], strict=True)):
             panels.trace(panel, _line(index, steps, unit), legend=each["machine"])
     return panels.figure()
 
 
-def _x_axis(document: Mapping[str, Any], name: str, steps: Sequence[Mapping[str, Any]]) -> Figure:
-    axis = next(axis for axis in document["axes"] if axis["name"] == name)
+def _y_axis(seconds: Sequence[float], unit: TimeUnit) -> Figure:
+    """Return an axis of all panels alike, from zero on, or a logarithmic one where times are far apart."""
+    if max(seconds) < _LOG * min(seconds):
+        return {"range": [0, rounded(1.06 * max(seconds) * unit.per_second)]}
+    return log_ticks([value * unit.per_second for value in seconds])
+
+
+def _x_axis(steps: Sequence[Mapping[str, Any]]) -> Figure:
     texts = [escape(clean(step["text"])) for step in steps]
     if not _numeric(steps):
         return {"type": "category", "categoryorder": "array", "categoryarray": texts}
     values = [step["value"] for step in steps]
     ticks = list(dict.fromkeys(round(n * (len(steps) - 1) / 5) for n in range(6)))
-    title = "" if axis["unit"] is None else axis["unit"]
     wide = min(values) > 0 and max(values) / min(values) > _LOG
     return {
-        "type": "log" if wide else "linear", "title": {"text": title},
+        "type": "log" if wide else "linear",
         "tickvals": [rounded(values[n]) for n in ticks], "ticktext": [texts[n] for n in ticks],
     }  # fmt: skip
 
@@ -208,9 +214,10 @@ def _line(index: int, steps: Sequence[Mapping[str, Any]], unit: TimeUnit) -> Fig
     ]  # fmt: skip
     colour = MACHINE_COLOURS[index % len(MACHINE_COLOURS)]
     return {
-        "type": "scatter", "mode": "lines+markers", "x": xs, "y": ys, "customdata": told,
+        "type": "scatter", "mode": "lines+markers" if _numeric(steps) else "markers",
+        "x": xs, "y": ys, "customdata": told,
         "line": {"color": colour, "width": 2, "dash": DASHES[index // 4 % len(DASHES)]},
-        "marker": {"color": colour, "size": 5},
+        "marker": {"color": colour, "size": 5 if _numeric(steps) else 9},
         "hovertemplate": "%{customdata[0]}: %{customdata[1]} an image, %{customdata[2]} the best"
         "<br>bound by %{customdata[3]}<extra></extra>",
     }  # fmt: skip

@@ -242,11 +242,11 @@ def _sparsities(spec: Any, network: Network) -> list[LayerSparsities]:
             low, high, count, scale = _range("sparsity", spec)
             shares = steps("sparsity", float(low), float(high), count, scale)
             return [_uniform(share, network) for share in shares]
-        parts = spec.split(",")
-        if len(parts) > 1 and all(map(_NUMBER.fullmatch, parts)):
-            return [_uniform(float(part), network) for part in parts]
         if _NUMBER.fullmatch(spec):
             return [_uniform(float(spec), network)]
+        parts = [part.strip() for part in spec.split(",")]
+        if len(parts) > 1 and all(p in network.sparsities or _NUMBER.fullmatch(p) for p in parts):
+            return [found for part in parts for found in _sparsities(part, network)]
     elif isinstance(spec, (int, float)) and not isinstance(spec, bool):
         return [_uniform(float(spec), network)]
     return [load_sparsity(spec, network)]
