@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archsim.api import predict
-from archsim.choice import fitted
+from archsim.choice import fitted, ways_on
 from archsim.errors import NotApplicableError, input_error
 from archsim.machine import Machine
 from archsim.methods import METHODS
@@ -26,6 +26,7 @@ from archsim.simulator.scenario import Conditions, Scenario, load_scenario
 from archsim.simulator.schedule import Take
 from archsim.simulator.timeline import Recorder
 from archsim.sparsity import LayerSparsities, Sparsity, load_sparsity
+from archsim.targetsfile import Way
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def simulate_network(
     sparsity : LayerSparsities, str or float, optional
         See :func:`archsim.load_sparsity`; by default the network's own map.
     methods : sequence of str, optional
-        Of those that apply to a layer the closed form's fastest runs (default: of all).
+        Of those that apply to a layer the closed form's fastest runs (default: of all; where
+        neither methods nor a schedule are named and ``sparsity`` are targets of this machine,
+        what they name).
     start : {"cold", "chained", "warm"}
         What the caches hold at first: nothing; only the input; all that a call of the same
         layer would have left.  Later layers find their input where the one before left it, and
@@ -121,7 +124,15 @@ def simulate_network(
         "clock": clock, "isa": isa, "seed": seed,
     }  # fmt: skip
     names = list(methods) if methods else list(METHODS)
-    requests = [_request(layer, machine, given[layer.name], names, common) for layer in picked]
+    ways: dict[str, Way] = {}
+    if not methods and schedule == "auto":
+        ways, _ = ways_on(given, machine, batch=batch, threads=threads)
+    told = {name: ([way.method], {**common, "schedule": way.schedule})
+            for name, way in ways.items()}  # fmt: skip
+    requests = [
+        _request(layer, machine, given[layer.name], *told.get(layer.name, (names, common)))
+        for layer in picked
+    ]
     plans: list[Plan] = [request.plan() for request in requests]
     found = simulate_all(
         plans, machine, isa=requests[0].isa, clock=clock, start=start, take=take, chunk=chunk,

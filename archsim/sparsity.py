@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import InputError, input_error
 from archsim.network import Layer, Network, exists
+from archsim.targetsfile import TARGETS_KIND, Ways, read_layers, read_ways
 from archsim.weightfile import read_mtx, read_npz, reason
 from archsim.yamlfile import Node, parse_yaml, read_text, shown_path
 
@@ -31,8 +32,6 @@ STRUCTURES: tuple[Structure, ...] = ("output-map", "input-map", "kernel", "intra
 #: Sides of the tiles that Winograd's variants have, by the side of the kernel (archsim.methods).
 WINOGRAD_TILES: Final = {3: (6, 4), 5: (8,)}
 
-#: ``kind`` of the documents that ``archsim targets`` writes
-TARGETS_KIND: Final = "pruning targets"
 _MAX_BYTES: Final = 2**24  # of a map or of targets, which hold a front and a map beside
 _NAMED: Final = 8  # names that a warning lists
 
@@ -251,11 +250,15 @@ def _structure(
 
 @dataclass(frozen=True)
 class LayerSparsities:
-    """Sparsity of each layer of a network, by name; a layer not named is dense."""
+    """Sparsity of each layer of a network, by name; a layer not named is dense.
+
+    ``ways``: how targets of ``archsim targets`` have the layers run (:mod:`archsim.choice`).
+    """
 
     layers: Mapping[str, Sparsity] = field(default_factory=dict)
     default: Sparsity | None = None
     label: str = "dense"
+    ways: Ways | None = None
 
     def __getitem__(self, layer: str) -> Sparsity:
         return self.layers.get(layer) or self.default or Sparsity(1.0, label="dense")
@@ -329,7 +332,7 @@ def load_sparsity(spec: str | float | Path | None, network: Network) -> LayerSpa
     if exists(path) and path.is_dir():
         return LayerSparsities(_read_mtx_folder(path, network), label=path.name)
     if suffix in (".yaml", ".yml", ".json"):
-        return LayerSparsities(_read_map(path, network), label=path.name)
+        return _read_map(path, network)
     if "=" in spec:
         return LayerSparsities(_read_pairs(spec, network), label=spec)
     raise input_error(
@@ -422,7 +425,7 @@ def _read_mtx(path: Path, layer: Layer) -> Sparsity:
     return Sparsity.of_weights(array.reshape(layer.weight_shape), layer, label=path.name)
 
 
-def _read_map(path: Path, network: Network) -> dict[str, Sparsity]:
+def _read_map(path: Path, network: Network) -> LayerSparsities:
     node = parse_yaml(read_text(path, _MAX_BYTES), shown_path(path))
     if not isinstance(node.value, dict):
         raise input_error(str(node.mark), "a map of layer to sparsity is due")
@@ -433,32 +436,18 @@ def _read_map(path: Path, network: Network) -> dict[str, Sparsity]:
     for name, entry in node.value.items():
         layer = _layer(f"{entry.mark}", name, network)
         found[layer.name] = Sparsity(1.0 - _share(name, entry), label=path.name)
-    return found
+    return LayerSparsities(found, label=path.name)
 
 
-def _read_targets(node: Node, label: str, network: Network) -> dict[str, Sparsity]:
-    """Take the sparsities of a document that ``archsim targets`` wrote."""
-    schema, layers = node.value.get("schema"), node.value.get("layers")
-    if schema is None or schema.value != 1 or layers is None or not isinstance(layers.value, list):
-        raise input_error(str(node.mark), "not pruning targets of this version", allowed="schema 1")
+def _read_targets(node: Node, label: str, network: Network) -> LayerSparsities:
+    """Take what a document of ``archsim targets`` says: sparsities, and how layers are run."""
     found = {}
-    for entry in layers.value:
-        keys = entry.value if isinstance(entry.value, dict) else {}
-        if not {"layer", "sparsity", "domain"} <= set(keys):
-            raise input_error(str(entry.mark), "layer, sparsity and domain are due")
-        name = str(keys["layer"].value)
-        layer = _layer(str(entry.mark), name, network)
-        if keys["sparsity"].value is None:
-            raise input_error(
-                f"{entry.mark}: {name}", "the targets have no sparsities: a budget is needed"
-            )
-        share, domain = _share(name, keys["sparsity"]), keys["domain"].value
-        if domain not in DOMAINS:
-            raise input_error(
-                f"{entry.mark}: {name}: domain", "unknown", found=domain, allowed=", ".join(DOMAINS)
-            )
+    for entry in read_layers(node, DOMAINS):
+        layer = _layer(entry.where, entry.name, network)
+        share = _share(entry.name, entry.share)
+        domain: Domain = "winograd" if entry.domain == "winograd" else "spatial"
         found[layer.name] = Sparsity(1.0 - share, domain=domain, label=label)
-    return found
+    return LayerSparsities(found, label=label, ways=read_ways(node, label))
 
 
 def _share(name: str, entry: Node) -> float:

@@ -17,7 +17,7 @@ from archsim.pruning.choices import LayerChoices, weight_bytes
 from archsim.pruning.latency import write_text
 from archsim.pruning.targets import Targets
 from archsim.pruning.window import HALVING_SAVES
-from archsim.sparsity import TARGETS_KIND
+from archsim.targetsfile import TARGETS_KIND
 from archsim.yamlfile import parse_yaml, read_text
 
 SCHEMA: Final = 1

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANK = {
     "kernels": 0,
     "errors": 0, "units": 1, "yamlfile": 1, "schema": 2, "hostfacts": 2, "hostfile": 3,
-    "weightfile": 2,
+    "weightfile": 2, "targetsfile": 2,
     "network": 3, "torchnetwork": 4, "sparsity": 4, "plan": 5, "result": 5,
     "machineblocks": 5, "machine": 6,
     "derivedrates": 7, "machineassume": 7, "machinepath": 7, "machinefile": 8,

@@ -175,6 +175,13 @@ def workload_options(*, auto: bool, one: bool = False) -> Callable[[F], F]:
     return add
 
 
+def named(*options: str) -> bool:
+    """Return whether any of the command's options was given, by its name in Python."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return any(context.get_parameter_source(option) != default for option in options)
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
 )

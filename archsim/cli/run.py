@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,6 +16,7 @@ from archsim.cli.options import (
     load_machines,
     machine_option,
     method_list,
+    named,
     print_json,
     print_tables,
     progress_bar,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from archsim.network import Layer, Network
     from archsim.result import Result
     from archsim.sparsity import Domain, LayerSparsities
+    from archsim.targetsfile import Way
 
 
 @click.command("predict")
@@ -84,16 +86,18 @@ def predict_command(
         "stream_bytes_per_s": _rate("--stream", stream, "bandwidth"),
     }
 
-    def layer_of(layer: Layer, machine: Any, names: list[str], pattern: Any) -> list[Result]:
+    def layer_of(layer: Layer, machine: Any, pattern: Any, way: Way | None) -> list[Result]:
+        names = method_list(methods) if way is None else [way.method]
         return [
             predict(
-                layer, machine, method=name, pattern=pattern, schedule=schedule,
-                batch=batch or 1, threads=threads, seed=seed, **settings,
+                layer, machine, method=name, pattern=pattern, batch=batch or 1, threads=threads,
+                schedule=schedule if way is None else way.schedule, seed=seed, **settings,
             )
             for name in names
         ]  # fmt: skip
 
-    _each(network, layers, machines, sparsity, density_domain, methods, as_json, layer_of)
+    job = _Job(network, layers, machines, sparsity, density_domain, batch or 1, threads)
+    _each(job, as_json, layer_of)
 
 
 @click.command("measure")
@@ -126,15 +130,20 @@ def measure_command(
     from archsim.api import measure, measure_together
 
     check_schedule(schedule, method_list(methods))
+    names = method_list(methods)
     settings |= {"schedule": schedule, "batch": batch or 1, "threads": threads, "seed": seed}
 
-    def layer_of(layer: Layer, machine: Any, names: list[str], pattern: Any) -> list[Result]:
+    def layer_of(layer: Layer, machine: Any, pattern: Any, way: Way | None) -> list[Result]:
+        if way is not None:
+            told = {**settings, "method": way.method, "schedule": way.schedule}
+            return [measure(layer, machine, pattern=pattern, **told)]
         if names == ["auto"]:
             return [measure(layer, machine, pattern=pattern, **settings)]
         cases = [(name, pattern) for name in names]
         return measure_together(layer, cases, machine, **settings)
 
-    _each(network, layers, machines, sparsity, density_domain, methods, as_json, layer_of)
+    job = _Job(network, layers, machines, sparsity, density_domain, batch or 1, threads)
+    _each(job, as_json, layer_of)
 
 
 def _only(model: str, owner: str, given: list[str]) -> None:
@@ -157,48 +166,65 @@ def _rate(name: str, text: str | None, kind: str) -> float | None:
         raise InputError(f"{name}: {error}") from None
 
 
-def _each(
-    network_name: str,
-    names: tuple[str, ...],
-    machine_names: tuple[str, ...],
-    sparsity: str | None,
-    domain: Domain | None,
-    methods: str,
-    as_json: bool,
-    layer_of: Callable[..., list[Result]],
-) -> None:
-    """Run every layer, machine and method; print them."""
+class _Job(NamedTuple):
+    """What a command is to run over."""
+
+    network: str
+    layers: tuple[str, ...]
+    machines: tuple[str, ...]
+    sparsity: str | None
+    domain: Domain | None
+    batch: int
+    threads: int | None
+
+
+def _each(job: _Job, as_json: bool, layer_of: Callable[..., list[Result]]) -> None:
+    """Run every layer, machine and method; print them.
+
+    Targets decide how layers run on their machine unless methods or a schedule are named.
+    """
+    from archsim.choice import ways_on
     from archsim.network import load_network
     from archsim.report.tables import results_table
     from archsim.result import document
     from archsim.sparsity import load_sparsity
     from archsim.study import sum_up
 
-    network: Network = load_network(network_name)
-    sparsities: LayerSparsities = load_sparsity(sparsity, network).in_domain(domain, network)
-    layers = [network[name] for name in names] if names else list(network)
-    machines = load_machines(machine_names)
-    chosen = method_list(methods)
+    network: Network = load_network(job.network)
+    sparsities: LayerSparsities = load_sparsity(job.sparsity, network)
+    sparsities = sparsities.in_domain(job.domain, network)
+    layers = [network[name] for name in job.layers] if job.layers else list(network)
+    machines = load_machines(job.machines)
+    ways: dict[str, dict[str, Way]] = {machine.name: {} for machine in machines}
+    said: dict[str, tuple[str, ...]] = {}
+    for machine in [] if named("methods", "schedule") else machines:
+        ways[machine.name], said[machine.name] = ways_on(
+            sparsities, machine, batch=job.batch, threads=job.threads
+        )
     cases = [(machine, layer) for machine in machines for layer in layers]
     results: list[Result] = []
     with progress_bar() as progress:
         for done, (machine, layer) in enumerate(cases):
             progress(f"{machine.name} {layer.name}", done, len(cases))
-            results += layer_of(layer, machine, chosen, sparsities[layer.name])
+            way = ways[machine.name].get(layer.name)
+            results += layer_of(layer, machine, sparsities[layer.name], way)
         found = [result.as_dict() for result in results]
     totals: dict[str, Any] = {
         **sum_up(network.name, layers, sparsities, results),
         "native_max_error": {
             f"{r.layer} {r.method}": r.max_error for r in results if r.max_error is not None
         },
-        "notes": {f"{r.machine} {r.layer} {r.method}": list(r.notes) for r in results if r.notes},
+        "notes": {
+            **{machine: list(notes) for machine, notes in said.items() if notes},
+            **{f"{r.machine} {r.layer} {r.method}": list(r.notes) for r in results if r.notes},
+        },
     }
     if as_json:
         print_json(document(found, totals))
         return
     print_tables(results_table(found, totals["machines"]))
-    if any(r.model != "native" for r in results):
-        for where, notes in totals["notes"].items():
+    for where, notes in totals["notes"].items():
+        if where in said or any(r.model != "native" for r in results):
             say(f"{where}: {'; '.join(notes)}")
     for where, error in totals["native_max_error"].items():
         say(f"{where}: largest error {error:.1e} of the largest reference value")

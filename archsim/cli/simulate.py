@@ -17,6 +17,7 @@ from archsim.cli.options import (
     load_machines,
     machine_option,
     method_list,
+    named,
     new_table,
     one_line,
     path_ending,
@@ -137,18 +138,36 @@ def simulate_command(
     settings |= {
         "layers": layers or None,
         "sparsity": load_sparsity(sparsity, chosen).in_domain(density_domain, chosen),
-        "methods": None if methods in ("all", "auto") else method_list(methods),
+        "methods": method_list(methods if methods != "auto" else "all")
+        if named("methods")
+        else None,
         "batch": batch or 1,
         "events": EVENTS if events is None else events or None,
     }
     found = _run(chosen, loaded, settings, trace, pictures=folder is not None, baseline=baseline)
     document = _document(chosen, settings, found)
+    said = _said(settings, loaded)
+    if said:
+        document["totals"]["notes"] = said
     if folder is not None:
         _write(document, folder, loaded)
     if as_json:
         print_json(document)
         return
     print_tables(*_tables(found, document["totals"]["machines"]))
+    for where, notes in said.items():
+        say(f"{where}: {'; '.join(notes)}")
+
+
+def _said(settings: dict[str, Any], machines: list[Machine]) -> dict[str, list[str]]:
+    """Return what there is to say of the methods that targets name, by machine."""
+    from archsim.choice import ways_on
+
+    if settings["methods"] or settings["schedule"] != "auto":
+        return {}
+    given = {"batch": settings["batch"], "threads": settings["threads"]}
+    said = {m.name: list(ways_on(settings["sparsity"], m, **given)[1]) for m in machines}
+    return {name: notes for name, notes in said.items() if notes}
 
 
 def _run(

@@ -177,7 +177,7 @@ def axes_figure(document: Mapping[str, Any]) -> Figure | None:
 
 
 def _y_axis(seconds: Sequence[float], unit: TimeUnit) -> Figure:
-    """Return an axis of all panels alike, from zero on, or a logarithmic one where times are far apart."""
+    """Return the axis of all panels: from zero on, or logarithmic where times are far apart."""
     if max(seconds) < _LOG * min(seconds):
         return {"range": [0, rounded(1.06 * max(seconds) * unit.per_second)]}
     return log_ticks([value * unit.per_second for value in seconds])
