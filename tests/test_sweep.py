@@ -453,6 +453,17 @@ def test_a_changed_machine_is_refused_and_a_wider_sweep_is_not(tmp_path: Path) -
     assert np.array_equal(found.seconds, archsim.sweep(ALEXNET, ATOM, **wider).seconds)
 
 
+def test_all_threads_may_be_a_number_that_is_swept_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    once = small(threads="all,1,8", csv=path)
+    assert np.array_equal(once.seconds[..., 0], once.seconds[..., 2])
+    known: set[tuple[int, int]] = set()
+    again = small(threads="all,1,8", resume=path,
+                  progress=lambda _, done, total: known.add((done, total)))  # fmt: skip
+    assert np.array_equal(again.seconds, once.seconds)
+    assert known == {(48, 48)}
+
+
 def test_totals_are_no_rows_to_go_on_from(tmp_path: Path) -> None:
     path = write_csv(small(), tmp_path / "totals.csv", total=True)
     assert len(path.read_text(encoding="utf-8").splitlines()) == 9

@@ -177,7 +177,7 @@ def _write(found: Sweep, table: Path | None, page: Path | None, *, total: bool) 
     if table is not None:
         say(f"wrote {write_csv(found, table, total=total)}")
         Path(journal_path(table)).unlink(missing_ok=True)
-    document = found.as_document(total=True)
+    document = found.as_document(rows=False)
     if page is not None:
         say(f"wrote {write_sweep_page(document, page)}")
     if not click.get_current_context().params["as_json"]:

@@ -147,9 +147,13 @@ class Sweep:
         place = [int(n) for n in np.unravel_index(int(np.argmin(found)), found.shape)]
         return tuple(place if machine is None else [machine, *place[1:]])
 
-    def as_document(self, *, total: bool = False) -> dict[str, Any]:
-        """Return the JSON document: settings, axes, rows (or totals of points), and the summary."""
+    def as_document(self, *, total: bool = False, rows: bool = True) -> dict[str, Any]:
+        """Return the JSON document: settings, axes, rows (or totals of points), and the summary.
+
+        Tables and pages need no ``rows``.
+        """
         space = self.space
+        results = self.totals() if total else self.rows()
         settings = space.settings
         return {
             "schema": SCHEMA, "kind": KIND, "archsim": archsim.__version__,
@@ -159,7 +163,7 @@ class Sweep:
             "clock": settings.clock, "isa": settings.isa, "seed": settings.seed,
             "axes": [_axis(axis) for axis in self.axes],
             "points": space.points, "rows_of": "points" if total else "layers",
-            "results": list(self.totals() if total else self.rows()),
+            "results": list(results) if rows else [],
             "summary": self.summary(),
         }  # fmt: skip
 

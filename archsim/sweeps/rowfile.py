@@ -192,7 +192,8 @@ def _take(
         pairs = list(zip(names, told, strict=False))[1:]  # the network is right
         shown = ", ".join(f"{name}={text}" for name, text in (pairs[-1], *pairs[:-1]))
         raise input_error(where, "is no point of this sweep", found=shown)
-    if cells.known(np.array(places)).any():
+    left = np.array(places)[~cells.known(np.array(places))]  # all threads may be 8 threads, too
+    if not left.size:
         raise input_error(where, "the same layer and point are there twice")
     cell = np.unravel_index(places[0], space.shape)
     digest = space.digest(int(cell[0]), int(cell[1]), int(cell[3]))
@@ -205,11 +206,10 @@ def _take(
     if row["method"] not in METHODS:
         raise input_error(f"{where}: method", "unknown method", found=row["method"],
                           allowed=", ".join(METHODS))  # fmt: skip
-    count = len(places)
     cells.put(Answer(
-        np.array(places), np.full(count, _seconds(where, row["seconds"])),
+        left[:1], np.array([_seconds(where, row["seconds"])]),
         ((row["method"],), (row["schedule"],), (row["bound_by"],)),
-        np.zeros((3, count), dtype=np.intp),
+        np.zeros((3, 1), dtype=np.intp),
     ))  # fmt: skip
 
 
