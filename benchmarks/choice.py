@@ -21,8 +21,8 @@ from archsim.choice import fitted
 from archsim.errors import NotApplicableError
 from archsim.machinefile import load_machine
 from archsim.methods import get_method
-from archsim.methods.lanes_geometry import MODES
 from archsim.methods.lanes_candidates import TRIED, lane_candidates
+from archsim.methods.lanes_geometry import MODES
 from archsim.network import Layer, load_network
 from archsim.plan import Candidate
 from archsim.predictors import by_native_interleaved

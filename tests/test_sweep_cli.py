@@ -88,6 +88,18 @@ def test_rows_that_are_there(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert path.read_text(encoding="utf-8") == whole
 
 
+def test_totals_do_not_take_the_place_of_rows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    call(capsys, *SMALL, "--csv", str(path))
+    whole = path.read_text(encoding="utf-8")
+    assert call(capsys, *SMALL, "--resume", str(path), "--total")[0] == 2
+    status, out, _ = call(capsys, *SMALL, "--resume", str(path), "--total", "--json")
+    assert (status, json.loads(out)["rows_of"]) == (0, "points")
+    assert path.read_text(encoding="utf-8") == whole
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.skipif(os.name != "posix", reason="sends an interrupt to a group of processes")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: str) -> None:

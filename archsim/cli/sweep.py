@@ -20,6 +20,7 @@ from archsim.cli.options import (
     load_machines,
     machine_option,
     method_list,
+    named,
     one_line,
     path_ending,
     print_json,
@@ -101,7 +102,7 @@ def sweep_command(
 
     names = method_list(methods)
     check_schedule(settings["schedule"], names)
-    if total and table is None and not as_json and resume is None:
+    if total and table is None and not as_json:
         raise click.UsageError("--total is for --csv and --json", click.get_current_context())
     space = make_space(
         network, load_machines(machines), layers=layers or None, sparsities=sparsities or None,
@@ -113,7 +114,8 @@ def sweep_command(
         table = table or _of(resume)
     _collect(cells, workers, table, resume)
     found = Sweep(cells, command=" ".join(["archsim", *sys.argv[1:]]))
-    _write(found, table, page, total=total)
+    # rows that a sweep went on from stay rows unless totals were asked for there
+    _write(found, table, page, total=total and named("table"))
     if as_json:
         print_json(found.as_document(total=total))
 
