@@ -36,12 +36,14 @@ SCHEDULES: Final = ("auto", "panels")
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _MIN_VECTORS: Final = 4  # fewer accumulators would leave multiply-add latency exposed
-# A row of a panel in one block: set-up of the loop over its vectors; a vector: mask to its
-# register, pointers and the end; a mask, made once a tap and vector (objdump of fill_rows in
+# A row of a panel in one block: its places and pointers; a vector: mask, pointers and the end; a number
+# that no instruction gathers: its bit, its place, into its lane (objdump of copy_rows and gather_rows in
 # kernels/csrc/f32_lowered.c, avx512, gcc 12).
-_ROW_OPS: Final = 8.0
-_VECTOR_OPS: Final = 4.0
-_MASK_OPS: Final = 14.0
+_ROW_LOADS: Final = 2.0
+_ROW_OPS: Final = 10.0
+_VECTOR_OPS: Final = 3.0
+_NUMBER_OPS: Final = 3.0
+_GATHERING_LANES: Final = 16  # narrower sets take number by number
 
 
 def reason(layer: Layer, sparsity: Sparsity | Densities) -> str | None:
@@ -201,21 +203,20 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
 def _panels(walk: _Walk, target: Target) -> Phase:
     """Lower the image; a tile is one row (c, r, s) of the lowered matrix, over all blocks.
 
-    The kernel goes block -> tap -> channel.  Neighbouring pixels are copied vector by vector under
-    a mask that padding makes; others (stride, or an output that is narrower than the picture) are
-    collected number by number.
+    The kernel goes block -> channel -> tap, so that it writes its panel from end to end.  Neighbouring
+    pixels are copied vector by vector under a mask of those that lie in the picture; others (stride,
+    or an output that is narrower than the picture) are gathered.
     """
     layer, sharers = walk.layer, walk.sharers
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
-    channels = walk.channels / sharers  # of one thread
-    work = panel_work(layer, walk.vectors, walk.blocks, channels, target)
+    work = panel_work(layer, walk.vectors, walk.blocks, target)
     crossing = float(work.loads_line_crossing[0] / max(1.0, walk.vectors))
     cuts = tuple(taps * each for each in even_parts(layer.C, sharers))
     parts = part_counts(cuts, np.zeros(layer.C * taps, dtype=np.int64))
     first = FLOAT_BYTES * float(layer.H * layer.W) / taps
     again = max(0.0, FLOAT_BYTES * pixels - first)
-    # from one tap to the next: a block of each channel is read and written
-    near = 2.0 * FLOAT_BYTES * channels * walk.pixel_vectors * walk.lanes
+    # from one tap to the next: a block is read and written
+    near = 2.0 * FLOAT_BYTES * walk.pixel_vectors * walk.lanes
     return Phase(
         name="input",
         tiles=share(walk.batch, walk.threads, sharers, parts),
@@ -231,21 +232,26 @@ def _panels(walk: _Walk, target: Target) -> Phase:
     )  # fmt: skip
 
 
-def panel_work(
-    layer: Layer, vectors: float, blocks: float, channels: float, target: Target
-) -> Work:
-    """Operations that fill one row of the panels: ``blocks`` of them, ``vectors`` in all.
-
-    ``channels`` are lowered together, with the same masks.
-    """
-    neighbours = layer.stride == (1, 1) and layer.Q == layer.W
+def panel_work(layer: Layer, vectors: float, blocks: float, target: Target) -> Work:
+    """Operations that fill one row of the panels: ``blocks`` of them, ``vectors`` in all."""
+    common = {"stores": float(vectors), "branches": 2.0 * blocks + vectors}
+    ops = _ROW_OPS * blocks + _VECTOR_OPS * vectors
+    masks = _ROW_LOADS * blocks + vectors
+    if layer.stride == (1, 1) and layer.Q == layer.W:
+        return Work.of(
+            loads_unaligned=vectors,
+            loads_line_crossing=anywhere(target.lanes, target)[0] * vectors,
+            scalar_loads=masks,
+            scalar_ops=ops,
+            **common,
+        )
+    numbers = float(layer.P * layer.Q)
+    if target.lanes >= _GATHERING_LANES:
+        return Work.of(
+            gathered=numbers, loads_aligned=vectors, scalar_loads=masks, scalar_ops=ops, **common
+        )
     return Work.of(
-        loads_unaligned=vectors if neighbours else 0.0,
-        loads_line_crossing=anywhere(target.lanes, target)[0] * vectors if neighbours else 0.0,
-        scalar_loads=vectors + (0.0 if neighbours else float(layer.P * layer.Q)),
-        stores=float(vectors),
-        scalar_ops=_ROW_OPS * blocks + _VECTOR_OPS * vectors + _MASK_OPS * vectors / channels,
-        branches=2.0 * blocks + vectors,
+        scalar_loads=masks + 2.0 * numbers, scalar_ops=ops + _NUMBER_OPS * numbers, **common
     )
 
 

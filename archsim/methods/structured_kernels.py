@@ -209,13 +209,11 @@ def _panels(walk: _Walk, target: Target) -> Phase:
     return Phase(
         name="input",
         tiles=share(walk.batch, walk.threads, walk.sharers, counts),
-        work=panel_work(
-            layer, walk.vectors, walk.pixel_blocks, walk.channel_block, target
-        ),
+        work=panel_work(layer, walk.vectors, walk.pixel_blocks, target),
         streams=(
             stream("input", "read", first,
                    batch_distance(layer, walk.batch, walk.threads, walk.sharers)),
-            stream("input", "read", again, near),
+            stream("input", "read", again, 2.0 * walk.block_bytes),
             stream("lowered input", "write", FLOAT_BYTES * pixels, near),
         ),
     )  # fmt: skip

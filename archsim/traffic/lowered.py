@@ -60,7 +60,7 @@ def script(plan: Plan) -> Script:
 
 
 class _Walk:
-    """Block of pixels: tap -> channel into the panel, then output channel -> nonzero."""
+    """Block of pixels: channel -> tap into the panel, then output channel -> nonzero."""
 
     def __init__(self, plan: Plan, ptr: np.ndarray, first: int, pitch: int) -> None:
         self.plan, self.ptr, self.first, self.pitch = plan, ptr, first, pitch
@@ -101,7 +101,7 @@ class _Walk:
         """Rows of a block of pixels: of ``channels``, counted from channel ``image`` on."""
         layer = self.plan.layer
         count = min(self.pitch, self.pixels - block)
-        tap = np.arange(self.taps)[:, None]
+        channels, tap = channels[:, None], np.arange(self.taps)
         rows, width, at = seen(layer, block, count, tap)
         read = touches(
             _IN, INPUT, rows=rows, width=_F * width, pitch=_F * layer.stride[0] * layer.W,

@@ -1,8 +1,10 @@
 # Sparse convolution by lowering.
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from archsim.kernels._capi cimport as_isa, as_seconds, as_shape, as_team
+
+from numpy import empty, int32, uint16
 
 
 cdef extern from "archsim_native.h" nogil:
@@ -21,9 +23,14 @@ cdef extern from "archsim_native.h" nogil:
         const int32_t *off
         const float *val
         const float *bias
+        const int32_t *place
+        const int32_t *tap
+        const uint16_t *inside
         float **lowered
         float **sums
 
+    void as_lowered_places(const as_shape *shape, int64_t lanes, int32_t *place, int32_t *tap,
+                           uint16_t *inside)
     int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,
                        as_seconds *seconds)
 
@@ -33,6 +40,8 @@ cdef class Lowered(SparseLayer):
 
     cdef as_lowered layer
     cdef Buffers lowered, sums
+    cdef int32_t[::1] place, tap
+    cdef uint16_t[::1] inside
 
     def __cinit__(
         self,
@@ -54,6 +63,7 @@ cdef class Lowered(SparseLayer):
             raise ValueError(f"val: got {d.taps} values an entry; must be 1 or those of a kernel")
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
         d.bias = &self.bias[0]
+        self.find_places()
         if kernels:
             d.channel_block = blocking["channel_block"]
             if d.channel_block < 1:
@@ -66,6 +76,16 @@ cdef class Lowered(SparseLayer):
         else:
             self.lowered = team.buffer_of_each_group(blocking["lowered_size"])
         d.lowered = self.lowered.items
+
+    cdef find_places(self):
+        """Fill what says where pixels stand."""
+        cdef as_lowered *d = &self.layer
+        vectors = -(-(d.shape.out_height * d.shape.out_width) // d.isa.lanes)
+        taps = d.shape.kernel_h * d.shape.kernel_w
+        self.place = empty(vectors * d.isa.lanes, int32)
+        self.tap, self.inside = empty(taps, int32), empty(taps * vectors, uint16)
+        d.place, d.tap, d.inside = &self.place[0], &self.tap[0], &self.inside[0]
+        as_lowered_places(&d.shape, d.isa.lanes, &self.place[0], &self.tap[0], &self.inside[0])
 
     cdef int call(
         self, const float *x, float *out, int64_t images, as_seconds *seconds

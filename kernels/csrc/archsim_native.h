@@ -301,6 +301,8 @@ void as_im2col_some(const as_shape *shape, const float *image, const int64_t *ro
  * channel k in a block of channel_block input channels of the group, and offsets count from the
  * block's first row. Every thread lowers such a block for itself, multiplies it, and leaves the
  * sums of output channel k at k * pitch of its `sums` for the next one.
+ * place, tap and inside: of all vectors of output pixels, see as_lowered_fill, inside_step is their
+ * number; as_lowered_places makes them.
  * Unit of part_ptr: an output channel.
  */
 typedef struct {
@@ -315,9 +317,16 @@ typedef struct {
     const int32_t *off;
     const float *val; /* taps of each entry */
     const float *bias;
+    const int32_t *place, *tap;
+    const uint16_t *inside;
     float *const *lowered; /* one of each group of threads; column blocks: of each thread */
     float *const *sums;    /* one of each thread, or NULL */
 } as_lowered;
+
+/* place: int32 of each lane of vectors = ceil(out_height * out_width / lanes); tap: of each tap;
+ * inside: taps x vectors. */
+void as_lowered_places(const as_shape *shape, int64_t lanes, int32_t *place, int32_t *tap,
+                       uint16_t *inside);
 
 int as_lowered_run(as_lowered *layer, const float *x, float *out, int64_t images,
                    as_seconds *seconds);

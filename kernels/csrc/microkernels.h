@@ -78,22 +78,23 @@ typedef struct {
     as_row_pixel_fn pixel;
 } as_direct_row_kernels;
 
-/* What one tap of some channels meets at the pixels of a block: a row of the lowered panel each.
+/* What the taps of some channels meet at the pixels of a block: a row of the lowered panel each.
  *
- *     to[c * to_step + i] = picture c at (y[i] + tap_y, x[i] + tap_x), 0 outside of it,
+ *     to[(c * taps + t) * to_step + i] = picture c at place[i] + tap[t] where bit i % lanes of
+ *                                        inside[t * inside_step + i / lanes] is set, else 0;
  *     i < vectors * lanes, vectors <= accumulators of the set
  *
- * Layout    the picture of channel c is in[c * in_step ..], height x width, no gaps. With
- *           `neighbours` pixel i + 1 stands behind pixel i: y[i] * width + x[i] rises by one.
- * Padding   INT32_MIN in y is outside for every tap.
- * Alignment y, x, to and to_step are aligned to the vector. No over-read.
+ * Layout    the picture of channel c is in[c * in_step ..]. With `neighbours` place[i] is
+ *           place[0] + i wherever a bit of i is set.
+ * Alignment to and to_step are aligned to the vector. No over-read.
  * NaN       is copied.
  */
 typedef struct {
     const float *in;
     int64_t in_step, channels;
-    const int32_t *y, *x;
-    int32_t height, width, tap_y, tap_x;
+    const int32_t *place, *tap;
+    const uint16_t *inside;
+    int64_t inside_step, taps;
     int neighbours;
     int vectors;
     float *to;

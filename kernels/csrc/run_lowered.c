@@ -5,31 +5,17 @@
 #include "pool.h"
 #include "team.h"
 
-enum { MOST_PIXELS = AS_MOST_ACCUMULATORS * AS_LANES_avx512 };
-
-/* A block of output pixels: where their first taps lie, padding included. */
+/* A block of output pixels. */
 typedef struct {
-    _Alignas(AS_CACHE_LINE) int32_t y[MOST_PIXELS];
-    _Alignas(AS_CACHE_LINE) int32_t x[MOST_PIXELS];
     int64_t first, count;
     int vectors;
 } pixel_block;
 
-static void begin_block(const as_lowered *d, int64_t first, pixel_block *block)
+static pixel_block begin_block(const as_lowered *d, int64_t first)
 {
-    const as_shape *s = &d->shape;
-    const int64_t lanes = d->isa->lanes, pixels = s->out_height * s->out_width;
-    const int64_t count = as_min(d->pixel_vectors * lanes, pixels - first);
-    const int vectors = (int)as_div_up(count, lanes);
-    int64_t p = first / s->out_width, q = first % s->out_width;
-    for (int64_t i = 0; i < count; ++i) {
-        block->y[i] = (int32_t)(p * s->stride_h - s->pad_h);
-        block->x[i] = (int32_t)(q * s->stride_w - s->pad_w);
-        if (++q == s->out_width)
-            q = 0, ++p;
-    }
-    for (int64_t i = count; i < vectors * lanes; ++i) block->y[i] = INT32_MIN, block->x[i] = 0;
-    block->first = first, block->count = count, block->vectors = vectors;
+    const int64_t pixels = d->shape.out_height * d->shape.out_width;
+    const int64_t count = as_min(d->pixel_vectors * d->isa->lanes, pixels - first);
+    return (pixel_block){first, count, (int)as_div_up(count, d->isa->lanes)};
 }
 
 /* Rows of the channels [first, last), counted from the panel's first channel. */
@@ -38,24 +24,44 @@ static void lower(const as_lowered *d, const pixel_block *block, const float *im
 {
     const as_shape *s = &d->shape;
     const int64_t plane = s->height * s->width, taps = s->kernel_h * s->kernel_w;
-    const int64_t pitch = d->pixel_vectors * d->isa->lanes;
-    as_lowered_fill fill = {
+    const int64_t lanes = d->isa->lanes, pitch = d->pixel_vectors * lanes;
+    const as_lowered_fill fill = {
         .in = image + first * plane,
         .in_step = plane,
         .channels = last - first,
-        .y = block->y,
-        .x = block->x,
-        .height = (int32_t)s->height,
-        .width = (int32_t)s->width,
+        .place = d->place + block->first,
+        .tap = d->tap,
+        .inside = d->inside + block->first / lanes,
+        .inside_step = as_div_up(s->out_height * s->out_width, lanes),
+        .taps = taps,
         .neighbours = s->stride_h == 1 && s->stride_w == 1 && s->out_width == s->width,
         .vectors = block->vectors,
-        .to_step = taps * pitch,
+        .to = panel + first * taps * pitch,
+        .to_step = pitch,
     };
-    for (int64_t tap = 0; tap < taps; ++tap) {
-        fill.tap_y = (int32_t)(tap / s->kernel_w * s->dilation_h);
-        fill.tap_x = (int32_t)(tap % s->kernel_w * s->dilation_w);
-        fill.to = panel + (first * taps + tap) * pitch;
-        d->isa->lowered->fill(&fill);
+    d->isa->lowered->fill(&fill);
+}
+
+void as_lowered_places(const as_shape *s, int64_t lanes, int32_t *place, int32_t *tap,
+                       uint16_t *inside)
+{
+    const int64_t pixels = s->out_height * s->out_width, vectors = as_div_up(pixels, lanes);
+    for (int64_t i = 0; i < vectors * lanes; ++i) {
+        const int64_t y = i / s->out_width * s->stride_h - s->pad_h;
+        const int64_t x = i % s->out_width * s->stride_w - s->pad_w;
+        place[i] = i < pixels ? (int32_t)(y * s->width + x) : 0;
+    }
+    for (int64_t t = 0; t < s->kernel_h * s->kernel_w; ++t, inside += vectors) {
+        const int64_t down = t / s->kernel_w * s->dilation_h - s->pad_h;
+        const int64_t right = t % s->kernel_w * s->dilation_w - s->pad_w;
+        tap[t] = (int32_t)((down + s->pad_h) * s->width + right + s->pad_w);
+        for (int64_t v = 0; v < vectors; ++v) inside[v] = 0;
+        for (int64_t i = 0; i < pixels; ++i) {
+            const int64_t y = i / s->out_width * s->stride_h + down;
+            const int64_t x = i % s->out_width * s->stride_w + right;
+            const int there = 0 <= y && y < s->height && 0 <= x && x < s->width;
+            inside[i / lanes] |= (uint16_t)(there << i % lanes);
+        }
     }
 }
 
@@ -93,12 +99,11 @@ static void alone(const as_lowered *d, const as_turn *turn, const float *image, 
     const int64_t channels = s->channels / s->groups, out_channels = s->out_channels / s->groups;
     const int64_t pixels = s->out_height * s->out_width;
     float *panel = d->lowered[turn->group];
-    pixel_block block;
     for (int64_t group = 0; group < s->groups; ++group) {
         const float *in = image + group * channels * s->height * s->width;
         for (int64_t first = 0; first < pixels; first += d->pixel_vectors * d->isa->lanes) {
             const double start = as_now();
-            begin_block(d, first, &block);
+            const pixel_block block = begin_block(d, first);
             lower(d, &block, in, 0, channels, panel);
             *turn->input_seconds += as_now() - start;
             multiply(d, &block, panel, group * out_channels, (group + 1) * out_channels, out);
@@ -132,12 +137,11 @@ static void together(const as_lowered *d, const as_turn *turn, const float *imag
     const int64_t pixels = s->out_height * s->out_width;
     int64_t first_channel, last_channel;
     as_share(turn, s->channels, &first_channel, &last_channel);
-    pixel_block block;
     int set = 0;
     for (int64_t first = 0; first < pixels; first += pitch, set ^= 1) {
         float *panels = d->lowered[turn->group] + set * size;
         const double start = as_now();
-        begin_block(d, first, &block);
+        const pixel_block block = begin_block(d, first);
         lower(d, &block, image, first_channel, last_channel, panels);
         const double lowered = as_now();
         as_barrier_wait(turn->barrier);
@@ -221,14 +225,13 @@ static void column_blocks(void *layer, const as_turn *turn)
     block_part part = {.blocks = as_div_up(channels, d->channel_block),
                        .panel = panel,
                        .sums = d->sums[turn->thread]};
-    pixel_block block;
     for (int64_t g = 0; g < s->groups; ++g) {
         part.first = larger(turn->first_unit, g * out_channels);
         part.last = as_min(turn->last_unit, (g + 1) * out_channels);
         if (part.first >= part.last)
             continue;
         for (int64_t first = 0; first < pixels; first += d->pixel_vectors * d->isa->lanes) {
-            begin_block(d, first, &block);
+            const pixel_block block = begin_block(d, first);
             for (part.block = 0; part.block < part.blocks; ++part.block) {
                 const int64_t from = part.block * d->channel_block;
                 const double start = as_now();

@@ -157,51 +157,37 @@ AS_INLINE as_vec as_load_first(const float *p, int count)
 #endif
 }
 
-/* Lanes that a condition has chosen, as the loads below want them. */
-#if AS_LANES == 16
-typedef __mmask16 as_chosen;
-#else
-typedef as_mask as_chosen;
-#endif
-
-/* Every lane of `mask` is 0 or -1: chosen. */
-AS_INLINE as_chosen as_choose(as_mask mask)
-{
-#if AS_LANES == 16
-    return _mm512_movepi32_mask((__m512i)mask);
-#else
-    return mask;
-#endif
-}
-
-/* The chosen lanes of the vector at this address; nothing else is read, the rest is 0. */
-AS_INLINE as_vec as_load_chosen(uintptr_t address, as_chosen chosen)
+/* Lane l of the vector at this address where bit l is set; nothing else is read, the rest is 0. */
+AS_INLINE as_vec as_load_chosen(uintptr_t address, uint32_t bits)
 {
     const float *p = (const float *)address;
 #if AS_LANES == 16
-    return (as_vec)_mm512_maskz_loadu_ps(chosen, p);
+    return (as_vec)_mm512_maskz_loadu_ps((__mmask16)bits, p);
 #elif AS_LANES == 8
-    return (as_vec)_mm256_maskload_ps(p, (__m256i)chosen);
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set = _mm256_and_si256(_mm256_set1_epi32((int)bits), bit);
+    return (as_vec)_mm256_maskload_ps(p, _mm256_cmpeq_epi32(set, bit));
 #else
-    if (chosen[0] & chosen[1] & chosen[2] & chosen[3])
+    if (bits == 15u)
         return as_load(p);
     as_vec v = {0};
     for (int i = 0; i < AS_LANES; ++i)
-        if (chosen[i])
+        if (bits >> i & 1u)
             v[i] = p[i];
     return v;
 #endif
 }
 
-/* Lane i is p[index[i]] where it is chosen, else 0 and not read. */
-AS_INLINE as_vec as_gather_chosen(const float *p, as_mask index, as_chosen chosen)
+/* Lane l is p[index[l]] where bit l is set, else 0 and not read. */
+AS_INLINE as_vec as_gather_chosen(const float *p, as_mask index, uint32_t bits)
 {
 #if AS_LANES == 16
-    return (as_vec)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), chosen, (__m512i)index, p, 4);
+    return (as_vec)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), (__mmask16)bits, (__m512i)index,
+                                            p, 4);
 #else
     as_vec v = {0};
     for (int i = 0; i < AS_LANES; ++i)
-        if (chosen[i])
+        if (bits >> i & 1u)
             v[i] = p[index[i]];
     return v;
 #endif

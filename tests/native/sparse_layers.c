@@ -119,6 +119,18 @@ static int run_lowered(layer *made, const float *x, float *out, int64_t images,
     return as_lowered_run(&made->of.lowered, x, out, images, seconds);
 }
 
+static void find_places(as_lowered *d)
+{
+    const as_shape *s = &d->shape;
+    const int64_t vectors = div_up(s->out_height * s->out_width, d->isa->lanes);
+    const int64_t taps = s->kernel_h * s->kernel_w;
+    int32_t *place = check_zeros(vectors * d->isa->lanes * (int64_t)sizeof(int32_t), 0);
+    int32_t *tap = check_zeros(taps * (int64_t)sizeof(int32_t), 0);
+    uint16_t *inside = check_zeros(taps * vectors * (int64_t)sizeof(uint16_t), 0);
+    as_lowered_places(s, d->isa->lanes, place, tap, inside);
+    d->place = place, d->tap = tap, d->inside = inside;
+}
+
 static void make_entries(layer *made, int kernels)
 {
     const layer_spec *spec = &made->spec;
@@ -128,6 +140,7 @@ static void make_entries(layer *made, int kernels)
                       .team = layer_team(made, s->out_channels, 1),
                       .pixel_vectors = check_from(1, spec->isa->registers - 2), .taps = 1};
     made->run = run_lowered;
+    find_places(d);
     if (kernels) {
         d->channel_block = check_from(1, group_in(s));
         pack_kernels(made, d);

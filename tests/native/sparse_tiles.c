@@ -181,54 +181,61 @@ static void check_lowered_tiles(const as_isa *isa)
 
 /* The pixels of a block of outputs, first one `first`, of a kernel at (tap_y, tap_x). */
 typedef struct {
-    int64_t stride, pad, out_width, first, count;
+    int64_t floats, first; /* of a picture; the first pixel, if they are neighbours */
+    int32_t before;        /* what places are less: some lie before the picture */
 } fill_walk;
 
-static void place_pixels(const fill_walk *w, int64_t room, int32_t *y, int32_t *x)
+/* Where pixels stand, and which of them are in the picture at each tap: any in bits of their own. */
+static void place_pixels(const fill_walk *w, const as_lowered_fill *f, int lanes, int32_t *place,
+                         int32_t *tap, uint16_t *inside)
 {
-    for (int64_t i = 0; i < room; ++i) {
-        const int64_t pixel = w->first + i;
-        y[i] = (int32_t)(pixel / w->out_width * w->stride - w->pad);
-        x[i] = (int32_t)(pixel % w->out_width * w->stride - w->pad);
-        if (i >= w->count)
-            y[i] = INT32_MIN, x[i] = 0;
+    for (int64_t i = 0; i < f->vectors * lanes; ++i)
+        place[i] = (int32_t)(f->neighbours ? w->first + i : check_below(w->floats)) - w->before;
+    for (int64_t t = 0; t < f->taps; ++t) {
+        tap[t] = (int32_t)check_below(w->floats);
+        for (int64_t i = 0; i < f->vectors * lanes; ++i) {
+            const int64_t at = (int64_t)place[i] + tap[t];
+            if (0 <= at && at < w->floats && check_below(4))
+                inside[t * f->inside_step + i / lanes] |= (uint16_t)(1u << i % lanes);
+        }
     }
 }
 
-static int fill_is_right(const as_lowered_fill *f, int64_t room)
+static int fill_is_right(const as_lowered_fill *f, int lanes)
 {
     int right = 1;
     for (int64_t c = 0; c < f->channels; ++c)
-        for (int64_t i = 0; i < room; ++i) {
-            const int64_t y = (int64_t)f->y[i] + f->tap_y, x = (int64_t)f->x[i] + f->tap_x;
-            const int inside = 0 <= y && y < f->height && 0 <= x && x < f->width;
-            const float pixel = inside ? f->in[c * f->in_step + y * f->width + x] : 0.0f;
-            right &= f->to[c * f->to_step + i] == pixel;
-        }
+        for (int64_t t = 0; t < f->taps; ++t)
+            for (int64_t i = 0; i < f->vectors * lanes; ++i) {
+                const int there = f->inside[t * f->inside_step + i / lanes] >> i % lanes & 1;
+                const int64_t at = c * f->in_step + f->place[i] + f->tap[t];
+                right &= f->to[(c * f->taps + t) * f->to_step + i] == (there ? f->in[at] : 0.0f);
+            }
     return right;
 }
 
 static void run_fill(const as_isa *isa, int vectors, int neighbours)
 {
-    const int64_t room = vectors * isa->lanes;
-    const int32_t height = (int32_t)check_from(1, 9), width = (int32_t)check_from(1, 20);
-    const fill_walk w = {.stride = neighbours ? 1 : check_from(1, 3), .pad = check_below(5),
-                         .out_width = neighbours ? width : check_from(1, 12),
-                         .first = check_below(30), .count = room - check_below(isa->lanes)};
-    int32_t *y = check_zeros(room * (int64_t)sizeof(int32_t), 1);
-    int32_t *x = check_zeros(room * (int64_t)sizeof(int32_t), 1);
-    place_pixels(&w, room, y, x);
-    as_lowered_fill f = {.in_step = height * width + check_below(3), .channels = check_below(4),
-                         .y = y, .x = x, .height = height, .width = width,
-                         .tap_y = (int32_t)check_below(6), .tap_x = (int32_t)check_below(6),
+    const int lanes = isa->lanes;
+    const int64_t room = vectors * lanes;
+    const fill_walk w = {.floats = check_from(1, 200), .first = check_below(30),
+                         .before = (int32_t)check_below(40)};
+    as_lowered_fill f = {.in_step = w.floats + check_below(3), .channels = check_below(4),
+                         .inside_step = vectors + check_below(3), .taps = check_from(1, 6),
                          .neighbours = neighbours, .vectors = vectors,
-                         .to_step = room + check_below(3) * isa->lanes};
-    f.in = check_floats(f.channels ? (f.channels - 1) * f.in_step + height * width : 0, 0);
-    f.to = check_floats(f.channels ? (f.channels - 1) * f.to_step + room : 0, 1);
-    check_case("%s lowered fill of %d vectors, %d x %d, neighbours %d", isa->name, vectors,
-               (int)height, (int)width, neighbours);
+                         .to_step = room + check_below(3) * lanes};
+    int32_t *place = check_zeros(room * (int64_t)sizeof(int32_t), 0);
+    int32_t *tap = check_zeros(f.taps * (int64_t)sizeof(int32_t), 0);
+    const int64_t bits = (f.taps - 1) * f.inside_step + vectors;
+    uint16_t *inside = check_zeros(bits * (int64_t)sizeof(uint16_t), 0);
+    place_pixels(&w, &f, lanes, place, tap, inside);
+    f.place = place, f.tap = tap, f.inside = inside;
+    f.in = check_floats(f.channels ? (f.channels - 1) * f.in_step + w.floats : 0, 0);
+    f.to = check_floats(f.channels ? (f.channels * f.taps - 1) * f.to_step + room : 0, 1);
+    check_case("%s lowered fill of %d vectors, %d taps, neighbours %d", isa->name, vectors,
+               (int)f.taps, neighbours);
     isa->lowered->fill(&f);
-    check_that(fill_is_right(&f, room), "pixels");
+    check_that(fill_is_right(&f, lanes), "pixels");
     check_release();
 }
 
