@@ -14,8 +14,11 @@ from archsim.kernels.winograd_matrices import VARIANTS, Variant, find_variant
 
 PLACE = np.dtype([("place", np.int64), ("rows", np.int32), ("columns", np.int32)])
 PIECE = np.dtype(
-    [("first", np.int64), ("second", np.int64), ("first_bits", "u4"), ("second_bits", "u4")]
-)
+    [
+        ("first", np.int64), ("second", np.int64), ("first_bits", "u2"), ("second_bits", "u2"),
+        ("first_rows", "u2"), ("second_rows", "u2"),
+    ]
+)  # fmt: skip
 WINDOW = np.dtype(
     [
         ("first", np.int64), ("second", np.int64), ("first_bits", "u2", (2,)),
@@ -130,9 +133,7 @@ def winograd_layout(shape: ConvShape, number: Mapping[str, int], variant: str) -
         into=_windows(shape, chosen, lanes, image, row, column, there)
         if lanes == _PIECES_LANES and neighbours(across, lanes // m)
         else None,
-        out_of=_pieces(
-            place["place"], place["columns"], m, lanes, apart=there & (place["rows"] < m)
-        ),
+        out_of=_pieces(place["place"], place["rows"], place["columns"], m, lanes),
         groups=groups,
         start=start.astype(np.int64).reshape(-1, lanes),
         place=place.reshape(-1, lanes),
@@ -197,28 +198,29 @@ def _windows(
 
 def _pieces(
     start: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
     columns: npt.NDArray[np.int32],
     m: int,
     lanes: int,
-    apart: npt.NDArray[np.bool_] | None = None,
 ) -> Pieces:
     """Cut vectors of tiles into m pieces of neighbours.
 
     Parameters
     ----------
-    start, columns : where a lane's tile begins, and its columns that count (0: no tile)
-    apart : lanes whose vector cannot be moved by pieces
+    start, rows, columns : where a lane's tile begins, and what of it counts (0: no tile)
     """
     tiles = max(1, lanes // m)
-    begin, count = (a.reshape(-1, tiles).astype(np.int64) for a in (start, columns))
+    begin, tall, count = (a.reshape(-1, tiles).astype(np.int64) for a in (start, rows, columns))
     there = count > 0
     side_by_side = begin - m * np.arange(tiles)  # the same for neighbours
     first = side_by_side[:, :1]
-    in_first = there & (side_by_side == first)
+    in_first = there & (side_by_side == first) & (tall == tall[:, :1])
     rest = there & ~in_first
-    at = rest.argmax(axis=1)
-    second = np.where(rest.any(axis=1), side_by_side[np.arange(len(at)), at], first[:, 0])
-    good = (in_first | ~there | (side_by_side == second[:, None])).all(axis=1)
+    at = np.arange(len(begin)), rest.argmax(axis=1)
+    second = np.where(rest.any(axis=1), side_by_side[at], first[:, 0])
+    height = tall[:, 0], np.where(rest.any(axis=1), tall[at], 0)
+    in_second = (side_by_side == second[:, None]) & (tall == height[1][:, None])
+    good = (in_first | ~there | in_second).all(axis=1)
 
     column = np.arange(m)
     bit = np.uint32(1) << (m * np.arange(tiles)[:, None] + column).astype(np.uint32)
@@ -227,11 +229,12 @@ def _pieces(
     piece["first"], piece["second"] = first[:, 0], second
     for name, lane in (("first_bits", in_first), ("second_bits", rest)):
         piece[name] = (bit * (inside & lane[:, :, None])).sum(axis=(1, 2))
+    piece["first_rows"], piece["second_rows"] = ((1 << each) - 1 for each in height)
     per_vector = piece.reshape(-1, lanes // tiles)
-    cut = per_vector["first_bits"] != (1 << tiles * m) - 1
+    cut = (per_vector["first_bits"] != (1 << tiles * m) - 1) | (
+        per_vector["first_rows"] != (1 << m) - 1
+    )
     good = good.reshape(per_vector.shape).all(axis=1)
-    if apart is not None:
-        good &= ~apart.reshape(-1, lanes).any(axis=1)
     kind = np.where(good, _PIECES + (cut << np.arange(cut.shape[1])).sum(axis=1), 0)
     return Pieces(per_vector, kind.astype(np.int64))
 

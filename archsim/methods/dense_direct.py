@@ -19,9 +19,8 @@ from archsim.methods.crossing import anywhere, row_shares
 from archsim.methods.dense_blocking import Blocking, blocking
 from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.methods.streams import (
-    ROW_COPY_BRANCHES,
-    ROW_COPY_OPS,
     batch_distance,
+    copied_rows,
     in_turn,
     stream,
 )
@@ -304,13 +303,14 @@ def _input_phase(
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     padded = float(FLOAT_BYTES * cut.geometry.channel_pitch * layer.C)
     image = padded + layer.input_bytes + layer.output_bytes + layer.dense_bytes
+    line = 0.0
     if layer.stride[1] == 1:
         vectors = float(layer.H * ceil(layer.W / cut.lanes))
         line, page = anywhere(min(cut.lanes, layer.W), target)
         work = Work.of(
             loads_unaligned=vectors, loads_line_crossing=line * vectors, stores=vectors,
             stores_line_crossing=line * vectors, stores_page_crossing=page * vectors,
-            scalar_ops=ROW_COPY_OPS * layer.H, branches=ROW_COPY_BRANCHES * layer.H,
+            **copied_rows(layer.H, vectors),
         )  # fmt: skip
     else:  # one number at a time, to where its rest modulo the stride is
         numbers = float(layer.H * layer.W)
@@ -323,7 +323,8 @@ def _input_phase(
         tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
         work=work,
         streams=(
-            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers)),
+            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),
+                   crossing=line),
             stream("padded input", "write", plane, image, handed=handed(sharers, layer.groups)),
         ),
-    )
+    )  # fmt: skip

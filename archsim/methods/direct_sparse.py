@@ -36,10 +36,9 @@ from archsim.methods.sharing import (
     share,
 )
 from archsim.methods.streams import (
-    ROW_COPY_BRANCHES,
-    ROW_COPY_OPS,
     batch_distance,
     comes_back,
+    copied_rows,
     stream,
 )
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -303,7 +302,7 @@ def _input_phase(
             loads_unaligned=vectors, stores=vectors,
             loads_line_crossing=read[0] * vectors, loads_page_crossing=read[1] * vectors,
             stores_line_crossing=written[0] * vectors, stores_page_crossing=written[1] * vectors,
-            scalar_ops=ROW_COPY_OPS * layer.H, branches=ROW_COPY_BRANCHES * layer.H,
+            **copied_rows(layer.H, vectors),
         ),
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),

@@ -50,10 +50,9 @@ from archsim.methods.sharing import (
     total_of,
 )  # fmt: skip
 from archsim.methods.streams import (
-    ROW_COPY_BRANCHES,
-    ROW_COPY_OPS,
     batch_distance,
     comes_back,
+    copied_rows,
     in_turn,
     stream,
 )
@@ -291,10 +290,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     if geometry.mode == "pointwise":  # read where it is
         plane = padded = 0.0
     else:
-        moved: dict[str, Any] = {
-            "scalar_ops": ROW_COPY_OPS * rows,
-            "branches": ROW_COPY_BRANCHES * rows,
-        }
+        moved = copied_rows(rows, vectors)
         if layer.stride[1] > 1:  # one pixel at a time, or shuffles of as much work
             moved = {"scalar_ops": rows * layer.W / layer.stride[1], "branches": rows}
         line, page = anywhere(min(lanes, layer.W), target)
@@ -340,7 +336,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
         crossing = anywhere(lanes, target)[0]
         work = Work.of(
             loads_unaligned=read, loads_line_crossing=crossing * read, stores=written,
-            scalar_loads=read, scalar_ops=2.0 * read, branches=written,
+            scalar_ops=2.0 * read, branches=written,
         )  # fmt: skip
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     again = max(0.0, read * counts.vector_bytes - plane)

@@ -15,11 +15,10 @@ from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Counts, Phase, Stream, Target, Tiles, Work, spread
 
-# A copy of one picture row is a call of memcpy: 50 instructions for 13 numbers, 55 for 27, the
-# vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
-# pictures, 3x3 kernel, no padding).
-ROW_COPY_OPS = 36.0
-ROW_COPY_BRANCHES = 10.0
+# A copy of picture rows: two pointers, a count and a comparison a row, a step and the loop's end for each
+# of its vectors (objdump of kernels/csrc/f32_copy.c, avx512, gcc 12).
+_ROW_COPY_OPS = 4.0
+_ROW_COPY_BRANCHES = 3.0
 # One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
 # pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
 PLANE_COPY_OPS = 90.0
@@ -139,6 +138,14 @@ def comes_back(chance: Counts, channels: float | Counts) -> tuple[Counts, Counts
     return _SHARES, times
 
 
+def copied_rows(rows: float, vectors: float) -> dict[str, float]:
+    """Return what a copy of rows takes besides its loads and stores; ``vectors`` of all rows."""
+    return {
+        "scalar_ops": _ROW_COPY_OPS * rows + vectors,
+        "branches": _ROW_COPY_BRANCHES * rows + vectors,
+    }
+
+
 def im2col_phase(
     layer: Layer,
     *,
@@ -175,8 +182,7 @@ def im2col_phase(
             loads_line_crossing=line * vectors,
             stores=vectors,
             stores_line_crossing=line * vectors,
-            scalar_ops=ROW_COPY_OPS * layer.P,
-            branches=ROW_COPY_BRANCHES * layer.P,
+            **copied_rows(layer.P, vectors),
         )
     else:  # one number at a time
         work = Work.of(scalar_loads=pixels, stores=pixels, scalar_ops=2.0 * pixels, branches=pixels)

@@ -107,23 +107,28 @@ def in_place(layer: Layer, variant: Variant, lanes: int) -> bool:
 
 
 def moves_in(layer: Layer, variant: Variant, lanes: int) -> Moves:
-    """Return the loads of a row of tiles; counted in winograd_pieces.h and transpose.h.
-
-    Pieces count as whole: those that a row of tiles ends in are loaded twice.
-    """
+    """Return the loads of a row of tiles; counted in winograd_pieces.h and transpose.h."""
     fours = ceil(variant.tile / 4)
     if not in_place(layer, variant, lanes):
         return Moves(lanes * fours, 4, 8.0 * fours)
     columns = ceil(variant.tile / variant.outputs)
-    return Moves(variant.outputs * columns, lanes, {4: 4.0, 6: 12.0, 8: 16.0}[variant.tile])
+    loads = variant.outputs * columns * (1.0 + _cut_share(layer, variant, lanes))
+    return Moves(loads, lanes, {4: 4.0, 6: 12.0, 8: 16.0}[variant.tile])
 
 
-def moves_out(variant: Variant, lanes: int) -> Moves:
+def _cut_share(layer: Layer, variant: Variant, lanes: int) -> float:
+    """Share of pieces in which a row of tiles ends and another begins: they are moved in two."""
+    across, tiles = variant.grid(layer)[1], lanes // variant.outputs
+    ends = [tiles * i % across + tiles > across for i in range(across)]
+    return sum(ends) / across
+
+
+def moves_out(layer: Layer, variant: Variant, lanes: int) -> Moves:
     """Return the stores of one row of outputs, as above."""
     m = variant.outputs
     if lanes < _PIECES_LANES:
         return Moves(lanes, min(4, m), (8.0 + lanes) * m / 4)
-    return Moves(m, lanes, 8.0 if m == 4 else 2.0)
+    return Moves(m * (1.0 + _cut_share(layer, variant, lanes)), lanes, 8.0 if m == 4 else 2.0)
 
 
 def reason(layer: Layer) -> str | None:
@@ -332,7 +337,7 @@ def _cycles(
     """
     vector = FLOAT_BYTES * target.lanes
     moved = variant.positions * chunk
-    first, last = moves_in(layer, variant, target.lanes), moves_out(variant, target.lanes)
+    first, last = moves_in(layer, variant, target.lanes), moves_out(layer, variant, target.lanes)
     into = variant.tile * (2.0 * variant.ops_in + first.moves + first.shuffles)
     out = float((variant.tile + variant.outputs) * variant.ops_out)
     out += variant.outputs * (last.moves + last.shuffles)

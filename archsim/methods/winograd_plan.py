@@ -14,13 +14,18 @@ import numpy as np
 
 from archsim.methods.crossing import anywhere
 from archsim.methods.sharing import even_parts, part_counts, share
-from archsim.methods.streams import batch_distance, in_turn, stream
+from archsim.methods.streams import batch_distance, copied_rows, in_turn, stream
 from archsim.methods.winograd_blocking import Blocking, in_place, moves_in, moves_out
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Tiles, Work
 from archsim.sparsity import Densities, Sparsity
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
+# Vectors that wait in registers between the dimensions of a transformation of sums, WAITING in
+# kernels/csrc/f32_winograd.c
+_MANY_REGISTERS: Final = 32
+_WAITING: Final = 24
+_WAITING_OF_FEW: Final = 8
 _GAPS: Final = 16  # output channels after which an input channel counts as not seen
 
 
@@ -203,8 +208,7 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         return in_turn("input", chunks.tiles, (transform, [*first, made]))
     copied = rows * ceil(layer.W / cut.lanes)
     copy = Work.of(
-        kinds=kinds, loads_unaligned=copied, stores=copied,
-        scalar_ops=3.0 * rows, branches=rows,  # a row's step
+        kinds=kinds, loads_unaligned=copied, stores=copied, **copied_rows(rows, copied),
     )  # fmt: skip
     near = 2.0 * plane / layer.C  # channel after channel is copied, then transformed
     return in_turn(
@@ -326,8 +330,10 @@ def _output_phase(chunks: _Chunks, target: Target) -> Phase:
     """Transform the sums of a chunk back and write them, tile by tile."""
     layer, cut, v = chunks.layer, chunks.cut, chunks.cut.variant
     tiles = layer.K * chunks.vectors
-    waits = v.outputs * v.tile * tiles
-    moves = moves_out(v, cut.lanes)
+    # between the two dimensions numbers wait in registers, if these hold them
+    room = _WAITING if target.registers >= _MANY_REGISTERS else _WAITING_OF_FEW
+    waits = tiles * (v.outputs * v.tile if v.outputs * v.tile > room else 0.0)
+    moves = moves_out(layer, v, cut.lanes)
     pieces = moves.moves * v.outputs * tiles
     line, page = anywhere(moves.floats, target)
     work = Work.of(

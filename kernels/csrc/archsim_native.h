@@ -31,6 +31,7 @@ typedef struct {
     const as_fc_kernels *fc;
     const as_winograd_kernels *winograd;
     const as_winograd_products *winograd_products;
+    const as_copy_fn *copy;
     const as_probe_loops *probe;
 } as_isa;
 

@@ -14,14 +14,15 @@
     extern const as_fc_kernels as_f32_fc__##name; \
     extern const as_winograd_kernels as_f32_winograd__##name; \
     extern const as_winograd_products as_f32_winograd_products__##name; \
+    extern const as_copy_fn as_f32_copy__##name; \
     extern const as_probe_loops as_f32_probe__##name;
 #define AS_KERNELS(name)                                  \
     &as_f32_direct_row__##name, &as_f32_lowered__##name, \
         &as_f32_dense_direct__##name, &as_f32_direct_lanes__##name, \
         &as_f32_direct_shifts__##name, &as_f32_fc__##name, &as_f32_winograd__##name, \
-        &as_f32_winograd_products__##name, \
+        &as_f32_winograd_products__##name, &as_f32_copy__##name, \
         &as_f32_probe__##name
-#define AS_NO_KERNELS NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+#define AS_NO_KERNELS NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 
 AS_DECLARE(baseline)
 #define AS_KERNELS_baseline AS_KERNELS(baseline)

@@ -125,34 +125,93 @@ AS_INLINE as_vec load_pixels(const float *row, int64_t first, int64_t step, uint
     return v;
 }
 
-static void copy_rows(const as_shifts_rows *r, float *to)
+/* Which lanes of vector v are inside. */
+static uint32_t bits_inside(const as_shifts_rows *r, int64_t v)
 {
-    const int64_t vectors = r->vectors, step = r->step, advance = AS_LANES * step;
-    uint32_t bits[AS_TILE_SIDE];
-    assert(vectors <= AS_TILE_SIDE);
-    for (int64_t v = 0; v < vectors; ++v) {
-        bits[v] = 0;
-        for (int l = 0; l < AS_LANES; ++l) {
-            const int64_t column = r->first + v * advance + l * step;
-            bits[v] |= (uint32_t)(0 <= column && column < r->width) << l;
-        }
+    const int64_t column = r->first + v * AS_LANES * r->step;
+    uint32_t bits = 0;
+    if (r->step == 1) {
+        const int64_t right = r->width - column, end = right < AS_LANES ? right : AS_LANES;
+        const int64_t begin = column < 0 ? -column : 0;
+        return begin < end ? (1u << end) - (1u << begin) : 0;
+    }
+    for (int l = 0; l < AS_LANES; ++l) {
+        const int64_t at = column + l * r->step;
+        bits |= (uint32_t)(0 <= at && at < r->width) << l;
+    }
+    return bits;
+}
+
+/* Neighbouring pixels. `vectors` is a constant after inlining, so the masks stay in registers. */
+AS_INLINE void copy_neighbours(const as_shifts_rows *r, float *to, int64_t vectors,
+                               const uint32_t *bits)
+{
+    for (int64_t c = 0; c < r->channels; ++c) {
+        const float *row = r->from + c * r->from_channel;
+        float *at = zero_rows(to + c * r->to_channel, r->above * vectors);
+        for (int64_t y = 0; y < r->rows; ++y, row += r->from_row)
+            for (int64_t v = 0; v < vectors; ++v, at += AS_LANES)
+                as_store_aligned(at, load_pixels(row, r->first + v * AS_LANES, 1, bits[v]));
+        zero_rows(at, r->below * vectors);
+    }
+}
+
+/* The same for long rows: most vectors are inside as a whole. */
+static void copy_long(const as_shifts_rows *r, float *to, const uint32_t *bits)
+{
+    const uint32_t all = (uint32_t)((1ull << AS_LANES) - 1);
+    const int64_t vectors = r->vectors;
+    int64_t begin = 0, end;
+    while (begin < vectors && bits[begin] != all) ++begin;
+    for (end = begin; end < vectors && bits[end] == all; ++end) {
     }
     for (int64_t c = 0; c < r->channels; ++c) {
         const float *row = r->from + c * r->from_channel;
         float *at = zero_rows(to + c * r->to_channel, r->above * vectors);
-        if (step == 1 && vectors == 1)
-            for (int64_t y = 0; y < r->rows; ++y, row += r->from_row, at += AS_LANES)
-                as_store_aligned(at, load_pixels(row, r->first, 1, bits[0]));
-        else if (step == 1)
-            for (int64_t y = 0; y < r->rows; ++y, row += r->from_row)
-                for (int64_t v = 0; v < vectors; ++v, at += AS_LANES)
-                    as_store_aligned(at, load_pixels(row, r->first + v * advance, 1, bits[v]));
-        else
-            for (int64_t y = 0; y < r->rows; ++y, row += r->from_row)
-                for (int64_t v = 0; v < vectors; ++v, at += AS_LANES)
-                    as_store_aligned(at, load_pixels(row, r->first + v * advance, step, bits[v]));
+        for (int64_t y = 0; y < r->rows; ++y, row += r->from_row, at += vectors * AS_LANES) {
+            for (int64_t v = 0; v < begin; ++v)
+                as_store_aligned(at + v * AS_LANES,
+                                 load_pixels(row, r->first + v * AS_LANES, 1, bits[v]));
+            for (int64_t v = begin; v < end; ++v)
+                as_store_aligned(at + v * AS_LANES, as_load(row + r->first + v * AS_LANES));
+            for (int64_t v = end; v < vectors; ++v)
+                as_store_aligned(at + v * AS_LANES,
+                                 load_pixels(row, r->first + v * AS_LANES, 1, bits[v]));
+        }
         zero_rows(at, r->below * vectors);
     }
+}
+
+static void copy_apart(const as_shifts_rows *r, float *to, const uint32_t *bits)
+{
+    const int64_t vectors = r->vectors, step = r->step;
+    for (int64_t c = 0; c < r->channels; ++c) {
+        const float *row = r->from + c * r->from_channel;
+        float *at = zero_rows(to + c * r->to_channel, r->above * vectors);
+        for (int64_t y = 0; y < r->rows; ++y, row += r->from_row)
+            for (int64_t v = 0; v < vectors; ++v, at += AS_LANES)
+                as_store_aligned(at, load_pixels(row, r->first + v * AS_LANES * step, step, bits[v]));
+        zero_rows(at, r->below * vectors);
+    }
+}
+
+static void copy_rows(const as_shifts_rows *r, float *to)
+{
+    uint32_t bits[AS_TILE_SIDE];
+    assert(r->vectors <= AS_TILE_SIDE);
+    for (int64_t v = 0; v < r->vectors; ++v) bits[v] = bits_inside(r, v);
+    if (r->step > 1)
+        copy_apart(r, to, bits);
+    else if (r->vectors == 1)
+        copy_neighbours(r, to, 1, bits);
+    else if (r->vectors == 2)
+        copy_neighbours(r, to, 2, bits);
+    else if (r->vectors == 3)
+        copy_neighbours(r, to, 3, bits);
+    else if (r->vectors == 4)
+        copy_neighbours(r, to, 4, bits);
+    else
+        copy_long(r, to, bits);
 }
 
 #define AS_ENTRY(vectors) [vectors] = tile_##vectors,

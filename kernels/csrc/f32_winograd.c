@@ -10,6 +10,7 @@
 
 enum {
     MOST_TILE = 8, /* t of the largest variant */
+    WAITING = AS_REGISTERS >= 32 ? 24 : 8, /* vectors between two dimensions that registers hold */
     AHEAD = 2      /* vectors from a store to its prefetch: the next channel */
 };
 
@@ -205,7 +206,7 @@ AS_INLINE void store_rows(const as_winograd_out *w, int64_t n, int a, int m, as_
             float *row = out + i * w->row_step;
             AS_UNROLL for (int j = 0; j < m; ++j)
                 prefetch(row, w->piece[n * m + j].first + w->next_step);
-            as_store_pieces(row, w->piece + n * m, m, (int)w->kind[n], four + i * m);
+            as_store_pieces(row, w->piece + n * m, a + i, m, (int)w->kind[n], four + i * m);
         }
         return;
     }
@@ -231,44 +232,60 @@ AS_INLINE void store_rows(const as_winograd_out *w, int64_t n, int a, int m, as_
     }
 }
 
-AS_INLINE void transform_out(const as_winograd_out *w, int m, int t, one_dimension out_of)
+/* The rows a .. a + 4 / m out of the sums of their columns, t of each row. */
+AS_INLINE void finish_rows(const as_winograd_out *w, int64_t n, int a, int m, int t,
+                           const as_vec *half, one_dimension out_of)
 {
-    as_vec s[MOST_TILE], y[4];
     const as_vec bias = as_splat(w->bias);
-    for (int64_t n = 0; n < w->vectors; ++n) {
-        for (int j = 0; j < t; ++j) {
-            const float *from = w->from + n * AS_LANES + j * w->position_step;
-            AS_UNROLL for (int i = 0; i < t; ++i)
-                s[i] = as_load_aligned(from + i * t * w->position_step);
-            out_of(s, y);
+    as_vec y[4];
+    AS_UNROLL for (int i = 0; i < 4 / m; ++i)
+        out_of(half + i * t, y + i * m);
+    AS_UNROLL for (int i = 0; i < 4; ++i)
+        y[i] = w->relu ? as_relu(y[i] + bias) : y[i] + bias;
+    store_rows(w, n, a, m, y);
+}
+
+AS_INLINE void sum_column(const as_winograd_out *w, int64_t n, int j, int t, one_dimension out_of,
+                          as_vec *y)
+{
+    const float *from = w->from + n * AS_LANES + j * w->position_step;
+    as_vec s[MOST_TILE];
+    AS_UNROLL for (int i = 0; i < t; ++i)
+        s[i] = as_load_aligned(from + i * t * w->position_step);
+    out_of(s, y);
+}
+
+/* Columns, then rows; between them the numbers wait in registers, or in scratch if these hold half of
+ * them. */
+AS_INLINE void transform_sums(const as_winograd_out *w, int64_t n, int m, int t,
+                              one_dimension out_of)
+{
+    as_vec half[WAITING], y[4];
+    if (m * t <= WAITING) {
+        AS_UNROLL for (int j = 0; j < t; ++j) {
+            sum_column(w, n, j, t, out_of, y);
             AS_UNROLL for (int i = 0; i < m; ++i)
-                as_store_aligned(w->scratch + (i * t + j) * AS_LANES, y[i]);
+                half[i * t + j] = y[i];
         }
-        for (int a = 0; a < m; a += 4 / m) {
-            AS_UNROLL for (int i = 0; i < 4 / m; ++i) {
-                AS_UNROLL for (int j = 0; j < t; ++j)
-                    s[j] = as_load_aligned(w->scratch + ((a + i) * t + j) * AS_LANES);
-                out_of(s, y + i * m);
-            }
-            AS_UNROLL for (int i = 0; i < 4; ++i)
-                y[i] = w->relu ? as_relu(y[i] + bias) : y[i] + bias;
-            store_rows(w, n, a, m, y);
-        }
+        AS_UNROLL for (int a = 0; a < m; a += 4 / m)
+            finish_rows(w, n, a, m, t, half + a * t, out_of);
+        return;
+    }
+    for (int j = 0; j < t; ++j) {
+        sum_column(w, n, j, t, out_of, y);
+        AS_UNROLL for (int i = 0; i < m; ++i)
+            as_store_aligned(w->scratch + (i * t + j) * AS_LANES, y[i]);
+    }
+    for (int a = 0; a < m; a += 4 / m) {
+        AS_UNROLL for (int j = 0; j < 4 / m * t; ++j)
+            half[j] = as_load_aligned(w->scratch + (a * t + j) * AS_LANES);
+        finish_rows(w, n, a, m, t, half, out_of);
     }
 }
 
-/* ---- rows ---- */
-
-static void copy(const float *from, int64_t from_pitch, int64_t rows, int64_t count, float *to,
-                 int64_t to_pitch)
+AS_INLINE void transform_out(const as_winograd_out *w, int m, int t, one_dimension out_of)
 {
-    const int64_t whole = count / AS_LANES * AS_LANES;
-    const int rest = (int)(count - whole);
-    for (; rows > 0; --rows, from += from_pitch, to += to_pitch) {
-        for (int64_t i = 0; i < whole; i += AS_LANES) as_store(to + i, as_load(from + i));
-        if (rest)
-            as_store_first(to + whole, as_load_first(from + whole, rest), rest);
-    }
+    for (int64_t n = 0; n < w->vectors; ++n) transform_sums(w, n, m, t, out_of);
 }
 
 /* ---- the table ---- */
@@ -290,5 +307,4 @@ extern const as_winograd_kernels AS_EXPORT(as_f32_winograd);
 const as_winograd_kernels AS_EXPORT(as_f32_winograd) = {
     .in = {AS_WINOGRAD_VARIANTS(AS_IN)},
     .out = {AS_WINOGRAD_VARIANTS(AS_OUT)},
-    .copy = copy,
 };

@@ -78,6 +78,11 @@ typedef struct {
     as_row_pixel_fn pixel;
 } as_direct_row_kernels;
 
+/* Rows of `count` floats: to[r * to_pitch + i] = from[r * from_pitch + i]. No over-read, nothing else is
+ * written. */
+typedef void (*as_copy_fn)(const float *from, int64_t from_pitch, int64_t rows, int64_t count,
+                           float *to, int64_t to_pitch);
+
 /* What the taps of some channels meet at the pixels of a block: a row of the lowered panel each.
  *
  *     to[(c * taps + t) * to_step + i] = picture c at place[i] + tap[t] where bit i % lanes of

@@ -1,16 +1,10 @@
 /* Direct dense convolution: the loops around the register blocks. Layouts: archsim_native.h. */
-#include <string.h>
-
 #include "team.h"
 
-static void copy_row(const as_dense_direct *d, const float *from, float *row)
+static void sort_row(const as_dense_direct *d, const float *from, float *row)
 {
     const as_shape *s = &d->shape;
     const int64_t step = s->stride_w;
-    if (step == 1) {
-        memcpy(row + s->pad_w, from, (size_t)s->width * sizeof(float));
-        return;
-    }
     /* The columns before the first one that is a multiple of the stride, one by one. */
     const int64_t single = as_min((step - s->pad_w % step) % step, s->width);
     for (int64_t x = 0; x < single; ++x)
@@ -28,10 +22,16 @@ static void copy_padded(void *layer, const as_turn *turn)
     float *inside = d->padded[turn->group] + s->pad_h * d->row_pitch;
     int64_t first, last;
     as_share(turn, s->channels, &first, &last);
-    for (int64_t c = first; c < last; ++c)
+    for (int64_t c = first; c < last; ++c) {
+        const float *from = image + c * plane;
+        float *to = inside + c * d->channel_pitch;
+        if (s->stride_w == 1) {
+            (*d->isa->copy)(from, s->width, s->height, s->width, to + s->pad_w, d->row_pitch);
+            continue;
+        }
         for (int64_t y = 0; y < s->height; ++y)
-            copy_row(d, image + c * plane + y * s->width,
-                     inside + c * d->channel_pitch + y * d->row_pitch);
+            sort_row(d, from + y * s->width, to + y * d->row_pitch);
+    }
 }
 
 /* Floats of a line that is asked for ahead. */

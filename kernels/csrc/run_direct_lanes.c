@@ -1,6 +1,4 @@
 /* Direct sparse convolution, lanes schedules: conversions, loops around the register blocks. */
-#include <string.h>
-
 #include "lanes_phases.h"
 #include "pool.h"
 
@@ -15,14 +13,18 @@ static void fill_plane(const as_direct_lanes *d, int64_t plane, const float *pix
     int64_t y0, y1, x0, x1;
     as_inside(row, s->stride_h, s->height, d->fill_rows, &y0, &y1);
     as_inside(column, s->stride_w, s->width, d->fill_columns, &x0, &x1);
-    for (int64_t y = y0; y < y1 && x0 < x1; ++y) {
-        const float *from = pixels + (y * s->stride_h + row) * s->width + x0 * s->stride_w + column;
-        float *at = to + y * d->plane_pitch + x0;
-        if (s->stride_w == 1)
-            memcpy(at, from, (size_t)(x1 - x0) * sizeof(float));
-        else
-            d->isa->direct_lanes->pick(from, s->stride_w, x1 - x0, at);
+    if (y0 >= y1 || x0 >= x1)
+        return;
+    const float *from = pixels + (y0 * s->stride_h + row) * s->width + x0 * s->stride_w + column;
+    float *at = to + y0 * d->plane_pitch + x0;
+    const int64_t step = s->stride_h * s->width;
+    if (s->stride_w == 1) {
+        (*d->isa->copy)(from, step, y1 - y0, x1 - x0, at, d->plane_pitch);
+        return;
     }
+    for (int64_t y = y0; y < y1; ++y)
+        d->isa->direct_lanes->pick(from + (y - y0) * step, s->stride_w, x1 - x0,
+                                   at + (y - y0) * d->plane_pitch);
 }
 
 void as_lanes_input(void *layer, const as_turn *turn)
@@ -70,9 +72,8 @@ static void copy_pixels(void *layer, const as_turn *turn)
     if (in_place(d, turn))
         return;
     as_share(turn, d->shape.channels, &first, &last);
-    for (int64_t c = first; c < last; ++c)
-        memcpy(d->x[turn->group] + c * d->slab_pitch, image_of(d, turn) + c * pixels,
-               (size_t)pixels * sizeof(float));
+    (*d->isa->copy)(image_of(d, turn) + first * pixels, pixels, last - first, pixels,
+                    d->x[turn->group] + first * d->slab_pitch, d->slab_pitch);
 }
 
 /* ---- products and output ---- */

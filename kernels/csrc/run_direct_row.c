@@ -1,6 +1,4 @@
 /* Direct sparse convolution, row schedule: the loops around the register blocks. */
-#include <string.h>
-
 #include "team.h"
 
 static int64_t channel_pitch(const as_direct_row *d)
@@ -18,9 +16,8 @@ static void copy_padded(void *layer, const as_turn *turn)
     int64_t first, last;
     as_share(turn, s->channels, &first, &last);
     for (int64_t c = first; c < last; ++c)
-        for (int64_t y = 0; y < s->height; ++y)
-            memcpy(interior + c * channel_pitch(d) + y * d->row_pitch,
-                   image + c * plane + y * s->width, (size_t)s->width * sizeof(float));
+        (*d->isa->copy)(image + c * plane, s->width, s->height, s->width,
+                        interior + c * channel_pitch(d), d->row_pitch);
 }
 
 /* Neighbouring output channels in one column block: where their input, their partial sums and their

@@ -39,7 +39,7 @@ static void fill_planes(const part *p, const float *channel, int64_t first, int6
         top = top > 0 ? top : 0;
         bottom = as_min(bottom, s->height);
         if (top < bottom)
-            d->isa->winograd->copy(
+            (*d->isa->copy)(
                 channel + i * s->channels * s->height * s->width + top * s->width, s->width,
                 bottom - top, s->width,
                 p->planes + i * d->plane_size + (top + s->pad_h) * d->plane_pitch + s->pad_w,

@@ -21,12 +21,13 @@ enum { AS_WINOGRAD_VARIANTS(AS_WINOGRAD_INDEX) AS_WINOGRAD_COUNT };
 
 /* How lanes lie in memory, if they are neighbours there. A vector is m pieces of lanes / m tiles; row
  * i of piece p is what follows `first`, or from some tile on `second`: float f of the piece is at
- * first + f where bit f of first_bits is set, at second + f where that of second_bits is, and nowhere
- * if neither is. A vector's kind is AS_WINOGRAD_PIECES plus bit i for each piece i whose first_bits are
- * not all set; or AS_WINOGRAD_APART if its lanes are no such neighbours. */
+ * first + f where bit f of first_bits and bit i of first_rows are set, at second + f where those of
+ * second_bits and second_rows are, and nowhere if neither is so. A vector's kind is AS_WINOGRAD_PIECES
+ * plus bit i for each piece i whose first_bits or first_rows are not all set; or AS_WINOGRAD_APART if
+ * its lanes are no such neighbours. */
 typedef struct {
     int64_t first, second;
-    uint32_t first_bits, second_bits;
+    uint16_t first_bits, second_bits, first_rows, second_rows;
 } as_winograd_piece;
 
 enum { AS_WINOGRAD_APART, AS_WINOGRAD_PIECES = 16 };
@@ -79,9 +80,8 @@ typedef struct {
  *     out[place[v * lanes + l].place + a * row_step + b] = y[a][b] for a < rows, b < columns
  *
  * for the first `tiles` lanes of all vectors. whole[v]: all lanes of v have m x m outputs. Where
- * kind[v] is not APART all lanes that have a column have m rows, and pieces say the same as places.
- * Nothing else is written. `from`, position_step and scratch (t * m vectors) are aligned to the
- * vector. NaN passes relu.
+ * kind[v] is not APART pieces say the same as places. Nothing else is written. `from`, position_step
+ * and scratch (t * m vectors) are aligned to the vector. NaN passes relu.
  */
 typedef struct {
     const float *from;
@@ -154,14 +154,9 @@ typedef struct {
         const as_winograd_block *block);
 } as_winograd_products;
 
-/* Rows of `count` floats: to[r * to_pitch + i] = from[r * from_pitch + i]. */
-typedef void (*as_winograd_copy_fn)(const float *from, int64_t from_pitch, int64_t rows,
-                                    int64_t count, float *to, int64_t to_pitch);
-
 typedef struct {
     void (*in[AS_WINOGRAD_COUNT])(const as_winograd_in *in);
     void (*out[AS_WINOGRAD_COUNT])(const as_winograd_out *out);
-    as_winograd_copy_fn copy;
 } as_winograd_kernels;
 
 #endif

@@ -32,19 +32,23 @@ AS_INLINE as_vec as_load_window(const float *from, int64_t row, const as_winogra
         more &= 0u - (w->second_rows >> i & 1u);
     }
     const __m512 v = _mm512_maskz_loadu_ps((__mmask16)bits, first);
+    if (!w->second_bits[j])
+        return (as_vec)v;
     return (as_vec)_mm512_mask_loadu_ps(v, (__mmask16)more,
                                         (const float *)as_row_at(from, row + w->second + j * m));
 }
 
-AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int cut, as_vec v)
+/* Row i of the piece; `row` is where that of a tile that begins at 0 stands. */
+AS_INLINE void as_store_piece(float *row, const as_winograd_piece *p, int i, int cut, as_vec v)
 {
     float *first = (float *)as_row_at(row, p->first);
     if (!cut) {
         as_store(first, v);
         return;
     }
-    _mm512_mask_storeu_ps(first, (__mmask16)p->first_bits, (__m512)v);
-    if (p->second_bits)
+    if (p->first_rows >> i & 1)
+        _mm512_mask_storeu_ps(first, (__mmask16)p->first_bits, (__m512)v);
+    if (p->second_rows >> i & 1)
         _mm512_mask_storeu_ps((float *)as_row_at(row, p->second), (__mmask16)p->second_bits,
                               (__m512)v);
 }
@@ -88,21 +92,21 @@ AS_INLINE void as_load_windows(const float *from, int64_t row, const as_winograd
     column[3] = AS_UPPER(right, more_right);
 }
 
-AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int cut,
+AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int i, int m, int cut,
                                const as_vec *column)
 {
     if (m == 2) {
-        as_store_piece(row, p, cut & 1, AS_ZIP_LOW(column[0], column[1]));
-        as_store_piece(row, p + 1, cut & 2, AS_ZIP_HIGH(column[0], column[1]));
+        as_store_piece(row, p, i, cut & 1, AS_ZIP_LOW(column[0], column[1]));
+        as_store_piece(row, p + 1, i, cut & 2, AS_ZIP_HIGH(column[0], column[1]));
         return;
     }
     const as_vec left = AS_LOWER(column[0], column[1]), right = AS_LOWER(column[2], column[3]);
     const as_vec more_left = AS_UPPER(column[0], column[1]);
     const as_vec more_right = AS_UPPER(column[2], column[3]);
-    as_store_piece(row, p, cut & 1, AS_FOUR_TILES(left, right, 0));
-    as_store_piece(row, p + 1, cut & 2, AS_FOUR_TILES(left, right, 4));
-    as_store_piece(row, p + 2, cut & 4, AS_FOUR_TILES(more_left, more_right, 0));
-    as_store_piece(row, p + 3, cut & 8, AS_FOUR_TILES(more_left, more_right, 4));
+    as_store_piece(row, p, i, cut & 1, AS_FOUR_TILES(left, right, 0));
+    as_store_piece(row, p + 1, i, cut & 2, AS_FOUR_TILES(left, right, 4));
+    as_store_piece(row, p + 2, i, cut & 4, AS_FOUR_TILES(more_left, more_right, 0));
+    as_store_piece(row, p + 3, i, cut & 8, AS_FOUR_TILES(more_left, more_right, 4));
 }
 #else
 AS_INLINE void as_load_windows(const float *from, int64_t row, const as_winograd_window *w, int i,
@@ -111,10 +115,10 @@ AS_INLINE void as_load_windows(const float *from, int64_t row, const as_winograd
     (void)from, (void)row, (void)w, (void)i, (void)j, (void)m, (void)cut, (void)edge, (void)column;
 }
 
-AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int m, int cut,
+AS_INLINE void as_store_pieces(float *row, const as_winograd_piece *p, int i, int m, int cut,
                                const as_vec *column)
 {
-    (void)row, (void)p, (void)m, (void)cut, (void)column;
+    (void)row, (void)p, (void)i, (void)m, (void)cut, (void)column;
 }
 #endif
 

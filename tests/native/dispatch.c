@@ -13,7 +13,8 @@
     extern const as_direct_lanes_kernels as_f32_direct_lanes__##name __attribute__((weak));       \
     extern const as_direct_shifts_kernels as_f32_direct_shifts__##name __attribute__((weak));     \
     extern const as_fc_kernels as_f32_fc__##name __attribute__((weak));                           \
-    extern const as_winograd_kernels as_f32_winograd__##name __attribute__((weak));
+    extern const as_winograd_kernels as_f32_winograd__##name __attribute__((weak));               \
+    extern const as_copy_fn as_f32_copy__##name __attribute__((weak));
 AS_ISA_LIST(DECLARE)
 
 #define CHECK(set, lanes_, registers_, fma_)                                                      \
@@ -29,6 +30,7 @@ AS_ISA_LIST(DECLARE)
         check_that(isa->direct_shifts == &as_f32_direct_shifts__##set, "shifts kernels");         \
         check_that(isa->fc == &as_f32_fc__##set, "fully connected kernels");                      \
         check_that(isa->winograd == &as_f32_winograd__##set, "Winograd kernels");                 \
+        check_that(isa->copy == &as_f32_copy__##set, "copy of rows");                             \
         check_that(as_isa_built(AS_ISA_##set) == (isa->direct_row != NULL), "built");             \
         check_that(!as_isa_supported(AS_ISA_##set) || isa->direct_row != NULL, "supported");      \
     }

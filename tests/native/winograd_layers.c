@@ -14,20 +14,8 @@ static void place_pieces(as_winograd *d, int64_t vectors)
     as_winograd_piece *out = check_zeros(vectors * m * (int64_t)sizeof *out, 0);
     int64_t *kind = check_zeros(vectors * (int64_t)sizeof *kind, 0);
     d->out_piece = out, d->out_kind = kind;
-    for (int64_t v = 0; lanes >= m && v < vectors; ++v) {
-        int whole = d->whole[v] != 0;
-        kind[v] = AS_WINOGRAD_PIECES;
-        for (int64_t i = 0; i < m; ++i) {
-            const int64_t tiles = lanes / m, first = v * lanes + i * tiles;
-            int64_t at[MOST_LANES];
-            for (int64_t j = 0; j < tiles; ++j) at[j] = d->place[first + j].place;
-            whole &= winograd_piece(at, tiles, m, &out[v * m + i]);
-            if (out[v * m + i].second_bits)
-                kind[v] += (int64_t)1 << i;
-        }
-        if (!whole)
-            kind[v] = AS_WINOGRAD_APART;
-    }
+    for (int64_t v = 0; v < vectors; ++v)
+        kind[v] = winograd_pieces(d->place + v * lanes, lanes, m, out + v * m);
 }
 
 /* Pictures are read where they are if rows of tiles are long enough that two meet in a piece at most. */

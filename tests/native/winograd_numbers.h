@@ -22,8 +22,9 @@ void winograd_out_of(int variant, winograd_tile *tile);
 /* Most roundings that a number meets in both: a row with n numbers costs at most n. */
 int64_t winograd_roundings(int variant);
 
-/* A piece of `tiles` neighbours whose tiles of m floats begin at at[0 ..]; 0 if it is cut twice. */
-int winograd_piece(const int64_t *at, int64_t tiles, int64_t m, as_winograd_piece *piece);
+/* The m pieces of a vector whose tiles are at place[0 ..]; returns their kind. */
+int64_t winograd_pieces(const as_winograd_place *place, int64_t lanes, int64_t m,
+                        as_winograd_piece *piece);
 
 /* Where tiles stand: `across` in a row, in_image in a picture, pictures image_step floats apart. */
 typedef struct {

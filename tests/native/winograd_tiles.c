@@ -96,17 +96,43 @@ void winograd_out_of(int variant, winograd_tile *tile)
     transform(variants[variant].m, variants[variant].t, variants[variant].out, tile);
 }
 
-int winograd_piece(const int64_t *at, int64_t tiles, int64_t m, as_winograd_piece *piece)
+/* A piece of `tiles` neighbours, all as tall as the first, or as the first behind the only cut; 0 if there
+ * is another one. */
+static int make_piece(const as_winograd_place *place, int64_t tiles, int64_t m,
+                      as_winograd_piece *piece)
 {
-    int64_t cut = 1;
-    while (cut < tiles && at[cut] == at[0] + cut * m) ++cut;
-    const uint32_t all = (uint32_t)(((uint64_t)1 << tiles * m) - 1);
-    const uint32_t first = (uint32_t)(((uint64_t)1 << cut * m) - 1);
-    *piece = (as_winograd_piece){.first = at[0], .first_bits = first, .second_bits = all & ~first,
-                                 .second = cut < tiles ? at[cut] - cut * m : at[0]};
-    int good = 1;
-    for (int64_t i = cut; i < tiles; ++i) good &= at[i] == piece->second + i * m;
+    int good = 1, second = 0;
+    *piece = (as_winograd_piece){.first = place[0].place,
+                                 .first_rows = (uint16_t)((1 << place[0].rows) - 1)};
+    for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t at = place[i].place - i * m;
+        const uint16_t rows = (uint16_t)((1 << place[i].rows) - 1);
+        const uint16_t bits = (uint16_t)(((1 << place[i].columns) - 1) << i * m);
+        if (place[i].columns == 0)
+            continue;
+        if (!second && at == piece->first && rows == piece->first_rows) {
+            piece->first_bits |= bits;
+            continue;
+        }
+        if (!second)
+            piece->second = at, piece->second_rows = rows, second = 1;
+        piece->second_bits |= bits;
+        good &= at == piece->second && rows == piece->second_rows;
+    }
     return good;
+}
+
+int64_t winograd_pieces(const as_winograd_place *place, int64_t lanes, int64_t m,
+                        as_winograd_piece *piece)
+{
+    int64_t kind = AS_WINOGRAD_PIECES;
+    int good = lanes >= m;
+    for (int64_t i = 0; good && i < m; ++i) {
+        good &= make_piece(place + i * lanes / m, lanes / m, m, &piece[i]);
+        if (piece[i].first_bits != (1u << lanes) - 1 || piece[i].first_rows != (1u << m) - 1)
+            kind += (int64_t)1 << i;
+    }
+    return good ? kind : AS_WINOGRAD_APART;
 }
 
 /* Bits of the columns x .. x + m of a tile, and of its rows y .. y + t, that are in a picture. */
@@ -145,28 +171,6 @@ int64_t winograd_windows(const winograd_picture *p, int64_t first, as_winograd_w
         kind |= edge ? AS_WINOGRAD_EDGE : 0;
     }
     return kind;
-}
-
-/* Pieces and kinds of tiles that begin at at[0 ..]; a vector that does not fit is apart. */
-static void make_pieces(const as_isa *isa, int64_t m, int64_t vectors, const int64_t *at,
-                        const int64_t *fits, const as_winograd_piece **piece, const int64_t **kind)
-{
-    const int64_t tiles = isa->lanes / m;
-    as_winograd_piece *pieces = check_zeros(vectors * m * (int64_t)sizeof *pieces, 0);
-    int64_t *kinds = check_zeros(vectors * (int64_t)sizeof *kinds, 0);
-    *piece = pieces, *kind = kinds;
-    for (int64_t v = 0; tiles > 0 && v < vectors; ++v) {
-        int good = fits == NULL || fits[v];
-        kinds[v] = AS_WINOGRAD_PIECES;
-        for (int64_t i = 0; i < m; ++i) {
-            as_winograd_piece *p = &pieces[v * m + i];
-            good &= winograd_piece(at + v * isa->lanes + i * tiles, tiles, m, p);
-            if (p->second_bits)
-                kinds[v] += (int64_t)1 << i;
-        }
-        if (!good)
-            kinds[v] = AS_WINOGRAD_APART;
-    }
 }
 
 /* ---- microkernels ---- */
@@ -244,24 +248,27 @@ static void run_in(const as_isa *isa, int variant, int64_t vectors, int neighbou
     check_release();
 }
 
-/* Tiles side by side in one row, and how much of each is inside; returns the row's length. */
+/* Tiles side by side in one row, and how much of each is inside: all of a vector's, as many rows of
+ * each, or any; returns the row's length. */
 static int64_t place_in_row(const as_isa *isa, as_winograd_out *w, int64_t m)
 {
-    const int64_t width = w->vectors * isa->lanes;
-    int64_t *at = check_zeros(width * (int64_t)sizeof *at, 0);
-    for (int64_t i = 1; i < width; ++i) at[i] = at[i - 1] + m + (check_below(6) ? 0 : 3);
-    as_winograd_place *place = check_zeros(width * (int64_t)sizeof *place, 1);
+    const int64_t lanes = isa->lanes;
+    as_winograd_place *place = check_zeros(w->vectors * lanes * (int64_t)sizeof *place, 1);
     int64_t *whole = check_zeros(w->vectors * (int64_t)sizeof *whole, 0);
+    int64_t *kind = check_zeros(w->vectors * (int64_t)sizeof *kind, 0), at = 0;
+    as_winograd_piece *piece = check_zeros(w->vectors * m * (int64_t)sizeof *piece, 0);
     for (int64_t v = 0; v < w->vectors; ++v) {
+        const int64_t rows = check_from(0, m), any = check_below(2);
         whole[v] = check_below(2);
-        for (int64_t i = v * isa->lanes; i < (v + 1) * isa->lanes; ++i)
-            place[i] = (as_winograd_place){.place = at[i],
-                                           .rows = (int32_t)(whole[v] ? m : check_from(0, m)),
-                                           .columns = (int32_t)(whole[v] ? m : check_from(0, m))};
+        for (int64_t i = v * lanes; i < (v + 1) * lanes; ++i, at += m + (check_below(6) ? 0 : 3))
+            place[i] = (as_winograd_place){
+                .place = at,
+                .rows = (int32_t)(whole[v] ? m : any ? check_from(1, m) : rows),
+                .columns = (int32_t)(whole[v] ? m : check_from(0, m))};
+        kind[v] = winograd_pieces(place + v * lanes, lanes, m, piece + v * m);
     }
-    w->place = place, w->whole = whole;
-    make_pieces(isa, m, w->vectors, at, whole, &w->piece, &w->kind);
-    return at[width - 1] + m;
+    w->place = place, w->whole = whole, w->piece = piece, w->kind = kind;
+    return at;
 }
 
 /* Whether output (a, b) of all tiles is what it must be: of the sums, or as before. */
@@ -385,8 +392,8 @@ static void run_copy(const as_isa *isa, int64_t count, int64_t rows)
     const int64_t size = rows ? (rows - 1) * to_pitch + count : 0;
     float *to = check_floats(size, 0), *before = check_zeros(size * (int64_t)sizeof(float), 0);
     for (int64_t i = 0; i < size; ++i) before[i] = to[i];
-    check_case("%s Winograd copy of %d x %d", isa->name, (int)rows, (int)count);
-    isa->winograd->copy(from, from_pitch, rows, count, to, to_pitch);
+    check_case("%s copy of %d x %d", isa->name, (int)rows, (int)count);
+    (*isa->copy)(from, from_pitch, rows, count, to, to_pitch);
     int right = 1;
     for (int64_t i = 0; i < size; ++i)
         right &= to[i] == (i % to_pitch < count ? from[i / to_pitch * from_pitch + i % to_pitch]
