@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, prod
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ from archsim.methods.crossing import anywhere
 from archsim.methods.lanes_cost import (
     Choice,
     choose,
-    chunks,
-    fours,
     register_blocks,
     threads_per_turn,
 )
@@ -38,6 +36,7 @@ from archsim.methods.lanes_geometry import (
     window_rows,
     windowed,
 )
+from archsim.methods.lanes_moves import out_work, window_work
 from archsim.methods.sharing import (
     Cut,
     Partition,
@@ -306,6 +305,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             loads_unaligned=float(lanes * turned),
             loads_line_crossing=crossing * lanes * turned,
             stores=positions,
+            scalar_loads=float(lanes * turned),  # where a lane begins
             shuffles=8.0 * turned,  # of four vectors
         )
     lane_input = stream(
@@ -328,20 +328,17 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     """
     layer, geometry, lanes = counts.layer, counts.choice.geometry, counts.choice.geometry.lanes
     read, written = window_rows(layer, geometry, counts.choice.reg)
-    crossing = 0.0
-    if layer.stride[1] > 1:  # one pixel at a time
-        work = Work.of(scalar_loads=lanes * read, scalar_ops=lanes * read,
-                       branches=lanes * read, stores=written)  # fmt: skip
-    else:
-        crossing = anywhere(lanes, target)[0]
-        work = Work.of(
-            loads_unaligned=read, loads_line_crossing=crossing * read, stores=written,
-            scalar_ops=2.0 * read, branches=written,
-        )  # fmt: skip
+    work, crossing = window_work(layer, lanes, read, written, target)
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     again = max(0.0, read * counts.vector_bytes - plane)
     window = counts.window_bytes
     in_block = min(counts.choice.slab_block, counts.group_slabs) * window
+    # what a window's pixels stand in: rows of the picture, or what a vector more than it needs covers
+    wide = counts.choice.reg[1] * counts.vector_bytes
+    row = layer.W if geometry.mode == "shifts" else layer.H * layer.W
+    covered = min(FLOAT_BYTES * row, wide * layer.stride[1] + target.line_bytes)
+    passed = read / counts.passes * counts.vector_bytes / wide * covered
+    passed *= min(counts.choice.slab_block, counts.group_slabs) / geometry.planes
     # The last output channel's sums and weights at least have passed since a slab was read. Slabs
     # that it did not look at waited longer; to say so would make fewer nonzeros slower.
     rounds = layer.K * counts.passes * counts.choice.slab_blocks(layer)
@@ -365,8 +362,15 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
             # a band of rows is read again by its next column tile, and its ends by the next band
             stream("input", "read", again, layer.C * window, shared="image", crossing=crossing),
             # pixels stream by meanwhile, from none of a block's to all of them
-            stream("lane input", "write", written * counts.vector_bytes / 2, in_block + each),
-            stream("lane input", "write", written * counts.vector_bytes / 2, 2.0 * in_block + each),
+            *(
+                stream(
+                    "lane input",
+                    "write",
+                    written * counts.vector_bytes / 2,
+                    in_block + share_of_it * passed + each,
+                )
+                for share_of_it in (0.25, 0.75)
+            ),
         ),
     )
 
@@ -466,14 +470,6 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
 def _output_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     """Bring sums out of lane layout; a tile is one output channel, right after its last block."""
     layer, geometry = counts.layer, counts.choice.geometry
-    lanes, rows = geometry.lanes, geometry.tile[0]
-    widths = chunks(geometry, counts.choice.reg)
-    quarters = float(rows * lanes * sum(fours(n) for n in widths) / 4)
-    pieces = float(rows * lanes * len(widths))
-    if geometry.mode == "flat":  # a lane's chunk also ends where a row does
-        pieces += layer.P
-    floats = layer.P * layer.Q * geometry.images / pieces
-    line, page = anywhere(max(1.0, floats), target)
     sums = float(geometry.positions * counts.vector_bytes)
     output = float(FLOAT_BYTES * layer.P * layer.Q * geometry.images)
     channels = counts.parts.counts.sum(axis=1, keepdims=True)
@@ -481,13 +477,7 @@ def _output_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     return Phase(
         name="output",
         tiles=share(counts.turns, threads, counts.sharers, channels),
-        work=Work.of(
-            loads_aligned=quarters, stores=pieces, stores_line_crossing=line * pieces,
-            stores_page_crossing=page * pieces, scalar_loads=2.0 * pieces,
-            shuffles=2.0 * lanes * rows * len(widths),
-            scalar_ops=4.0 * pieces,  # place and bits of a piece
-            branches=pieces + rows * len(widths),
-        ),
+        work=out_work(layer, geometry, counts.choice.reg, target),
         streams=(
             stream("sums", "read", sums, sums),
             stream("output", "write", output, first),

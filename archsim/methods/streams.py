@@ -19,6 +19,11 @@ from archsim.plan import Counts, Phase, Stream, Target, Tiles, Work, spread
 # of its vectors (objdump of kernels/csrc/f32_copy.c, avx512, gcc 12).
 _ROW_COPY_OPS = 4.0
 _ROW_COPY_BRANCHES = 3.0
+# A row by memcpy, where no instruction set is asked for: 50 instructions for 13 numbers, 55 for 27, the
+# vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
+# pictures, 3x3 kernel, no padding).
+_MEMCPY_OPS = 36.0
+_MEMCPY_BRANCHES = 10.0
 # One copy of a whole plane, set-up and clearing of its ends (same command, 13x13 and 27x27
 # pictures, padding 1: 277 and 533 instructions, less the moves and 4 per number cleared).
 PLANE_COPY_OPS = 90.0
@@ -182,7 +187,8 @@ def im2col_phase(
             loads_line_crossing=line * vectors,
             stores=vectors,
             stores_line_crossing=line * vectors,
-            **copied_rows(layer.P, vectors),
+            scalar_ops=_MEMCPY_OPS * layer.P,
+            branches=_MEMCPY_BRANCHES * layer.P,
         )
     else:  # one number at a time
         work = Work.of(scalar_loads=pixels, stores=pixels, scalar_ops=2.0 * pixels, branches=pixels)

@@ -99,16 +99,60 @@ static void into_lanes(const float *from, const int64_t *start, int64_t count, f
     }
 }
 
-static void out_of_lanes(const float *from, int64_t positions, const as_lanes_piece *piece,
-                         int64_t count, int used, float *out)
+/* p[i] = v[i] where bit i of four is set. */
+AS_INLINE void store_quarter(float *p, as_quarter v, uint32_t bits)
+{
+#if defined(__AVX512VL__)
+    _mm_mask_storeu_ps(p, (__mmask8)bits, (__m128)v);
+#else
+    if (bits == 15u)
+        *(as_quarter *)p = v;
+    else
+        for (int i = 0; i < 4; ++i)
+            if (bits >> i & 1u)
+                p[i] = v[i];
+#endif
+}
+
+/* Pieces of up to four positions: those of lane 4 k + i are quarter k of vector i. */
+static void out_of_few(const float *from, const as_lanes_piece *piece, int64_t count, int used,
+                       float *out)
+{
+    as_vec four[4];
+    AS_UNROLL for (int i = 0; i < 4; ++i)
+        four[i] = as_load_aligned(from + i * AS_LANES);
+    as_transpose_fours(four);
+    const float *quarters = (const float *)four;
+    for (const as_lanes_piece *p = piece; p < piece + count && p->lane < used; ++p) {
+        const float *at = quarters + p->lane % 4 * AS_LANES + p->lane / 4 * 4;
+        store_quarter(out + p->place, as_load_quarter(at), (uint32_t)p->bits);
+    }
+}
+
+/* Quarters of vectors that stay empty are not put in: `positions` is a constant after inlining. */
+AS_INLINE void out_of_many(const float *from, int64_t positions, const as_lanes_piece *piece,
+                           int64_t count, int used, float *out)
 {
     as_vec of_lane[AS_LANES];
-    for (int l = 0; l < AS_LANES; l += 4) {
+    AS_UNROLL for (int l = 0; l < AS_LANES; l += 4) {
         as_load_fours(from + l, AS_LANES, positions, of_lane + l);
         as_transpose_fours(of_lane + l);
     }
     for (const as_lanes_piece *p = piece; p < piece + count && p->lane < used; ++p)
         as_store_bits(out + p->place, of_lane[p->lane], p->bits);
+}
+
+static void out_of_lanes(const float *from, int64_t positions, const as_lanes_piece *piece,
+                         int64_t count, int used, float *out)
+{
+    if (positions <= 4)
+        out_of_few(from, piece, count, used, out);
+    else if (positions <= 8)
+        out_of_many(from, 8, piece, count, used, out);
+    else if (positions <= 12)
+        out_of_many(from, 12, piece, count, used, out);
+    else
+        out_of_many(from, 16, piece, count, used, out);
 }
 
 static void spread(const float *from, const as_lanes_move *move, int64_t count,

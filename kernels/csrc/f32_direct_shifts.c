@@ -182,6 +182,32 @@ static void copy_long(const as_shifts_rows *r, float *to, const uint32_t *bits)
     }
 }
 
+/* Every second pixel: of two vectors those with even numbers. */
+static void copy_halves(const as_shifts_rows *r, float *to, const uint32_t *bits)
+{
+    uint32_t low[AS_TILE_SIDE], high[AS_TILE_SIDE];
+    const int64_t vectors = r->vectors;
+    for (int64_t v = 0; v < vectors; ++v) {
+        low[v] = high[v] = 0;
+        for (int l = 0; l < AS_LANES / 2; ++l) {
+            low[v] |= (bits[v] >> l & 1u) << 2 * l;
+            high[v] |= (bits[v] >> (l + AS_LANES / 2) & 1u) << 2 * l;
+        }
+    }
+    for (int64_t c = 0; c < r->channels; ++c) {
+        const float *row = r->from + c * r->from_channel;
+        float *at = zero_rows(to + c * r->to_channel, r->above * vectors);
+        for (int64_t y = 0; y < r->rows; ++y, row += r->from_row)
+            for (int64_t v = 0; v < vectors; ++v, at += AS_LANES) {
+                const int64_t first = r->first + 2 * v * AS_LANES;
+                const as_vec a = load_pixels(row, first, 1, low[v]);
+                const as_vec b = load_pixels(row, first + AS_LANES, 1, high[v]);
+                as_store_aligned(at, AS_EVEN(a, b));
+            }
+        zero_rows(at, r->below * vectors);
+    }
+}
+
 static void copy_apart(const as_shifts_rows *r, float *to, const uint32_t *bits)
 {
     const int64_t vectors = r->vectors, step = r->step;
@@ -200,7 +226,9 @@ static void copy_rows(const as_shifts_rows *r, float *to)
     uint32_t bits[AS_TILE_SIDE];
     assert(r->vectors <= AS_TILE_SIDE);
     for (int64_t v = 0; v < r->vectors; ++v) bits[v] = bits_inside(r, v);
-    if (r->step > 1)
+    if (r->step == 2)
+        copy_halves(r, to, bits);
+    else if (r->step > 2)
         copy_apart(r, to, bits);
     else if (r->vectors == 1)
         copy_neighbours(r, to, 1, bits);

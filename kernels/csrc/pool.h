@@ -33,4 +33,7 @@ void as_barrier_wait(as_barrier *barrier);
 /* Seconds of a clock that never goes back. */
 double as_now(void);
 
+/* Seconds since as_now said `start`, without what reading the clock took. */
+double as_since(double start);
+
 #endif

@@ -136,7 +136,7 @@ static void finish(const block_part *p, as_lanes_tile *tile, as_lanes_tile_fn ti
         if (timed) {
             const double rounds =
                 (double)as_min(TIMED * most, p->last - k) / (double)tile->lists;
-            *p->turn->output_seconds += (as_now() - start) * rounds;
+            *p->turn->output_seconds += as_since(start) * rounds;
         }
         tile->ptr += tile->lists;
         tile->start += tile->lists;
@@ -169,7 +169,7 @@ static const float *slabs(const block_part *p, const float *input, int64_t b)
         d->isa->direct_lanes->spread(input + (first + i) * link->pitch, link->move + ptr[0],
                                      ptr[1] - ptr[0], link->order,
                                      d->window[p->turn->thread] + i * d->slab_pitch);
-    *p->turn->input_seconds += as_now() - start;
+    *p->turn->input_seconds += as_since(start);
     return d->window[p->turn->thread];
 }
 

@@ -88,7 +88,7 @@ static void all_slabs(const block_part *p, int64_t round)
         fill_window(p, b * d->slab_block, as_min(slabs, (b + 1) * d->slab_block), window);
         if (timed)
             *p->turn->input_seconds +=
-                (as_now() - start) * (double)as_min(TIMED, windows - round - b);
+                as_since(start) * (double)as_min(TIMED, windows - round - b);
         slab_block(p, b, window);
     }
 }

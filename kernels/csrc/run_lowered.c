@@ -105,7 +105,7 @@ static void alone(const as_lowered *d, const as_turn *turn, const float *image, 
             const double start = as_now();
             const pixel_block block = begin_block(d, first);
             lower(d, &block, in, 0, channels, panel);
-            *turn->input_seconds += as_now() - start;
+            *turn->input_seconds += as_since(start);
             multiply(d, &block, panel, group * out_channels, (group + 1) * out_channels, out);
         }
     }
@@ -237,7 +237,7 @@ static void column_blocks(void *layer, const as_turn *turn)
                 const double start = as_now();
                 lower(d, &block, image + (g * channels + from) * plane, 0,
                       as_min(d->channel_block, channels - from), panel);
-                *turn->input_seconds += as_now() - start;
+                *turn->input_seconds += as_since(start);
                 multiply_block(d, &block, &part, out);
             }
         }

@@ -192,7 +192,7 @@ static void run_group(part *p, int64_t tiles)
     double input = 0.0, output = 0.0, start = timed ? as_now() : 0.0;
     transform_in(p, tiles);
     if (timed)
-        input = as_now() - start;
+        input = as_since(start);
     for (p->first = 0; p->first < in_group; p->first += d->out_block) {
         p->channels = as_min(d->out_block, in_group - p->first);
         if (d->weights)
@@ -203,7 +203,7 @@ static void run_group(part *p, int64_t tiles)
             start = as_now();
         transform_out(p, tiles);
         if (timed)
-            output += as_now() - start;
+            output += as_since(start);
     }
     *p->turn->input_seconds += input * times;
     *p->turn->output_seconds += output * times;

@@ -25,6 +25,16 @@
 #define AS_ZIP_HIGH(a, b) AS_SHUFFLE(a, b, 2, 6, 3, 7)
 #endif
 
+/* Those of even numbers of both. */
+#if AS_LANES == 16
+#define AS_EVEN(a, b) \
+    AS_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#elif AS_LANES == 8
+#define AS_EVEN(a, b) AS_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#else
+#define AS_EVEN(a, b) AS_SHUFFLE(a, b, 0, 2, 4, 6)
+#endif
+
 /* Each step zips the vectors of the first half with those of the second: it turns the bits of
  * (vector, lane) around by one place, and log2(lanes) steps exchange the two. */
 AS_INLINE void as_transpose(as_vec *v)

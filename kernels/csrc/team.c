@@ -80,7 +80,7 @@ static void timed(as_phase phase, void *layer, const as_turn *turn, double *seco
         return;
     const double start = as_now();
     phase(layer, turn);
-    *seconds += as_now() - start;
+    *seconds += as_since(start);
 }
 
 static void set_part(const as_team *team, as_turn *turn, int part)
