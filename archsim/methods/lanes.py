@@ -333,7 +333,7 @@ def _window_phase(counts: _Counts, threads: int, target: Target) -> Phase:
     again = max(0.0, read * counts.vector_bytes - plane)
     window = counts.window_bytes
     in_block = min(counts.choice.slab_block, counts.group_slabs) * window
-    # what a window's pixels stand in: rows of the picture, or what a vector more than it needs covers
+    # what a window's pixels stand in: rows of the picture, or its vectors and a line
     wide = counts.choice.reg[1] * counts.vector_bytes
     row = layer.W if geometry.mode == "shifts" else layer.H * layer.W
     covered = min(FLOAT_BYTES * row, wide * layer.stride[1] + target.line_bytes)

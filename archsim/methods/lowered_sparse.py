@@ -36,9 +36,9 @@ SCHEDULES: Final = ("auto", "panels")
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _MIN_VECTORS: Final = 4  # fewer accumulators would leave multiply-add latency exposed
-# A row of a panel in one block: its places and pointers; a vector: mask, pointers and the end; a number
-# that no instruction gathers: its bit, its place, into its lane (objdump of copy_rows and gather_rows in
-# kernels/csrc/f32_lowered.c, avx512, gcc 12).
+# A row of a panel in one block: its places and pointers; a vector: mask, pointers and the end; a
+# number that no instruction gathers: its bit, its place, into its lane (objdump of copy_rows and
+# gather_rows in kernels/csrc/f32_lowered.c, avx512, gcc 12).
 _ROW_LOADS: Final = 2.0
 _ROW_OPS: Final = 10.0
 _VECTOR_OPS: Final = 3.0
@@ -203,9 +203,9 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
 def _panels(walk: _Walk, target: Target) -> Phase:
     """Lower the image; a tile is one row (c, r, s) of the lowered matrix, over all blocks.
 
-    The kernel goes block -> channel -> tap, so that it writes its panel from end to end.  Neighbouring
-    pixels are copied vector by vector under a mask of those that lie in the picture; others (stride,
-    or an output that is narrower than the picture) are gathered.
+    The kernel goes block -> channel -> tap, so that it writes its panel from end to end.
+    Neighbouring pixels are copied vector by vector under a mask of those that lie in the picture;
+    others (stride, or an output that is narrower than the picture) are gathered.
     """
     layer, sharers = walk.layer, walk.sharers
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)

@@ -15,12 +15,12 @@ from archsim.methods.sharing import even_parts, handed, part_counts, share
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Counts, Phase, Stream, Target, Tiles, Work, spread
 
-# A copy of picture rows: two pointers, a count and a comparison a row, a step and the loop's end for each
-# of its vectors (objdump of kernels/csrc/f32_copy.c, avx512, gcc 12).
+# A copy of picture rows: two pointers, a count and a comparison a row, a step and the loop's end
+# for each of its vectors (objdump of kernels/csrc/f32_copy.c, avx512, gcc 12).
 _ROW_COPY_OPS = 4.0
 _ROW_COPY_BRANCHES = 3.0
-# A row by memcpy, where no instruction set is asked for: 50 instructions for 13 numbers, 55 for 27, the
-# vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
+# A row by memcpy, where no instruction set is asked for: 50 instructions for 13 numbers, 55 for 27,
+# the vector moves among them (valgrind --tool=callgrind on kernels/csrc/im2col.c, 15x15 and 29x29
 # pictures, 3x3 kernel, no padding).
 _MEMCPY_OPS = 36.0
 _MEMCPY_BRANCHES = 10.0

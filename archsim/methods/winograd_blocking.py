@@ -82,7 +82,7 @@ VARIANTS: Final = {
     )
 }
 SCHEDULES: Final = ("auto", *VARIANTS)
-_PIECES_LANES: Final = 16  # whole vectors of neighbouring tiles: kernels/csrc/winograd_pieces.h
+PIECES_LANES: Final = 16  # whole vectors of neighbouring tiles: kernels/csrc/winograd_pieces.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def in_place(layer: Layer, variant: Variant, lanes: int) -> bool:
     """
     _, across = variant.grid(layer)
     tiles = lanes // variant.outputs
-    return lanes == _PIECES_LANES and all(
+    return lanes == PIECES_LANES and all(
         tiles * i % across + tiles <= 2 * across for i in range(across)
     )
 
@@ -126,7 +126,7 @@ def _cut_share(layer: Layer, variant: Variant, lanes: int) -> float:
 def moves_out(layer: Layer, variant: Variant, lanes: int) -> Moves:
     """Return the stores of one row of outputs, as above."""
     m = variant.outputs
-    if lanes < _PIECES_LANES:
+    if lanes < PIECES_LANES:
         return Moves(lanes, min(4, m), (8.0 + lanes) * m / 4)
     return Moves(m * (1.0 + _cut_share(layer, variant, lanes)), lanes, 8.0 if m == 4 else 2.0)
 

@@ -15,7 +15,13 @@ import numpy as np
 from archsim.methods.crossing import anywhere
 from archsim.methods.sharing import even_parts, part_counts, share
 from archsim.methods.streams import batch_distance, copied_rows, in_turn, stream
-from archsim.methods.winograd_blocking import Blocking, in_place, moves_in, moves_out
+from archsim.methods.winograd_blocking import (
+    PIECES_LANES,
+    Blocking,
+    in_place,
+    moves_in,
+    moves_out,
+)
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Counts, Expected, Phase, Plan, Stream, Target, Tiles, Work
 from archsim.sparsity import Densities, Sparsity
@@ -26,6 +32,7 @@ _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
 _MANY_REGISTERS: Final = 32
 _WAITING: Final = 24
 _WAITING_OF_FEW: Final = 8
+_PARTS: Final = (0.125, 0.375, 0.625, 0.875)  # of a tile's positions, by their middles
 _GAPS: Final = 16  # output channels after which an input channel counts as not seen
 
 
@@ -171,7 +178,7 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         layer.C * cut.images * layer.H,
         layer.C * (chunks.share * cut.images * down * v.outputs + v.tile),
     )
-    moves = moves_in(layer, v, cut.lanes)
+    moves, here = moves_in(layer, v, cut.lanes), in_place(layer, v, cut.lanes)
     loads = moves.moves * v.tile * tiles
     waits = v.positions * tiles  # numbers that wait between the two dimensions
     transform = Work.of(
@@ -181,13 +188,13 @@ def _input_phase(chunks: _Chunks, target: Target) -> Phase:
         loads_unaligned=loads,
         loads_line_crossing=anywhere(moves.floats, target)[0] * loads,
         stores=2.0 * waits,
-        scalar_loads=loads,  # where a tile begins, or a piece
+        # where a tile begins, or a piece; lines that are asked for early
+        scalar_loads=loads + waits + (v.outputs * v.tile * tiles if here else 0.0),
         shuffles=moves.shuffles * v.tile * tiles,
         branches=2.0 * v.tile * tiles,
         chain_multiply_adds=np.zeros(chunks.kinds),
     )
     plane, kinds = FLOAT_BYTES * rows * layer.W, chunks.kinds
-    here = in_place(layer, v, cut.lanes)
     looked = plane
     if here:  # at columns of its own, not at whole rows
         across = np.minimum(1.0, chunks.vectors * cut.lanes / v.grid(layer)[1])
@@ -343,19 +350,32 @@ def _output_phase(chunks: _Chunks, target: Target) -> Phase:
         stores=waits + pieces,
         stores_line_crossing=line * pieces,
         stores_page_crossing=page * pieces,
-        scalar_loads=pieces,  # where a tile or a piece goes
+        # where a tile or a piece goes; of pieces also lines that are asked for early
+        scalar_loads=pieces * (2.0 if cut.lanes == PIECES_LANES else 1.0),
         shuffles=moves.shuffles * v.outputs * tiles,
         branches=(v.tile + v.outputs) * tiles,
     )
     sums = layer.groups * chunks.blocks * chunks.sums
     output = FLOAT_BYTES * layer.K * layer.P * layer.Q * cut.images * chunks.share
-    distance = chunks.sums + chunks.transformed / chunks.positions
+    # Sums of a position wait while the positions after it pass by, each with its weights and its
+    # input, and then while channels before theirs are read.
+    block = chunks.weight_bytes / (layer.groups * chunks.blocks)
+    passed = chunks.sums + chunks.transformed + block
     return Phase(
         name="output",
         tiles=chunks.tiles,
         work=work,
         streams=(
-            stream("sums", "read", sums, distance, kinds=chunks.kinds),
+            *(
+                stream(
+                    "sums",
+                    "read",
+                    sums / len(_PARTS),
+                    left * passed + (1.0 - left) * chunks.sums / 2,
+                    kinds=chunks.kinds,
+                )
+                for left in _PARTS
+            ),
             stream("output", "write", output, chunks.pictures, kinds=chunks.kinds),
         ),
         waits_for="products",
