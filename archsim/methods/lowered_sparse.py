@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,7 +234,7 @@ def _panels(walk: _Walk, target: Target) -> Phase:
 
 def panel_work(layer: Layer, vectors: float, blocks: float, target: Target) -> Work:
     """Operations that fill one row of the panels: ``blocks`` of them, ``vectors`` in all."""
-    common = {"stores": float(vectors), "branches": 2.0 * blocks + vectors}
+    common: dict[str, Any] = {"stores": float(vectors), "branches": 2.0 * blocks + vectors}
     ops = _ROW_OPS * blocks + _VECTOR_OPS * vectors
     masks = _ROW_LOADS * blocks + vectors
     if layer.stride == (1, 1) and layer.Q == layer.W:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, inf
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -143,7 +143,7 @@ def comes_back(chance: Counts, channels: float | Counts) -> tuple[Counts, Counts
     return _SHARES, times
 
 
-def copied_rows(rows: float, vectors: float) -> dict[str, float]:
+def copied_rows(rows: float | Counts, vectors: float | Counts) -> dict[str, Any]:
     """Return what a copy of rows takes besides its loads and stores; ``vectors`` of all rows."""
     return {
         "scalar_ops": _ROW_COPY_OPS * rows + vectors,
