@@ -46,6 +46,7 @@ _RULES: Final[Mapping[str, Rule]] = {
 }  # fmt: skip
 _LOADS: Final[Mapping[str, tuple[str, ...]]] = {
     "vector loads": ("loads_aligned", "loads_unaligned"),
+    "beside multiply-adds": ("folded_in_line",),
     "line crossings": ("loads_line_crossing", "loads_page_crossing"),
     "broadcasts": ("broadcasts",),
     "lines under crossings": ("split_misses",),

@@ -88,7 +88,9 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
     load = {
         "loads_aligned": each,
         "loads_unaligned": each,
-        "broadcasts": each,
+        "broadcasts": 1.0 / (unit.broadcasts or unit.loads),
+        # of loads and multiply-adds that are both at their ports' rate neither reaches it
+        "folded_in_line": max(0.0, 1.0 / unit.folded_loads - each) if unit.folded_loads else 0.0,
         # a crossing load costs so much instead; page-crossing ones cross a line as well
         "loads_line_crossing": unit.line_crossing_cycles - each,
         "loads_page_crossing": unit.page_crossing_cycles - unit.line_crossing_cycles,

@@ -71,6 +71,17 @@ class InstructionSet(Block):
         description="Multiplies and additions use the same ports (false: one port each).",
     )
     loads: PerCycle = Field(description="Aligned vector loads per cycle, data in L1.")
+    broadcasts: PerCycle | None = Field(
+        None,
+        description="Numbers from L1 into all lanes per cycle (default: as many as vector loads).",
+    )
+    folded_loads: PerCycle | None = Field(
+        None,
+        description=(
+            "Multiply-adds per cycle that each load an aligned vector from L1 (default: as many as "
+            "vector loads)."
+        ),
+    )
     gathers: PerCycle | None = Field(
         None,
         description=(

@@ -82,9 +82,9 @@ class Target:
 OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
     "loads_page_crossing", "stores", "stores_line_crossing", "stores_page_crossing", "broadcasts",
-    "gathered", "shuffles", "scalar_ops", "scalar_loads", "scalar_stores", "scalar_multiply_adds",
-    "branches", "split_misses", "handed_reads", "handed_writes", "handed_split_writes",
-    "mispredicts", "chain_multiply_adds",
+    "folded_in_line", "gathered", "shuffles", "scalar_ops", "scalar_loads", "scalar_stores",
+    "scalar_multiply_adds", "branches", "split_misses", "handed_reads", "handed_writes",
+    "handed_split_writes", "mispredicts", "chain_multiply_adds",
 )  # fmt: skip
 _PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
 
@@ -116,6 +116,7 @@ class Work:
     multiply_adds : vector multiply-adds (a multiply and an addition where there is no FMA)
     loads_aligned, loads_unaligned : vector loads of data, each by itself
     loads_folded : how many of the loads above feed exactly one multiply-add directly
+    folded_in_line : those of them that lie in one line; made of the two counts
     stores : vector stores
     broadcasts : one number from memory into all lanes
     gathered : numbers that a vector takes from places of their own, each by itself
@@ -138,6 +139,7 @@ class Work:
     loads_aligned = _Row("loads_aligned")
     loads_unaligned = _Row("loads_unaligned")
     loads_folded = _Row("loads_folded")
+    folded_in_line = _Row("folded_in_line")
     loads_line_crossing = _Row("loads_line_crossing")
     loads_page_crossing = _Row("loads_page_crossing")
     stores = _Row("stores")
@@ -170,7 +172,10 @@ class Work:
             if name not in _PLACE:
                 raise TypeError(f"no such operation: {name}")
             filled[..., _PLACE[name], :] = value  # raises where the shapes do not fit
-        return cls(filled)
+        work = cls(filled)
+        inside = work.loads_folded - work.loads_line_crossing
+        filled[..., _PLACE["folded_in_line"], :] = np.maximum(inside, 0.0)
+        return work
 
 
 @dataclass(frozen=True, slots=True)

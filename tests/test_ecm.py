@@ -77,6 +77,22 @@ def test_incore_of_the_published_sse_loop() -> None:
     assert found.issue[0] == pytest.approx((12 * 2 + 12 + 2) / 2)
 
 
+def test_broadcasts_and_folded_loads_have_rates_of_their_own() -> None:
+    """Folded loads inside a line take longer than others; those across lines already do."""
+    work = Work.of(loads_unaligned=20, loads_folded=20, loads_line_crossing=5, broadcasts=6)
+    assert work.folded_in_line[0] == 15
+    plain = incore(work, XEON, "avx2").load[0]
+    loads = XEON.core.isa["avx2"].loads
+    machine = changed(XEON, core__isa__avx2__broadcasts=1.5 * loads)
+    assert incore(work, machine, "avx2").load[0] == pytest.approx(plain - 6 / 3 / loads)
+    slower = changed(XEON, core__isa__avx2__folded_loads=0.8 * loads)
+    assert incore(work, slower, "avx2").load[0] == pytest.approx(plain + 15 * 0.25 / loads)
+    never_faster = changed(XEON, core__isa__avx2__folded_loads=2.0 * loads)
+    assert incore(work, never_faster, "avx2").load[0] == pytest.approx(plain)
+    twice = changed(slower, core__isa__avx2__loads=2.0 * loads)  # nor are more ports slower
+    assert incore(work, twice, "avx2").load[0] < incore(work, slower, "avx2").load[0]
+
+
 def test_a_long_chain_costs_latency() -> None:
     work = Work.of(multiply_adds=10, chain_multiply_adds=10)
     found = incore(work, XEON, "avx2")

@@ -72,6 +72,10 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield "core.handed_write, for store: as to the cache that all share"
     if core.scalar_stores is None:
         yield "core.scalar_stores, for store: as many as vector stores"
+    if unit.broadcasts is None:
+        yield f"core.isa.{isa}.broadcasts, for load: as many as vector loads"
+    if unit.folded_loads is None:
+        yield f"core.isa.{isa}.folded_loads, for load: as many as vector loads"
     if unit.store_line_crossing_cycles is None:
         yield f"core.isa.{isa}.store_line_crossing, for store: two stores"
     if unit.store_page_crossing_cycles is None:

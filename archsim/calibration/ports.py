@@ -35,7 +35,7 @@ def _vector_tasks(isa: str) -> list[Task]:
     found = [
         Task(f"{isa}.{name}", name, isa)
         for name in ("multiply", "add", "multiply_and_add", "multiply_chain", "add_chain", "fma",
-                     "fma_chain", "load", "store", "broadcast", "gather", "load_chain",
+                     "fma_chain", "folded", "load", "store", "broadcast", "gather", "load_chain",
                      "move_chain", "shuffle")
         if name in probes.loops(isa)
     ]  # fmt: skip
@@ -132,6 +132,7 @@ def _isa_entries(bench: Bench, found: dict[str, Figure], isa: str) -> list[Entry
         cycles(f"{at}.multiply_latency", found[f"{isa}.{multiply}_chain"]),
         cycles(f"{at}.add_latency", found[f"{isa}.{add}_chain"]),
         per_cycle(f"{at}.loads", found[f"{isa}.load"], _unaligned(found, isa)),
+        *_operands(found, isa),
         per_cycle(f"{at}.shuffles", found[f"{isa}.shuffle"], "of two vectors"),
         per_cycle(f"{at}.stores", found[f"{isa}.store"]),
         cycles(f"{at}.line_crossing", found[f"{isa}.load across lines"]),
@@ -163,6 +164,20 @@ def _unaligned(found: dict[str, Figure], isa: str) -> str:
     inside = 1 / found[f"{isa}.load unaligned"].value
     broadcasts = 1 / found[f"{isa}.broadcast"].value
     return f"{inside:.3g} per cycle 4 bytes off; {broadcasts:.3g} broadcasts per cycle"
+
+
+def _operands(found: dict[str, Figure], isa: str) -> list[Entry]:
+    """Return what loads give to multiply-adds, for sets whose instructions can load.
+
+    Others fill a register with one number by a load and shuffles, which is no rate of loads.
+    """
+    if f"{isa}.folded" not in found:
+        return []
+    at = f"core.isa.{isa}"
+    return [
+        per_cycle(f"{at}.broadcasts", found[f"{isa}.broadcast"]),
+        per_cycle(f"{at}.folded_loads", found[f"{isa}.folded"], "multiply-adds, a load each"),
+    ]
 
 
 def shared_arithmetic(found: dict[str, Figure], isa: str) -> Entry:

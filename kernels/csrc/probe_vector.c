@@ -1,5 +1,6 @@
 /* Probes of one instruction set; see probe.h. Compiled once for each. */
 #include <stddef.h>
+#include <string.h>
 
 #include "microkernels.h"
 #include "probe.h"
@@ -124,6 +125,26 @@ static void broadcast(as_probe *probe, int64_t steps)
             USED(as_splat(*(const float *)(from + 4 * i)));
     }
 }
+
+#if defined(__FMA__) || defined(__aarch64__)
+/* Multiply-adds that each load a vector: both ports are asked for all they can do. */
+static void folded(as_probe *probe, int64_t steps)
+{
+    as_vec sum[COUNT], factor = as_splat(1.0f);
+    const char *from = probe->hot;
+    memset(probe->hot, 0, sizeof probe->hot);
+    AS_OPAQUE_VECTOR(factor);
+    AS_UNROLL for (int i = 0; i < COUNT; ++i)
+        sum[i] = as_splat((float)i);
+    for (int64_t j = 0; j < steps; ++j) {
+        FORGET(from);
+        AS_UNROLL for (int i = 0; i < COUNT; ++i)
+            sum[i] += factor * as_load_aligned((const float *)(from + i * WIDTH % sizeof probe->hot));
+    }
+    AS_UNROLL for (int i = 0; i < COUNT; ++i)
+        USED(sum[i]);
+}
+#endif
 
 /* The address of the next load is in the vector that was loaded: its latency and that of a move. */
 typedef uintptr_t words __attribute__((vector_size(WIDTH)));
@@ -323,6 +344,7 @@ static const as_probe_loop loop_list[] = {
 #if defined(__FMA__) || defined(__aarch64__)
     {"fma", fused, COUNT, NULL},
     {"fma_chain", fused_chain, COUNT, NULL},
+    {"folded", folded, COUNT, NULL},
 #endif
     {"load", load, LOADS, NULL},
     {"load_pages", load_pages, PAGES, NULL},
