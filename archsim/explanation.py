@@ -49,6 +49,7 @@ _LOADS: Final[Mapping[str, tuple[str, ...]]] = {
     "beside multiply-adds": ("folded_in_line",),
     "line crossings": ("loads_line_crossing", "loads_page_crossing"),
     "broadcasts": ("broadcasts",),
+    "lines asked for early": ("early_lines",),
     "lines under crossings": ("split_misses",),
     "lines of other cores": ("handed_reads",),
     "index loads": ("scalar_loads",),

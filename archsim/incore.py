@@ -95,6 +95,7 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
         "loads_line_crossing": unit.line_crossing_cycles - each,
         "loads_page_crossing": unit.page_crossing_cycles - unit.line_crossing_cycles,
         "scalar_loads": 1.0 / core.scalar_loads,
+        "early_lines": 1.0 / core.early_lines if core.early_lines else 0.0,
         "split_misses": core.split_miss_cycles or 0.0,
         "handed_reads": core.handed_read_cycles or 0.0,
         "gathered": 1.0 / (unit.gathers or core.scalar_loads),
@@ -111,10 +112,12 @@ def _weights(machine: Machine, unit: InstructionSet) -> Iterator[dict[str, float
     yield store
     yield {name: uops / core.issue_width for name, uops in _uops(unit).items()}
     yield {"scalar_ops": 1.0 / core.scalar, "branches": 1.0 / core.scalar}
+    chained = unit.multiply_latency_cycles if unit.fma else unit.add_latency_cycles
+    yield {"chain_multiply_adds": chained}
     yield {
-        "chain_multiply_adds": unit.multiply_latency_cycles if unit.fma else unit.add_latency_cycles
+        "mispredicts": core.mispredict_cycles,
+        "waiting_loads": machine.caches[0].latency_cycles,
     }
-    yield {"mispredicts": core.mispredict_cycles}
 
 
 def _store_cycles(unit: InstructionSet) -> tuple[float, float, float]:

@@ -138,6 +138,9 @@ class Core(Block):
     scalar_stores: PerCycle | None = Field(
         None, description="Stores of one number each, per cycle (default: as of vectors)."
     )
+    early_lines: PerCycle | None = Field(
+        None, description="Prefetches of lines that are in L1, per cycle (default: for nothing)."
+    )
     shared_load_store: bool = Field(
         False, strict=True, description="Loads and stores go through one port together."
     )

@@ -83,8 +83,8 @@ OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
     "loads_page_crossing", "stores", "stores_line_crossing", "stores_page_crossing", "broadcasts",
     "folded_in_line", "gathered", "shuffles", "scalar_ops", "scalar_loads", "scalar_stores",
-    "scalar_multiply_adds", "branches", "split_misses", "handed_reads", "handed_writes",
-    "handed_split_writes", "mispredicts", "chain_multiply_adds",
+    "scalar_multiply_adds", "branches", "early_lines", "split_misses", "handed_reads",
+    "handed_writes", "handed_split_writes", "mispredicts", "waiting_loads", "chain_multiply_adds",
 )  # fmt: skip
 _PLACE: Final = {name: place for place, name in enumerate(OPERATIONS)}
 
@@ -125,11 +125,13 @@ class Work:
     scalar_loads : index and pointer loads
     scalar_stores : of one number each, to places that follow each other
     scalar_multiply_adds : multiply-adds that run one number at a time
+    early_lines : lines that a kernel asks for before it loads from them
     split_misses : lines that come into L1 for a load across lines; no plan's, models find them
     handed_reads : lines read that another core wrote a moment ago; no plan's, nor are
     handed_writes, handed_split_writes : lines written that another core has read since, by stores
         of their own and by such across lines
     branches, mispredicts : jumps, and those of them that the predictor is expected to miss
+    waiting_loads : loads after such a jump that wait for each other, up to the first of data
     chain_multiply_adds : the longest run of multiply-adds that wait for each other
     """
 
@@ -151,10 +153,12 @@ class Work:
     scalar_ops = _Row("scalar_ops")
     scalar_loads = _Row("scalar_loads")
     scalar_stores = _Row("scalar_stores")
+    early_lines = _Row("early_lines")
     split_misses = _Row("split_misses")
     handed_reads = _Row("handed_reads")
     handed_writes = _Row("handed_writes")
     handed_split_writes = _Row("handed_split_writes")
+    waiting_loads = _Row("waiting_loads")
     scalar_multiply_adds = _Row("scalar_multiply_adds")
     branches = _Row("branches")
     mispredicts = _Row("mispredicts")

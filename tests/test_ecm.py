@@ -93,6 +93,20 @@ def test_broadcasts_and_folded_loads_have_rates_of_their_own() -> None:
     assert incore(work, twice, "avx2").load[0] < incore(work, slower, "avx2").load[0]
 
 
+def test_loads_after_a_restart_wait_for_each_other() -> None:
+    work = Work.of(mispredicts=2, waiting_loads=6)
+    lost = 2 * XEON.core.mispredict_cycles + 6 * XEON.caches[0].latency_cycles
+    assert incore(work, XEON, "avx2").stalls[0] == pytest.approx(lost)
+
+
+def test_lines_asked_for_early_take_slots_where_the_machine_says_so() -> None:
+    work = Work.of(loads_aligned=4, early_lines=6)
+    plain = incore(work, XEON, "avx2").load[0]
+    assert plain == pytest.approx(4 / XEON.core.isa["avx2"].loads)
+    machine = changed(XEON, core__early_lines=3.0)
+    assert incore(work, machine, "avx2").load[0] == pytest.approx(plain + 2.0)
+
+
 def test_a_long_chain_costs_latency() -> None:
     work = Work.of(multiply_adds=10, chain_multiply_adds=10)
     found = incore(work, XEON, "avx2")

@@ -60,6 +60,19 @@ def test_published_register_blocks(
     assert steps == pytest.approx(nonzeros * passes)
 
 
+@pytest.mark.parametrize("machine", [ATOM, XEON, PHI])
+def test_lines_asked_for_early_are_those_of_each_row_of_a_block(machine: Any) -> None:
+    """Rows of 56 numbers, in one block each, are four lines; in a small layer none is asked for."""
+    layer = Layer("wide", C=64, K=64, H=56, W=56, R=3, S=3, pad=(1, 1))
+    plan = make_plan(layer, machine, method="direct_sparse", schedule="row", density=0.3)
+    assert plan.blocking["prefetch"] == 1
+    assert _total(plan, "early_lines") == pytest.approx(plan.nonzeros * 56 * 4)
+    layer = Layer("small", C=8, K=8, H=8, W=8, R=3, S=3, pad=(1, 1))
+    small = make_plan(layer, machine, method="direct_sparse", schedule="row", density=0.1)
+    assert small.blocking["prefetch"] == 0
+    assert _total(small, "early_lines") == 0
+
+
 # shares counted over the real address stream at pitch 14, from the published geometry
 @pytest.mark.parametrize(
     ("machine", "line", "page"),

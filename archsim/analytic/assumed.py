@@ -70,6 +70,8 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield "core.handed_read, for load: as from the cache that all share"
     if machine.total_cores > 1 and core.handed_write_cycles is None:
         yield "core.handed_write, for store: as to the cache that all share"
+    if core.early_lines is None:
+        yield "core.early_lines, for load: for nothing"
     if core.scalar_stores is None:
         yield "core.scalar_stores, for store: as many as vector stores"
     if unit.broadcasts is None:

@@ -13,7 +13,8 @@ from archsim.calibration.sampling import Figure
 from archsim.kernels import isa_table, probes
 
 _SCALAR: Final = (
-    "add_chain", "multiply_chain", "add", "nop", "load", "store", "branch", "branch_random",
+    "add_chain", "multiply_chain", "add", "nop", "load", "prefetch", "store", "branch",
+    "branch_random",
 )  # fmt: skip
 _LINE: Final = probes.LINE_BYTES
 _PAGE: Final = 4096
@@ -79,6 +80,7 @@ def entries(bench: Bench, isas: tuple[str, ...]) -> list[Entry]:
         per_cycle("core.issue_width", found["nop"], "instructions without effect"),
         per_cycle("core.scalar", found["add"], "independent additions"),
         per_cycle("core.scalar_loads", found["load"]),
+        per_cycle("core.early_lines", found["prefetch"], "lines in L1"),
         per_cycle("core.scalar_stores", found["store"], "one number each, side by side"),
         _vector_load_latency(found, widest),
         _mispredict(found),

@@ -160,6 +160,7 @@ def _work(layer: Layer, cut: Blocking, width: Counts, first: float, target: Targ
         "scalar_ops": 3.0 * steps + 20.0 * visits,
         "branches": steps + 2.0 * visits,
         "mispredicts": float(visits),
+        "waiting_loads": 2.0 * visits,  # what the call was handed, and where a tap lies
         "chain_multiply_adds": steps,
     }
     if cut.in_lanes == "pixels":

@@ -49,6 +49,7 @@ NAME: Final = "direct_sparse"
 SCHEDULES: Final = ("auto", "row", *VARIANTS, *lanes.SCHEDULES)
 
 _NONZERO_BYTES: Final = FLOAT_BYTES + INDEX_BYTES
+_LINE_FLOATS: Final = 16  # LINE_FLOATS of kernels/csrc/f32_direct_row.c
 _SCRATCH_ROUND: Final = 16  # scratch rows are a multiple of 16 numbers long
 
 
@@ -77,6 +78,13 @@ class _Shape:
     @property
     def plane_bytes(self) -> int:
         return FLOAT_BYTES * self.plane_rows * self.pitch
+
+    @property
+    def lines_in_row(self) -> int:
+        """Lines of an output row that its register blocks ask for early."""
+        whole, rest = divmod(self.vectors, self.reg_vectors)
+        in_line = max(1, _LINE_FLOATS // self.lanes)  # vectors
+        return whole * ceil(self.reg_vectors / in_line) + ceil(rest / in_line)
 
     @property
     def passes(self) -> int:
@@ -223,7 +231,8 @@ def _plan_row(
             threads,
             sharers,
             min(sharers, target.l1_sharers),
-            crossings[0],
+            # lines that were asked for early are there when a load across two of them comes
+            0.0 if _prefetch(shape, block, target) else crossings[0],
         )
         if shape.vectorised
         else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers),
@@ -261,8 +270,7 @@ def _plan_row(
 def _prefetch(shape: _Shape, block: int, target: Target) -> int:
     """Whether the kernel asks for input early: half or more of a column block is beyond L1.
 
-    Each line that is near already would take a slot of the load ports for nothing.  What a
-    kernel asks for early is no work of the schedule: `Work` does not count it.
+    Each line that is near already would take a slot of the load ports for nothing.
     """
     window = block * shape.plane_bytes
     return int(shape.vectorised and window >= 2 * target.l1_bytes / target.l1_sharers)
@@ -326,6 +334,7 @@ def _products_work(
     blocks = ceil((layer.C // layer.groups) / block)
     loads = kinds.nonzeros * vectors
     line, page = crossings
+    early = kinds.nonzeros * (_prefetch(shape, block, target) * layer.P * shape.lines_in_row)
     rounds = kinds.channels * blocks * shape.passes  # inner loops entered
     iterations = kinds.nonzeros * shape.passes
     spilled = kinds.channels * (blocks - 1) * vectors  # accumulators stored, and loaded again
@@ -346,10 +355,13 @@ def _products_work(
         stores_page_crossing=across[1] * outside,
         broadcasts=iterations + kinds.channels * shape.passes,
         scalar_loads=iterations + 2.0 * rounds,
+        early_lines=early,
         # loop end and next nonzero, and one addition for each further row of the register block
         scalar_ops=(1.0 + shape.reg_rows) * iterations + 8.0 * rounds,
         branches=iterations + rounds,
         mispredicts=rounds,
+        # where a list begins, what the call was handed, an offset; inside a call offsets are early
+        waiting_loads=(3.0 if shape.passes > 1 else 0.0) * rounds,
         chain_multiply_adds=iterations,
     )
 

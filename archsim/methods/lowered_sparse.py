@@ -286,5 +286,6 @@ def _work(nonzeros: Counts, walk: _Walk, target: Target) -> Work:
         scalar_ops=2.0 * steps + 8.0 * blocks,
         branches=steps + blocks,
         mispredicts=float(blocks),
+        waiting_loads=3.0 * blocks,  # where a list begins, what the call was handed, an offset
         chain_multiply_adds=steps,
     )

@@ -253,6 +253,7 @@ def _sparse_work(chunks: _Chunks) -> Work:
         scalar_ops=iterations + 2.0 * rounds + (4.0 + 3.0 * cut.reg_lists) * ends,
         branches=rounds + ends,
         mispredicts=ends * _changes(chunks),
+        waiting_loads=ends * _changes(chunks),  # an offset
         chain_multiply_adds=rounds,
     )
 
@@ -299,6 +300,7 @@ def _dense_work(chunks: _Chunks) -> Work:
         scalar_ops=3.0 * visits * depth + 20.0 * visits,
         branches=visits * (depth + 2.0),
         mispredicts=visits,
+        waiting_loads=visits,  # what the call was handed
         chain_multiply_adds=visits * depth,
     )
 

@@ -70,6 +70,20 @@ static void load(as_probe *probe, int64_t steps)
     }
 }
 
+/* Lines that are asked for early, and are there. */
+static void prefetch(as_probe *probe, int64_t steps)
+{
+    const char *from = probe->memory;
+    for (int64_t i = 0; i < steps; ++i) {
+        OPAQUE(from);
+        for (int j = 0; j < 64; j += 8) {
+#define ASK(k) __builtin_prefetch(from + 64 * (j + (k)));
+            ASK(0) ASK(1) ASK(2) ASK(3) ASK(4) ASK(5) ASK(6) ASK(7)
+#undef ASK
+        }
+    }
+}
+
 /* Numbers that follow each other, as in a copy. */
 static void store(as_probe *probe, int64_t steps)
 {
@@ -144,6 +158,7 @@ static const as_probe_loop loops[] = {
     {"add", add, 64 + 2, NULL}, /* and the two that count the loop */
     {"nop", nop, 64 + 2, NULL},
     {"load", load, 64, NULL},
+    {"prefetch", prefetch, 64, NULL},
     {"store", store, 64, NULL},
     {"branch", branch, 1, alternate},
     {"branch_random", branch, 1, toss},
