@@ -62,7 +62,8 @@ def _infinite_compute(machine: Machine) -> Machine:
         update={"isa": isa, "issue_width": MUCH, "scalar": MUCH, "scalar_loads": MUCH,
                 "mispredict_cycles": 0.0}
     )  # fmt: skip
-    return _vary(machine, core=core)
+    first = machine.caches[0].model_copy(update={"latency_cycles": 1 / MUCH})
+    return _vary(machine, core=core, caches=(first, *machine.caches[1:]))
 
 
 def _bandwidth(machine: Machine, factor: float) -> Machine:
