@@ -85,7 +85,7 @@ class Machine(Block):
     fork_join_s: SecondsOrZero | None = Field(
         None,
         alias="fork_join",
-        description="Giving awake threads on all cores a job without work, and waiting for them.",
+        description="What a call on all cores costs more than one on one core: to begin, to end.",
     )
     call_overhead_s: SecondsOrZero | None = Field(
         None,

@@ -139,12 +139,5 @@ def hand_over(probe: Probe, isa: str, write: str, *, samples: int = 100) -> Time
 def barrier_seconds(threads: int, *, steps: int = 20, samples: int = 100) -> Times:
     """Return the seconds of a barrier in each sample of *steps* barriers, shape (samples,)."""
     seconds = np.empty(samples)
-    _native.probe_pool(threads, steps, False, seconds)
-    return seconds
-
-
-def fork_join_seconds(threads: int, *, steps: int = 20, samples: int = 100) -> Times:
-    """Return the seconds of giving a job without work to the pool, shape (samples,)."""
-    seconds = np.empty(samples)
-    _native.probe_pool(threads, steps, True, seconds)
+    _native.probe_barriers(threads, steps, seconds)
     return seconds

@@ -193,11 +193,26 @@ def _measure_calls(found: Calibration, bench: Bench) -> None:
             found.left_out += consistency.disturbed({key: figure}, 0.0)
     if not call.settled:
         return
-    note = "one weight, one pixel"
+    note = "next to nothing to compute"
     found.entries.append(Entry("call_overhead", call.value, "s", call.low, call.high, note, call))
     if blas.settled and blas.value > call.value:
         low, value, high = (max(0.0, x - call.value) for x in (blas.low, blas.value, blas.high))
         found.entries.append(Entry("blas_overhead", value, "s", low, high, note, blas))
+
+
+def _measure_join(found: Calibration, bench: Bench) -> None:
+    """Measure what a call on all cores costs more than one on one core."""
+    cores, alone = found.facts.cores, found.figures.get("call")
+    together = threads.call_figure(bench, "direct_sparse", "row", threads=cores)
+    if alone is None or not together.settled:
+        found.left_out += consistency.disturbed({f"call on {cores} cores": together}, 0.0)
+        return
+    low, value, high = (
+        max(0.0, x - alone.value) for x in (together.low, together.value, together.high)
+    )
+    found.figures["fork_join"] = together
+    note = f"a call on {cores} cores less one on one, next to nothing to compute"
+    found.entries.append(Entry("fork_join", value, "s", low, high, note, together))
 
 
 def _measure_threads(
@@ -211,14 +226,14 @@ def _measure_threads(
         found.left_out.append("several cores: this process may use one; barriers are assumed")
         return
     clock = next(entry for entry in found.entries if entry.path == "clock")
-    for what in ("barrier", "fork_join"):
-        figure = threads.pool_figure(bench, what, cores)
-        found.figures[what] = figure
-        scale, unit = (float(clock.value), "cycles") if what == "barrier" else (1.0, "s")
-        found.entries.append(
-            Entry(what, figure.value * scale, unit, figure.low * scale, figure.high * scale,
-                  f"{cores} threads", figure)
-        )  # fmt: skip
+    barrier = threads.pool_figure(bench, cores)
+    found.figures["barrier"] = barrier
+    scale = float(clock.value)
+    found.entries.append(
+        Entry("barrier", barrier.value * scale, "cycles", barrier.low * scale,
+              barrier.high * scale, f"{cores} threads", barrier)
+    )  # fmt: skip
+    _measure_join(found, bench)
     found.entries += handed_entries(found, bench, levels, isas[-1], float(clock.value))
     for level in levels[-2:]:
         for walk in ("read", "update") if level.name == "memory" else ("read",):

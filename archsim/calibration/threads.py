@@ -28,7 +28,10 @@ _POOL_QUANTILE: Final = 0.25
 _SAMPLE_SECONDS: Final = 200e-6
 _ROUNDS: Final = 8
 _POOL_STEPS: Final = 5  # few: a thread that lost its core holds all of them up
-_CALLS: Final = 200
+_CALLS: Final = 20
+#: of the tiny layer, for each thread; and what is read between two calls: 4/3 of 48 KiB
+_CHANNELS: Final = 16
+_BETWEEN_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +70,43 @@ def _shared_walk(bench: Bench, level: Level, walk: str, isa: str, cores: int) ->
     return Shared(level.name, cores, figure)
 
 
-def pool_figure(bench: Bench, what: str, cores: int) -> Figure:
-    """Measure seconds of a ``barrier`` or of a ``fork_join`` of so many threads."""
-    run = probes.barrier_seconds if what == "barrier" else probes.fork_join_seconds
-    return _repeated(bench, what, lambda: run(cores, steps=_POOL_STEPS, samples=bench.samples))
+def pool_figure(bench: Bench, cores: int) -> Figure:
+    """Measure seconds of a barrier of so many threads."""
+    return _repeated(
+        bench, "barrier",
+        lambda: probes.barrier_seconds(cores, steps=_POOL_STEPS, samples=bench.samples),
+    )  # fmt: skip
 
 
-def call_figure(bench: Bench, method: str, schedule: str) -> Figure:
-    """Measure seconds of calling a prepared layer that has next to nothing to compute."""
-    layer, weights = Layer("tiny", C=1, K=1), np.ones((1, 1, 1, 1), np.float32)
+def call_figure(bench: Bench, method: str, schedule: str, *, threads: int = 1) -> Figure:
+    """Measure seconds of calling a prepared layer that has next to nothing to compute.
+
+    Between two calls each thread reads a little more than its first level holds, as a call that
+    has something to compute would: what the call itself touches is not there any more.
+    """
+    layer = Layer("tiny", C=1, K=_CHANNELS * threads)
+    weights = np.ones((layer.K, 1, 1, 1), np.float32)
+    facts = read_facts()
     plan = get_method(method).plan(
-        layer, Sparsity(1.0, weights), batch=1, threads=1, schedule=schedule,
-        target=machine_from_facts(read_facts()).target(), partition="nnz",
+        layer, Sparsity(1.0, weights), batch=1, threads=threads, schedule=schedule,
+        target=machine_from_facts(facts).target(), partition="nnz",
     )  # fmt: skip
     prepared = prepare(plan, weights)
     x = np.ones((1, layer.C, layer.H, layer.W), np.float32)
     out = prepared.run(x)
+    team = [probes.Probe(_BETWEEN_BYTES) for _ in range(threads)]
+    isa, blocks = facts.isas[-1], _BETWEEN_BYTES // probes.BLOCK_BYTES
 
     def sample() -> NDArray[np.float64]:
-        seconds = np.empty(bench.samples)
-        for i in range(bench.samples):
+        seconds = np.empty(bench.samples * _CALLS)
+        for i in range(len(seconds)):
+            probes.time_team(team, "read", isa, blocks, 1)
             start = time.perf_counter()
-            for _ in range(_CALLS):
-                prepared.run(x, out)
-            seconds[i] = (time.perf_counter() - start) / _CALLS
+            prepared.run(x, out)
+            seconds[i] = time.perf_counter() - start
         return seconds
 
-    return _repeated(bench, f"call of {method}", sample)
+    return _repeated(bench, f"call of {method} on {threads}", sample)
 
 
 def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]) -> Figure:

@@ -49,7 +49,6 @@ cdef extern from "probe.h" nogil:
     int as_probe_hand(const as_probe_loop *write, const as_probe_loop *read,
                       const as_probe *probe, int samples, double *times)
     int as_probe_barriers(int threads, int64_t steps, int samples, double *seconds)
-    int as_probe_forks(int threads, int64_t steps, int samples, double *seconds)
 
 cdef extern from "archsim_native.h" nogil:
     ctypedef struct probe_isa "as_isa":
@@ -216,15 +215,12 @@ def probe_hand(
     check_status(status)
 
 
-def probe_pool(int threads, int64_t steps, bint forks, double[::1] seconds):
-    """Seconds of a barrier, or of a fork and join, in each of len(seconds) samples."""
+def probe_barriers(int threads, int64_t steps, double[::1] seconds):
+    """Seconds of a barrier in each of len(seconds) samples."""
     cdef int status
     check_runs(steps, seconds.shape[0])
     if not 1 <= threads <= AS_MOST_THREADS:
         raise ValueError(f"threads: got {threads}")
     with nogil:
-        if forks:
-            status = as_probe_forks(threads, steps, <int> seconds.shape[0], &seconds[0])
-        else:
-            status = as_probe_barriers(threads, steps, <int> seconds.shape[0], &seconds[0])
+        status = as_probe_barriers(threads, steps, <int> seconds.shape[0], &seconds[0])
     check_status(status)

@@ -74,8 +74,7 @@ int as_probe_time_team(const as_probe_loop *loop, as_probe *const *probes, int t
 int as_probe_hand(const as_probe_loop *write, const as_probe_loop *read, const as_probe *probe,
                   int samples, double *times);
 
-/* Seconds of each of `samples` times `steps` barriers, or forks and joins, of so many threads. */
+/* Seconds of each of `samples` times `steps` barriers of so many threads. */
 int as_probe_barriers(int threads, int64_t steps, int samples, double *seconds);
-int as_probe_forks(int threads, int64_t steps, int samples, double *seconds);
 
 #endif

@@ -228,20 +228,3 @@ int as_probe_barriers(int threads, int64_t steps, int samples, double *seconds)
     barrier_run run = {steps, samples, seconds, {.size = threads}};
     return as_pool_run(threads, time_barriers, &run);
 }
-
-static void nothing(void *arg, int rank)
-{
-    (void)arg, (void)rank;
-}
-
-int as_probe_forks(int threads, int64_t steps, int samples, double *seconds)
-{
-    int status = as_pool_run(threads, nothing, NULL);
-    for (int i = 0; i < samples && status == AS_OK; ++i) {
-        const double start = as_now();
-        for (int64_t j = 0; j < steps && status == AS_OK; ++j)
-            status = as_pool_run(threads, nothing, NULL);
-        seconds[i] = (as_now() - start) / (double)steps;
-    }
-    return status;
-}
