@@ -277,7 +277,7 @@ def _streams(
         # the picture itself is as far as all threads touch that read it together
         stream(name, "read", group / runs_of_group,
                image if grid.source == "padded" else far * sharers, kinds=kinds, shared="image",
-               handed=handed(sharers, layer.groups) if grid.source == "padded" else 0.0,
+               handed=handed(sharers, layer.groups).read if grid.source == "padded" else 0.0,
                crossing=crossing),
         stream(again, "read", group * (1.0 - 1.0 / runs_of_group), band + weights, kinds=kinds,
                shared="no" if cut.panels else "image", crossing=crossing),
@@ -326,6 +326,7 @@ def _input_phase(
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),
                    crossing=line),
-            stream("padded input", "write", plane, image, handed=handed(sharers, layer.groups)),
+            stream("padded input", "write", plane, image,
+                   handed=handed(sharers, layer.groups).written),
         ),
     )  # fmt: skip

@@ -190,7 +190,7 @@ def gemm_of(
         matrix_distance=turn if lowers else far * sharers,
         turn_bytes=turn,
         far=far,
-        handed=handed(sharers, layer.groups) if lowers else 0.0,
+        handed=handed(sharers, layer.groups).read if lowers else 0.0,
     )
 
 

@@ -30,6 +30,7 @@ from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
 from archsim.methods.sharing import (
     Cut,
     Partition,
+    ends_of,
     even_parts,
     handed,
     part_counts,
@@ -212,6 +213,7 @@ def _plan_row(
     if shape.vectorised:
         block = variant.channel_block(block, first(nonzeros) / layer.K)
     parts = cut_kinds(layer, kinds, sparsity, partition, sharers)
+    given = handed(sharers, layer.groups, ends_of(parts, sharers, kinds.channels[kinds.unit_kind]))
     crossings = kernel_shares(
         layer, sparsity, (shape.plane_rows, shape.pitch), shape.vectors, target
     )
@@ -233,9 +235,10 @@ def _plan_row(
             min(sharers, target.l1_sharers),
             # lines that were asked for early are there when a load across two of them comes
             0.0 if _prefetch(shape, block, target) else crossings[0],
+            given.read,
         )
         if shape.vectorised
-        else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers),
+        else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers, given.read),
         waits_for="input",
         barriers=ceil(batch * sharers / threads) * 2 if sharers > 1 else 0,
     )
@@ -262,7 +265,10 @@ def _plan_row(
             "partition": partition,
         },
         part_ptr=parts.part_ptr,
-        phases=(_input_phase(shape, batch, threads, sharers, nonzeros, target), products),
+        phases=(
+            _input_phase(shape, batch, threads, sharers, nonzeros, target, given.written),
+            products,
+        ),
         nonzeros=nonzeros,
     )
 
@@ -285,9 +291,13 @@ def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Tar
 
 
 def _input_phase(
-    shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected, target: Target
-) -> Phase:
-    """Copy the image into the padded buffer; a tile is one input channel."""
+    shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected, target: Target,
+    given: float,
+) -> Phase:  # fmt: skip
+    """Copy the image into the padded buffer; a tile is one input channel.
+
+    Other threads read a share ``given`` of what one makes.
+    """
     layer = shape.layer
     vectors = float(layer.H * ceil(layer.W / shape.lanes))
     channels = np.zeros(layer.C, dtype=np.int64)
@@ -315,8 +325,7 @@ def _input_phase(
         streams=(
             stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),
                    crossing=read[0]),
-            stream("padded input", "write", plane, image,
-                   handed=handed(sharers, layer.groups)),
+            stream("padded input", "write", plane, image, handed=given),
         ),
     )  # fmt: skip
 
@@ -394,10 +403,12 @@ def _vector_streams(
     sharers: int,
     near: int,
     line: float,
+    given: float,
 ) -> tuple[Stream, ...]:
     """Bytes of a tile, by array; ``near`` threads share an image and a first level.
 
-    Of the loads of the padded input a share ``line`` lies across two lines.
+    Of the loads of the padded input a share ``line`` lies across two lines, ``given`` of it is
+    handed over.
 
     The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
     distances: the padded group comes back once per output-channel block, the partial sums once
@@ -423,7 +434,7 @@ def _vector_streams(
                shared="part"),
         stream("padded input", "read", kinds.inputs * shape.plane_bytes,
                group + kinds.channels * sums + weights, kinds=count, shared="image",
-               handed=handed(sharers, layer.groups) * beginning, crossing=line),
+               handed=given * beginning, crossing=line),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
         _plane_stream(kinds, group, window, near * (sums + per_round), line),  # of all readers
@@ -453,6 +464,7 @@ def _scalar_streams(
     batch: int,
     threads: int,
     sharers: int,
+    given: float,
 ) -> tuple[Stream, ...]:
     """Bytes of a tile in the scalar loop: pixel, then all output channels of the part.
 
@@ -473,7 +485,7 @@ def _scalar_streams(
         stream("weights", "read", weights * (shape.passes - 1), own_weights + rows / layer.W,
                kinds=count, shared="part"),
         stream("padded input", "read", swept, _turn_bytes(shape, nonzeros, sharers), kinds=count,
-               shared="image", handed=handed(sharers, layer.groups)),
+               shared="image", handed=given),
         stream("padded input", "read", swept * again, rows + own_weights, kinds=count,
                shared="image"),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,

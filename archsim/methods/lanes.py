@@ -39,9 +39,11 @@ from archsim.methods.lanes_geometry import (
 from archsim.methods.lanes_moves import out_work, window_work
 from archsim.methods.sharing import (
     Cut,
+    Handed,
     Partition,
     cut,
     cut_alike,
+    ends_of,
     even_parts,
     handed,
     part_counts,
@@ -120,6 +122,12 @@ class _Counts:
     @property
     def group_slabs(self) -> int:
         return self.layer.C // self.layer.groups * self.choice.geometry.planes
+
+    @property
+    def handed(self) -> Handed:
+        """What the threads of a turn hand to each other of its slabs."""
+        ends = ends_of(self.parts, self.sharers, np.ones(self.layer.K))
+        return handed(self.sharers, self.layer.groups, ends)
 
     @property
     def windowed(self) -> bool:
@@ -310,7 +318,7 @@ def _input_phase(counts: _Counts, threads: int, target: Target) -> Phase:
         )
     lane_input = stream(
         "lane input", "write", padded, counts.turn_bytes / counts.sharers,
-        handed=handed(counts.sharers, layer.groups),
+        handed=counts.handed.written,
     )  # fmt: skip
     return in_turn(
         "input", tiles,
@@ -417,7 +425,7 @@ def _products_streams(counts: _Counts, threads: int) -> tuple[Stream, ...]:
     geometry, kinds, passes = choice.geometry, counts.nonzeros.shape[-1], counts.passes
     blocks = choice.slab_blocks(layer)
     walks = max(layer.groups, counts.parts.parts)  # through channels of one group and one part
-    channels, given = layer.K / walks, handed(counts.sharers, layer.groups)
+    channels, given = layer.K / walks, counts.handed.read
     group, window = float(counts.group_slabs * counts.slab_bytes), counts.window_bytes
     in_block = float(min(choice.slab_block, counts.group_slabs) * window)
     weights = counts.nonzeros * _NONZERO_BYTES

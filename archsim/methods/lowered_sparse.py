@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from archsim.methods.crossing import anywhere, row_shares
 from archsim.methods.sharing import (
+    Handed,
     Partition,
     cut,
     cut_alike,
+    ends_of,
     even_parts,
     handed,
     part_counts,
@@ -82,6 +84,7 @@ class _Walk:
     channels: int  # that are lowered together: all, or those of a group
     pixel_vectors: int
     nonzeros: Expected
+    handed: Handed
 
     @property
     def vectors(self) -> int:
@@ -131,6 +134,7 @@ def plan(
     walk = _Walk(
         layer, target.lanes, batch, threads, sharers, channels,
         _pixel_vectors(layer, target, channels), nonzeros,
+        handed(sharers, layer.groups, ends_of(parts, sharers, np.ones(layer.K))),
     )  # fmt: skip
     products = Phase(
         name="products",
@@ -193,7 +197,7 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
         stream("weights", "read", weights * (walk.blocks - 1),
                walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
         stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image",
-               handed=handed(walk.sharers, layer.groups)),
+               handed=walk.handed.read),
         Stream("lowered input", "read", everything * times, between, shared="image"),
         stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
                batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
@@ -227,7 +231,7 @@ def _panels(walk: _Walk, target: Target) -> Phase:
             stream("input", "read", again, near, crossing=crossing),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
                    walk.panel_bytes / sharers + walk.weights_bytes,
-                   handed=handed(sharers, layer.groups), handed_bytes=walk.panel_bytes / sharers),
+                   handed=walk.handed.written, handed_bytes=walk.panel_bytes / sharers),
         ),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ PARTITIONS: Final[tuple[Partition, ...]] = get_args(Partition)
 #: whoever comes last holds the others up by no more than about an eighth of a thread's work
 #: (factoring: Hummel, Schonberg, Flynn, Communications of the ACM 35(8), 1992).
 _ROUNDS: Final = (1 / 2, 1 / 4, 1 / 8, 1 / 8)
+_ROUNDING: Final = 1e-9  # lengths below are none
 _FEW: Final = 2048  # counts of tiles up to which they are remembered
 
 
@@ -191,17 +192,74 @@ def _taken(counts: NDArray[np.int64], work: NDArray[np.float64], threads: int) -
     return taken
 
 
-def handed(sharers: int, groups: int) -> float:
-    """Return the share of a picture's copy that its threads hand to each other.
+class Handed(NamedTuple):
+    """Shares of a picture's copy that its threads hand to each other, as :class:`Stream` has them.
 
-    The threads of an image each make a part of the channels, and each reads those of the groups
-    that its output channels are in: with as many groups as threads these are its own.  What is
-    left belongs to the other threads as much as if all were handed on: :class:`Stream`.
-
-    >>> handed(4, 1), handed(4, 2), handed(2, 2), handed(1, 1)
-    (1.0, 0.6666666666666666, 0.0, 0.0)
+    ``read`` of 1: all parts of what a thread reads were made by one thread each, its own among
+    them; ``written`` of 1: some other thread reads each line that a thread makes.
     """
-    return max(0.0, (sharers - groups) / (sharers - 1)) if sharers > 1 else 0.0
+
+    read: float
+    written: float
+
+
+@lru_cache(maxsize=1024)
+def handed(sharers: int, groups: int, ends: tuple[float, ...] | None = None) -> Handed:
+    """Return what threads that each make a part of the input channels hand to each other.
+
+    Parameters
+    ----------
+    sharers : int
+        Threads of an image; each makes as many input channels as the others.
+    groups : int
+        Of the layer: a thread reads those that its output channels are in.
+    ends : tuple of float, optional
+        Where the output channels of each thread begin and end, shares of all (default: they are cut
+        evenly). Empty: who makes what shows at run time, and anybody may read anything.
+
+    Examples
+    --------
+    >>> handed(4, 1), handed(2, 2), handed(1, 1)
+    (Handed(read=1.0, written=1.0), Handed(read=0.0, written=0.0), Handed(read=0.0, written=0.0))
+    >>> handed(2, 2, (0.0, 0.6, 1.0))  # the first thread reads the second one's group as well
+    Handed(read=0.6666666666666666, written=0.5)
+    """
+    if sharers == 1:
+        return Handed(0.0, 0.0)
+    if ends is None:
+        ends = tuple(rank / sharers for rank in range(sharers + 1))
+    elif not ends:
+        return Handed(1.0, 1.0)
+    group_at = np.arange(groups + 1) / groups
+    cut_at = np.arange(sharers + 1) / sharers
+    # of all input channels, what a thread makes of a group: (threads, groups)
+    made = _overlap(cut_at, group_at)
+    readers = _overlap(np.array(ends), group_at) > _ROUNDING
+    looked_at = readers.sum(axis=1) / groups
+    of_others = looked_at - (made * readers).sum(axis=1)
+    read = float(of_others.sum() / max(looked_at.sum(), _ROUNDING))
+    others = readers.sum(axis=0) - readers > 0
+    written = float((made * others).sum())
+    return Handed(min(1.0, read * sharers / (sharers - 1)), min(1.0, written))
+
+
+def _overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lengths that pieces of two cuts have in common, (pieces, pieces)."""
+    begin = np.maximum(first[:-1, None], second[:-1])
+    end = np.minimum(first[1:, None], second[1:])
+    found: NDArray[np.float64] = np.maximum(end - begin, 0.0)
+    return found
+
+
+def ends_of(parts: Cut, sharers: int, channels: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return where the output channels of each thread end, for :func:`handed`.
+
+    ``channels`` are those of each unit, (units,).
+    """
+    if parts.parts != sharers:
+        return ()
+    before = np.concatenate(([0.0], np.cumsum(channels)))
+    return tuple((before[list(parts.part_ptr)] / before[-1]).tolist())
 
 
 def share(batch: int, threads: int, threads_per_image: int, parts: NDArray[np.int64]) -> Tiles:

@@ -209,7 +209,7 @@ def im2col_phase(
                 "write",
                 FLOAT_BYTES * pixels,
                 buffer_distance,
-                handed=handed(sharers, layer.groups),
+                handed=handed(sharers, layer.groups).written,
             ),
         ),
     )  # fmt: skip
