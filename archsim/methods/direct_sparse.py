@@ -217,28 +217,24 @@ def _plan_row(
     crossings = kernel_shares(
         layer, sparsity, (shape.plane_rows, shape.pitch), shape.vectors, target
     )
+    if shape.vectorised:
+        work = _products_work(shape, kinds, crossings, variant, block, target)
+        # lines that were asked for early are there when a load across two of them comes
+        line = 0.0 if _prefetch(shape, block, target) else crossings[0]
+        streams = _vector_streams(
+            shape, kinds, variant, block, nonzeros, batch, threads, sharers,
+            min(sharers, target.l1_sharers), line, given.read,
+        )  # fmt: skip
+    else:
+        work = _scalar_work(shape, kinds)
+        streams = _scalar_streams(
+            shape, kinds, parts, nonzeros, batch, threads, sharers, given.read
+        )
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
-        work=_products_work(shape, kinds, crossings, variant, block, target)
-        if shape.vectorised
-        else _scalar_work(shape, kinds),
-        streams=_vector_streams(
-            shape,
-            kinds,
-            variant,
-            block,
-            nonzeros,
-            batch,
-            threads,
-            sharers,
-            min(sharers, target.l1_sharers),
-            # lines that were asked for early are there when a load across two of them comes
-            0.0 if _prefetch(shape, block, target) else crossings[0],
-            given.read,
-        )
-        if shape.vectorised
-        else _scalar_streams(shape, kinds, parts, nonzeros, batch, threads, sharers, given.read),
+        work=work,
+        streams=streams,
         waits_for="input",
         barriers=ceil(batch * sharers / threads) * 2 if sharers > 1 else 0,
     )
