@@ -36,12 +36,7 @@ from archsim.methods.sharing import (
     part_counts,
     share,
 )
-from archsim.methods.streams import (
-    batch_distance,
-    comes_back,
-    copied_rows,
-    stream,
-)
+from archsim.methods.streams import batch_distance, comes_back, copied_rows, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
 from archsim.plan import Candidate, Counts, Expected, Phase, Plan, Stream, Target, Work, first
 from archsim.sparsity import Densities, Sparsity
