@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from archsim.analytic import ecm
 from archsim.analytic.assumed import assumptions
 from archsim.api import make_plan, predict
-from archsim.calibration import handing
+from archsim.calibration import caches, handing
 from archsim.calibration.bench import Bench
+from archsim.calibration.run import Calibration
 from archsim.coherence import handed_lines, with_handed
+from archsim.hostfacts import read_facts
 from archsim.kernels import probes, supported_isas
 from archsim.machine import Machine
 from archsim.machinefile import load_machine
@@ -155,6 +158,24 @@ def test_a_pair_of_threads_is_measured(write: str) -> None:
     found = handing.measure(bench, supported_isas()[-1], write, 64 * 1024)
     assert found.write.value > 0.0
     assert found.read.value > 0.0
+
+
+def test_two_cpus_that_shared_a_core_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of another core cannot be nearer than the cache that both share."""
+    found = Calibration(read_facts(), quick=True)
+    bench = Bench(probes.Probe(2**20), 0.0, 5, 2, lambda _: None)
+    levels = caches.places({"L1": 32 << 10, "L2": 256 << 10}, 2**20)[:2]
+    tasks = [t for t in caches.tasks(levels, supported_isas()[-1], quick=True)
+             if t.key in ("L2.read", "L2.write")]  # fmt: skip
+    bench.measure("caches", tasks)
+    there = bench.figure("L2.read", seconds=True)
+    for factor, told in ((0.5, 1), (3.0, 0)):
+        figure = replace(there, value=there.value * factor, rounds=2, agreeing=2)
+        made = handing.Handing(figure, figure)
+        monkeypatch.setattr(handing, "measure", lambda *_, made=made: made)
+        found.one_core.clear()
+        list(handing.handed_entries(found, bench, levels, supported_isas()[-1], 1e9))
+        assert len(found.one_core) == told
 
 
 def test_hand_over_writes_all_and_no_more() -> None:

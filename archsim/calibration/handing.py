@@ -86,6 +86,11 @@ def handed_entries(
         return
     found.figures |= figures
     shared = {how: bench.figure(last.key(how), seconds=True).value for how in ("read", "write")}
+    if whole.read.value < shared["read"]:  # no line of another core is nearer than the shared cache
+        found.one_core.append(
+            f"a line that another core wrote took {whole.read.value * 1e9:.3g} ns, one of "
+            f"{last.name} {shared['read'] * 1e9:.3g}: the two CPUs shared a core meanwhile"
+        )
     for key, figure, how in (
         ("handed_read", whole.read, "read"), ("handed_write", whole.write, "write"),
         ("handed_split_write", across.write, "write"),

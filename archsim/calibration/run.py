@@ -46,6 +46,8 @@ class Calibration:
         Reasons to refuse the file, with their evidence.
     left_out : list of str
         What could not be measured, and why.
+    one_core : list of str
+        Signs that two CPUs were hardware threads of one core for a while.
     stolen : float
         Share of the time measured on one core that went to others.
     """
@@ -58,6 +60,7 @@ class Calibration:
     disturbed: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    one_core: list[str] = field(default_factory=list)
     stolen: float = 0.0
     seconds: float = 0.0
 
@@ -269,7 +272,7 @@ def _judge(
 ) -> None:
     """Look for disturbance and contradictions."""
     found.stolen = bench.stolen
-    found.disturbed = consistency.disturbed(found.figures, found.stolen)
+    found.disturbed = [*found.one_core, *consistency.disturbed(found.figures, found.stolen)]
     streams = caches.figures_of(bench, levels, "read")
     names = [level.name for level in levels]
     waits = [bench.figure(level.key("chase_1")).value for level in levels]
