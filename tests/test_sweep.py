@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,13 +298,6 @@ def test_workers_say_the_same(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.csv", "2.csv"]
 
 
-#: Python 3.11's ProcessPoolExecutor now and then waits for ever for workers that died (seen here
-#: once; bugs of this kind were mended later), so there workers are not made to die in tests.
-MAY_HANG = sys.version_info < (3, 12)
-LIVING = "a pool of Python 3.11 may wait for ever for workers that died"
-
-
-@pytest.mark.skipif(MAY_HANG, reason=LIVING)
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
     before = set(multiprocessing.active_children())
 
@@ -323,9 +315,7 @@ class _StopError(Exception):
     """Stands for whatever ends a sweep early."""
 
 
-@pytest.mark.parametrize(
-    "workers", [1, pytest.param(2, marks=pytest.mark.skipif(MAY_HANG, reason=LIVING))]
-)
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("end", [KeyboardInterrupt, _StopError])
 def test_what_was_found_is_kept(tmp_path: Path, workers: int, end: type[BaseException]) -> None:
     table = tmp_path / "x.csv"

@@ -100,19 +100,7 @@ def test_totals_do_not_take_the_place_of_rows(
     assert path.read_text(encoding="utf-8") == whole
 
 
-@pytest.mark.parametrize(
-    "workers",
-    [
-        "1",
-        pytest.param(
-            "2",
-            marks=pytest.mark.skipif(
-                sys.version_info < (3, 12),
-                reason="a pool of Python 3.11 may wait for ever for workers that died",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.skipif(os.name != "posix", reason="sends an interrupt to a group of processes")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: str) -> None:
     table, part = tmp_path / "my rows.csv", tmp_path / "my rows.csv.part"

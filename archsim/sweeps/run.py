@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from archsim.errors import ArchsimError, input_error
+from archsim.errors import input_error
 from archsim.machine import Machine
 from archsim.methods.sharing import Partition
 from archsim.network import Network
@@ -27,6 +20,7 @@ from archsim.sweeps.found import Cells, Sweep
 from archsim.sweeps.rowfile import PART, Journal, read_rows, write_csv
 from archsim.sweeps.space import Space, make_space
 from archsim.sweeps.tasks import Answer, Task, answer, make_tasks
+from archsim.sweeps.workers import Workers
 
 MOST_WORKERS: Final = 256
 Progress = Callable[[str, int, int], None]
@@ -168,68 +162,5 @@ def _answers(
     if workers <= 1:
         yield ((task, answer(space, task)) for task in tasks)
         return
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, mp_context=_context(), initializer=_begin, initargs=(space,)
-    )
-    try:
-        yield _from(pool, tasks, 2 * workers)
-    except BrokenProcessPool:
-        raise ArchsimError(
-            "a worker process ended before its answer (killed, or out of memory); fewer of them "
-            "need less"
-        ) from None
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _context() -> BaseContext:
-    """Return how to start workers: never by a bare fork, for threads here may hold locks.
-
-    The process that they are forked from is started deaf to interrupts, which are this process' to
-    handle; so they are from their first moment on, and not only from :func:`_begin`.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    heard = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is threading.main_thread() and heard is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, heard)
-    return multiprocessing.get_context("forkserver")
-
-
-def _from(
-    pool: ProcessPoolExecutor, tasks: list[Task], ahead: int
-) -> Iterator[tuple[Task, Answer]]:
-    """Yield answers as they come, a few tasks handed out ahead."""
-    rest = iter(tasks)
-    running: dict[Future[Answer], Task] = {}
-    while True:
-        for task in rest:
-            running[pool.submit(_work, task)] = task
-            if len(running) >= ahead:
-                break
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            yield running.pop(future), future.result()
-
-
-_here: list[Space] = []  # of a worker process
-
-
-def _begin(space: Space) -> None:
-    """Begin a worker process: the sweep comes once; an interrupt is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _here.append(space)
-
-
-def _work(task: Task) -> Answer:
-    return answer(_here[0], task)
+    with Workers(space, tasks, workers) as crew:
+        yield crew.answers()
