@@ -23,9 +23,11 @@ _IN_FLIGHT: Final = 8
 
 # Share of L1 for the weights of a block, and products between two visits of the sums. Best calls
 # on a Xeon of the Emerald Rapids generation (48 KiB of L1), suite `dense` of benchmarks/: with 3/8
-# and 256 they took 1 to 3 % less than with 1/2 and no least number (VGG 128@112, AlexNet conv1).
+# and 256 they took 1 to 3 % less than with 1/2 and no least number (VGG 128@112, AlexNet conv1),
+# and with 128 instead of 256 the 1x1 layers 2 to 10 % less (SqueezeNet fire8, GoogLeNet 4a): 256
+# channels are 32 KiB of weights, beside which the input's lines do not stay in L1.
 _WEIGHTS_IN_L1: Final = 3 / 8
-_LEAST_PRODUCTS: Final = 256
+_LEAST_PRODUCTS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,8 +185,11 @@ def _work(layer: Layer, cut: Blocking, width: Counts, first: float, target: Targ
             **common,
         )
     products = in_a_row * by_pixel_rows * grid.columns
+    # of a picture as it came, the next register block's line of each channel
+    asked = steps * first if grid.source == "image" and layer.R * layer.S == 1 else 0.0
     return Work.of(
         kinds=len(width),
+        early_lines=asked,
         multiply_adds=products * width,
         loads_aligned=(steps + blocks * pixels) * width,
         broadcasts=products,

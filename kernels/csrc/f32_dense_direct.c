@@ -15,13 +15,19 @@ AS_INLINE void channels_tile(const as_dense_tile *t, int rows, int count, int ve
     as_vec sum[AS_MAX_ACCUMULATORS];
     const int sums = rows * count * vectors, row = count * vectors;
     const int64_t taps = t->taps, row_step = t->in_row_step, weight_step = t->weight_step;
+    const uintptr_t ahead_step = (uintptr_t)t->ahead_step;
     const float *in = t->in;
 
     AS_UNROLL for (int i = 0; i < sums; ++i)
         sum[i] = t->from ? as_load_aligned(t->from + i / row * t->to_row_step + i % row * AS_LANES)
                          : as_load_aligned(t->start + i % vectors * AS_LANES);
+    uintptr_t ahead = t->ahead;
     for (int64_t c = 0; c < t->channels; ++c, in += t->channel_step) {
         const float *weights = t->weights + c * t->weight_channel;
+        if (ahead != 0) {
+            __builtin_prefetch((const void *)ahead, 0, 2);
+            ahead += ahead_step;
+        }
         for (int64_t j = 0; j < taps; ++j, weights += AS_LANES) {
             const float *at = in + t->tap[j];
             as_vec weight[AS_DENSE_VECTORS];

@@ -167,8 +167,9 @@ enum { AS_DENSE_VECTORS = 2, AS_DENSE_PIXEL_VECTORS = 4, AS_DENSE_SIDE = 14 + 1 
  *                      * in[c * channel_step + tap[j] + v * lanes ..]
  *     to[i * to_row_step + v * lanes ..] = relu ? max(sum, 0) : sum
  *
- * Ahead     with pixels in lanes: 0, or with each product one line is asked for, that at `ahead` and
- *           so on in steps of ahead_step bytes. Any address will do.
+ * Ahead     0, or one line is asked for with each product (pixels in lanes) or input channel
+ *           (channels in lanes), that at `ahead` and so on in steps of ahead_step bytes. Any address
+ *           will do.
  * Keep      with pixels in lanes: NULL, or where vectors of input go too, one after the other in the
  *           order of the products; lanes behind last_lanes are 0. Aligned to the vector.
  * Alignment with channels in lanes, start, weights, from and to are aligned to the vector.

@@ -68,6 +68,17 @@ static void skip_padding(const as_dense_direct *d, as_dense_tile *t, int64_t p, 
     t->weights = weights + first * s->kernel_w * lanes;
 }
 
+/* Where the next register block of pixels has what this one has not, in input channel c: a line of
+ * each channel, which no hardware asks for early enough, for channels lie a plane apart. */
+static uintptr_t next_pixels(const as_dense_direct *d, const block *b, int64_t c, int64_t q,
+                             int64_t count)
+{
+    const float *in = b->in + c * d->channel_pitch;
+    if (q + count < b->last_column)
+        return (uintptr_t)(in + as_min(q + 2 * count, b->last_column) - 1);
+    return (uintptr_t)(in + d->channel_block * d->channel_pitch + b->first_column);
+}
+
 /* The sums of a band, channels in lanes: input-channel block -> register block. */
 static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
 {
@@ -79,8 +90,11 @@ static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
                        .taps = d->shape.kernel_h * d->shape.kernel_w,
                        .start = b->bias,
                        .to_row_step = row};
+    /* A picture as it came may be far, at the first output channels; a copy of it is near. */
+    const int far = d->padded == NULL && t.taps == 1 && b->runs == 0;
     t.weight_channel = t.taps * lanes;
     t.weight_step = in_group * t.weight_channel;
+    t.ahead_step = d->channel_pitch * (int64_t)sizeof(float);
     for (int64_t c = 0; c < in_group; c += d->channel_block) {
         const float *weights = t.weights = b->weights + c * t.weight_channel;
         t.channels = as_min(d->channel_block, in_group - c);
@@ -93,6 +107,7 @@ static void sum_channels(const as_dense_direct *d, const block *b, float *sums)
                 t.in = b->in + c * d->channel_pitch + p * d->row_step + q;
                 t.to = sums + (p - b->first_row) * row + (q - b->first_column) * b->width * lanes;
                 t.from = c ? t.to : NULL;
+                t.ahead = far ? next_pixels(d, b, c, p * d->row_step + q, count) : 0;
                 d->isa->dense_direct->channels[b->width][rows][count](&t);
             }
         }
