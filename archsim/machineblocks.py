@@ -82,6 +82,13 @@ class InstructionSet(Block):
             "vector loads)."
         ),
     )
+    library_multiply_adds: PerCycle | None = Field(
+        None,
+        description=(
+            "Vector multiply-adds per cycle inside of products of the BLAS library, packing left "
+            "out (default: as many as the ports start)."
+        ),
+    )
     gathers: PerCycle | None = Field(
         None,
         description=(

@@ -54,11 +54,21 @@ def measure(bench: Bench, isa: str, write: str, size_bytes: int) -> Handing:
         for own, seconds in zip(rounds, times.T / (size_bytes // probes.LINE_BYTES), strict=True):
             value, middle = (float(np.quantile(seconds, q)) for q in (_QUANTILE, 0.5))
             own.append(Round(value, value, middle, middle, 0.0, 1.0, 0.0))
-        if number and all(settle(own, POOL_TOLERANCE).settled for own in rounds):
+        if number >= 2 and (bench.late or all(_usual(own).settled for own in rounds)):
             break
-        if number and bench.late:
-            break
-    return Handing(*(settle(own, POOL_TOLERANCE) for own in rounds))
+    return Handing(*(_usual(own) for own in rounds))
+
+
+def _usual(rounds: Sequence[Round]) -> Figure:
+    """Return the figure of the rounds about the middle one, if they are more than half of all.
+
+    Not of the fastest one: where a hypervisor puts both CPUs on one core, or on neighbours, for a
+    moment, lines take less for that moment.
+    """
+    middle = float(np.median([each.cycles for each in rounds]))
+    near = [each for each in rounds if abs(each.cycles / middle - 1.0) <= POOL_TOLERANCE / 2]
+    usual = 2 * len(near) > len(rounds)
+    return settle(near if usual else rounds, POOL_TOLERANCE)
 
 
 def handed_entries(

@@ -203,6 +203,24 @@ def _measure_calls(found: Calibration, bench: Bench) -> None:
         found.entries.append(Entry("blas_overhead", value, "s", low, high, note, blas))
 
 
+def _measure_products(found: Calibration, bench: Bench, isas: tuple[str, ...]) -> None:
+    """Measure what the BLAS library's loops reach of the ports' rate; an optional number."""
+    isa = isas[-1]  # the set that plans of products are made for
+    key = f"{isa}.fma" if f"{isa}.fma" in bench.rounds else f"{isa}.multiply"
+    ports = next(entry for entry in found.entries if entry.path == f"core.isa.{isa}.multiply")
+    lanes = next(info.lanes for info in isa_table() if info.name == isa)
+    figure = threads.product_figure(bench, lanes)
+    if not figure.settled or figure.low <= 0.0:
+        found.left_out += consistency.disturbed({"products of BLAS": figure}, 0.0)
+        return
+    found.figures["products of BLAS"] = figure
+    alone = bench.figure(key, seconds=True).value * float(ports.value)
+    value, low, high = (alone / x for x in (figure.value, figure.high, figure.low))
+    note = f"{value / float(ports.value):.0%} of what the ports start; packing left out"
+    path = f"core.isa.{isa}.library_multiply_adds"
+    found.entries.append(Entry(path, value, "/cycle", low, high, note, figure))
+
+
 def _measure_join(found: Calibration, bench: Bench) -> None:
     """Measure what a call on all cores costs more than one on one core."""
     cores, alone = found.facts.cores, found.figures.get("call")
@@ -225,6 +243,7 @@ def _measure_threads(
     bench.deadline = max(bench.deadline, time.monotonic()) + _THREAD_SECONDS[found.quick]
     _measure_pair(found, bench, isas[-1])
     _measure_calls(found, bench)
+    _measure_products(found, bench, isas)
     if cores < 2:
         found.left_out.append("several cores: this process may use one; barriers are assumed")
         return

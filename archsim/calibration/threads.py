@@ -32,6 +32,11 @@ _CALLS: Final = 20
 #: of the tiny layer, for each thread; and what is read between two calls: 4/3 of 48 KiB
 _CHANNELS: Final = 16
 _BETWEEN_BYTES: Final = 64 * 1024
+#: a product whose packed matrix is in the second level, and of some hundred packed blocks
+_DEPTH: Final = 256
+_COLUMNS: Final = 576
+_CHANNELS_OF_PRODUCT: Final = 384
+_PRODUCTS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,41 @@ def call_figure(bench: Bench, method: str, schedule: str, *, threads: int = 1) -
         return seconds
 
     return _repeated(bench, f"call of {method} on {threads}", sample)
+
+
+def product_figure(bench: Bench, lanes: int) -> Figure:
+    """Measure seconds of a vector of multiply-adds in a product of the BLAS library, one thread.
+
+    Of two products with the same matrix the second one has twice the output channels: packing the
+    matrix, the call and the cache that the matrix is in are the same, and the difference is
+    products and packing weights, some hundredth of them.
+    """
+    facts = read_facts()
+    x = np.ones((1, _DEPTH, 1, _COLUMNS), np.float32)
+    pair = []
+    for channels in (_CHANNELS_OF_PRODUCT, 2 * _CHANNELS_OF_PRODUCT):
+        layer = Layer("product", C=_DEPTH, K=channels, H=1, W=_COLUMNS)
+        weights = np.ones((channels, _DEPTH, 1, 1), np.float32)
+        plan = get_method("dense_gemm").plan(
+            layer, Sparsity(0.0, weights), batch=1, threads=1, schedule="im2col",
+            target=machine_from_facts(facts).target(), partition="nnz",
+        )  # fmt: skip
+        prepared = prepare(plan, weights)
+        pair.append((prepared, prepared.run(x)))
+    each = _CHANNELS_OF_PRODUCT * _DEPTH * _COLUMNS / lanes
+
+    def sample() -> NDArray[np.float64]:
+        seconds = np.empty((_PRODUCTS, 2))
+        for i in range(_PRODUCTS):
+            for j, (prepared, out) in enumerate(pair):
+                start = time.perf_counter()
+                prepared.run(x, out)
+                seconds[i, j] = time.perf_counter() - start
+        # not of single pairs: the least difference has a slow first product
+        less, more = np.quantile(seconds, _POOL_QUANTILE, axis=0)
+        return np.array([more - less]) / each
+
+    return _repeated(bench, "products of BLAS", sample)
 
 
 def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]) -> Figure:
