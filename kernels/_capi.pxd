@@ -33,9 +33,10 @@ cdef extern from "archsim_native.h" nogil:
     ctypedef struct as_team:
         int threads
         int per_image
+        int own_input
 
     int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic,
-                     const int64_t *part_ptr)
+                     int own_input, const int64_t *part_ptr)
     void as_team_free(as_team *team)
 
     ctypedef struct as_seconds:

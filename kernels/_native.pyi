@@ -67,6 +67,7 @@ class Team:
         part_ptr: npt.NDArray[np.int64],
         units: int,
         dynamic: bool = False,
+        own_input: bool = False,
     ) -> None: ...
 
 class Streams:

@@ -28,6 +28,7 @@ class DenseGemm(PackedDenseLayer):
     shape : ConvShape
     blocking : mapping
         threads_per_image : threads that share an image; for a fully connected layer all of them
+        own_input : optional; 1: each of them makes all of the input's copy, for itself
     part_ptr : sequence of int
         Output channels: rank r of an image's threads computes [part_ptr[r], part_ptr[r + 1]).
     threads, bias, relu
@@ -39,6 +40,7 @@ class DenseGemm(PackedDenseLayer):
         For any argument that is not as said here, and for sizes beyond the 32-bit integers of BLAS.
     """
 
+    _OWN_INPUT: ClassVar = True
     _LEAST: ClassVar = {"threads_per_image": 1}
 
     def __init__(

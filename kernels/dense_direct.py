@@ -51,6 +51,7 @@ class DenseDirect(PackedDenseLayer):
         band_rows, band_columns : output pixels of a band: whole rows, or a part of one row
         row_pitch, channel_pitch : floats from a row of *source* to the next, and from a channel
         threads_per_image : threads that share an image
+        own_input : optional; 1: each of them makes all of the input's copy, for itself
     part_ptr : sequence of int
         Vectors of output channels or, with pixels in lanes, blocks of reg_count output channels,
         counted through all groups: rank r of an image's threads computes
@@ -64,6 +65,7 @@ class DenseDirect(PackedDenseLayer):
         For any argument that is not as said here.
     """
 
+    _OWN_INPUT: ClassVar = True
     _LEAST: ClassVar = {
         "lanes": 1,
         "flat": 0,

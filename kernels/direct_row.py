@@ -41,6 +41,7 @@ class DirectSparseRow(PackedSparseLayer):
         prefetch : 1 asks for the input of a nonzero during the one before it, which pays if a
             block of input channels is mostly beyond the first level of the caches; else 0
         threads_per_image : threads that share an image
+        own_input : optional; 1: each of them makes all of the input's copy, for itself
         partition : "nnz" or "rows", two ways to choose part_ptr: rank r of an image's threads
             computes part r. "dynamic": there may be any number of parts, and a thread that is
             free takes the next one
@@ -60,6 +61,7 @@ class DirectSparseRow(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
+    _OWN_INPUT: ClassVar = True
     _LEAST: ClassVar = {
         "lanes": 1,
         "oc_block": 1,

@@ -31,6 +31,7 @@ class LoweredSparse(PackedSparseLayer):
         pixel_vectors : block, vectors of neighbouring output pixels, all of them in registers;
             less at the end
         threads_per_image : threads that share an image
+        own_input : optional; 1: each of them makes all of the input's copy, for itself
         partition : as in `DirectSparseRow`
     part_ptr : sequence of int
         Output channels: part r is [part_ptr[r], part_ptr[r + 1]).
@@ -43,6 +44,7 @@ class LoweredSparse(PackedSparseLayer):
         For any argument that is not as said here.
     """
 
+    _OWN_INPUT: ClassVar = True
     _LEAST: ClassVar = {"lanes": 1, "pixel_vectors": 1, "threads_per_image": 1}
     _WORDS: ClassVar = {"partition": PARTITIONS}
 

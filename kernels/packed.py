@@ -50,6 +50,8 @@ class PackedLayer(ABC):
     """The blocking's integers, with the least that each may be."""
     _WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The blocking's words, with all that each may be."""
+    _OWN_INPUT: ClassVar[bool] = False
+    """Whether the blocking may have ``own_input``: 1, each thread fills a buffer of its own."""
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class PackedLayer(ABC):
         self.shape = check_shape(shape)
         self.isa = self._find_isa(isa)
         """Name of the instruction set that runs."""
-        self._number, self._word = check_blocking(blocking, self._LEAST, self._WORDS)
+        own = self._OWN_INPUT and isinstance(blocking, Mapping) and "own_input" in blocking
+        least = {**self._LEAST, "own_input": 0} if own else self._LEAST
+        self._number, self._word = check_blocking(blocking, least, self._WORDS)
         self.blocking: Mapping[str, int | str] = MappingProxyType({**self._number, **self._word})
         self._check_blocking()
         weights = self._check_weights(weights)
@@ -82,7 +86,10 @@ class PackedLayer(ABC):
         self.threads = check_threads(threads, per_image)
         dynamic = self._word.get("partition") == "dynamic"
         self._part_ptr = check_part_ptr(part_ptr, None if dynamic else per_image, units)
-        self._team = _native.Team(self.threads, per_image, self._part_ptr, units, dynamic)
+        self._team = _native.Team(
+            self.threads, per_image, self._part_ptr, units, dynamic,
+            own_input=bool(self._number.get("own_input", 0)),
+        )  # fmt: skip
         self._lock = Lock()
         renew_lock_in_child(self)
         self._x_shape = (shape.channels, shape.height, shape.width)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from archsim.methods.crossing import anywhere, row_shares
 from archsim.methods.dense_blocking import Blocking, blocking
-from archsim.methods.sharing import even_parts, handed, part_counts, share
+from archsim.methods.sharing import even_parts, handed, input_counts, own_input, share
 from archsim.methods.streams import (
     batch_distance,
     copied_rows,
+    for_each,
     in_turn,
     stream,
 )
@@ -53,10 +54,13 @@ def plan(
     part_ptr = even_parts(units, sharers)
     parts, width, channels = _runs(layer, cut, part_ptr)
     copies = cut.geometry.source == "padded"
+    own = copies and own_input(sharers, layer.groups, target)
     far = batch_distance(layer, batch, threads, sharers)
     first = _first_runs(layer, cut, part_ptr) / parts.sum()
-    loops = [(_work(layer, cut, width, first, target),
-              _streams(layer, cut, (parts, width, channels), far, sharers, target))]  # fmt: skip
+    streams = _streams(layer, cut, (parts, width, channels), far, sharers, target)
+    if own:
+        streams = for_each(streams, "padded input")
+    loops = [(_work(layer, cut, width, first, target), streams)]
     if cut.in_lanes == "channels":
         loops.append(_planes(layer, cut, width, channels, far, target))
     products = in_turn(
@@ -64,11 +68,11 @@ def plan(
         share(batch, threads, sharers, parts),
         *loops,
         waits_for="input" if copies else None,
-        barriers=2 * ceil(batch * sharers / threads) if sharers > 1 and copies else 0,
+        barriers=2 * ceil(batch * sharers / threads) if sharers > 1 and copies and not own else 0,
     )
     phases: tuple[Phase, ...] = (products,)
     if copies:
-        phases = (_input_phase(layer, cut, batch, threads, sharers, target), products)
+        phases = (_input_phase(layer, cut, batch, threads, sharers, target, own=own), products)
     return Plan(
         method=NAME,
         schedule=SCHEDULES[1],
@@ -78,7 +82,11 @@ def plan(
         threads=threads,
         threads_per_image=sharers,
         target=target,
-        blocking={**cut.numbers(), "threads_per_image": sharers},
+        blocking={
+            **cut.numbers(),
+            "threads_per_image": sharers,
+            **({"own_input": 1} if own else {}),
+        },
         part_ptr=part_ptr,
         phases=phases,
         nonzeros=float(layer.weights),
@@ -301,9 +309,13 @@ def _streams(
 
 
 def _input_phase(
-    layer: Layer, cut: Blocking, batch: int, threads: int, sharers: int, target: Target
-) -> Phase:
-    """Copy the image into the padded buffer; a tile is one input channel."""
+    layer: Layer, cut: Blocking, batch: int, threads: int, sharers: int, target: Target, *,
+    own: bool,
+) -> Phase:  # fmt: skip
+    """Copy the image into the padded buffer; a tile is one input channel.
+
+    With ``own`` each thread of an image copies all of it.
+    """
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     padded = float(FLOAT_BYTES * cut.geometry.channel_pitch * layer.C)
     image = padded + layer.input_bytes + layer.output_bytes + layer.dense_bytes
@@ -321,15 +333,15 @@ def _input_phase(
         work = Work.of(
             scalar_loads=numbers, stores=numbers, scalar_ops=2.0 * numbers, branches=numbers
         )
-    channels = np.zeros(layer.C, dtype=np.int64)
     return Phase(
         name="input",
-        tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
+        tiles=share(batch, threads, sharers, input_counts(layer.C, sharers, own=own)),
         work=work,
         streams=(
-            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),
-                   crossing=line),
+            stream("input", "read", plane,
+                   batch_distance(layer, batch, threads, sharers) * (sharers if own else 1),
+                   crossing=line, shared="image" if own else "no"),
             stream("padded input", "write", plane, image,
-                   handed=handed(sharers, layer.groups).written),
+                   handed=handed(1 if own else sharers, layer.groups).written),
         ),
     )  # fmt: skip

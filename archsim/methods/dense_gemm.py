@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.crossing import anywhere, row_shares
-from archsim.methods.sharing import even_parts, handed, share
-from archsim.methods.streams import batch_distance, im2col_phase, stream
+from archsim.methods.sharing import even_parts, handed, own_input, share
+from archsim.methods.streams import batch_distance, for_each, im2col_phase, stream
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Phase, Plan, Stream, Target, Work
 from archsim.sparsity import Densities, Sparsity
@@ -79,13 +79,17 @@ def plan(
         1, 1, (1, 1), (0, 0),
     )  # fmt: skip
     gemm = gemm_of(layer, batch, threads, sharers, target, lowers=lowers)
-    barriers = 2 * ceil(turns * sharers / threads) if sharers > 1 and lowers else 0
+    own = lowers and own_input(sharers, layer.groups, target)
+    if own:
+        gemm = replace(gemm, handed=0.0)
+    barriers = 2 * ceil(turns * sharers / threads) if sharers > 1 and lowers and not own else 0
+    streams = gemm_streams(gemm, target)
     phases: tuple[Phase, ...] = (
         Phase(
             name="products",
             tiles=share(turns, threads, sharers, _parts(layer, part_ptr)),
             work=_batch_work(gemm, target) if whole_batch else gemm_work(gemm, target),
-            streams=gemm_streams(gemm, target),
+            streams=for_each(streams, "matrix") if own else streams,
             waits_for="input" if lowers else None,
             barriers=barriers,
             loops=LOOPS,
@@ -94,7 +98,7 @@ def plan(
     if lowers:
         lowering = im2col_phase(
             layer, target=target, batch=batch, threads=threads, sharers=sharers,
-            buffer_distance=gemm.turn_bytes,
+            buffer_distance=gemm.turn_bytes, own=own,
         )  # fmt: skip
         phases = (lowering, *phases)
     return Plan(
@@ -106,7 +110,7 @@ def plan(
         threads=threads,
         threads_per_image=sharers,
         target=target,
-        blocking={"threads_per_image": sharers},
+        blocking={"threads_per_image": sharers, **({"own_input": 1} if own else {})},
         part_ptr=part_ptr,
         phases=phases,
         nonzeros=float(layer.weights),

@@ -17,28 +17,26 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-import numpy as np
-
 from archsim.methods import lanes
 from archsim.methods.crossing import kernel_shares, row_shares
 from archsim.methods.lanes_candidates import blocks_of, lane_candidates
 from archsim.methods.lanes_cost import choose
 from archsim.methods.lanes_geometry import MODES
 from archsim.methods.row_cost import row_cycles
-from archsim.methods.row_kinds import OC_BLOCK, Kinds, cut_kinds, find_kinds
+from archsim.methods.row_kinds import OC_BLOCK, Kinds, cut_kinds, find_kinds, plane_stream
 from archsim.methods.row_variants import VARIANTS, RowVariant, row_variant
 from archsim.methods.sharing import (
     Cut,
     Partition,
     ends_of,
-    even_parts,
     handed,
-    part_counts,
+    input_counts,
+    own_input,
     share,
 )
-from archsim.methods.streams import batch_distance, comes_back, copied_rows, stream
+from archsim.methods.streams import batch_distance, copied_rows, for_each, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
-from archsim.plan import Candidate, Counts, Expected, Phase, Plan, Stream, Target, Work, first
+from archsim.plan import Candidate, Expected, Phase, Plan, Stream, Target, Work, first
 from archsim.sparsity import Densities, Sparsity
 
 NAME: Final = "direct_sparse"
@@ -208,7 +206,9 @@ def _plan_row(
     if shape.vectorised:
         block = variant.channel_block(block, first(nonzeros) / layer.K)
     parts = cut_kinds(layer, kinds, sparsity, partition, sharers)
-    given = handed(sharers, layer.groups, ends_of(parts, sharers, kinds.channels[kinds.unit_kind]))
+    own = own_input(sharers, layer.groups, target)
+    ends = ends_of(parts, sharers, kinds.channels[kinds.unit_kind])
+    given = handed(1 if own else sharers, layer.groups, ends)
     crossings = kernel_shares(
         layer, sparsity, (shape.plane_rows, shape.pitch), shape.vectors, target
     )
@@ -229,9 +229,11 @@ def _plan_row(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
         work=work,
-        streams=streams,
+        streams=for_each(streams, "padded input") if own else streams,
         waits_for="input",
-        barriers=ceil(batch * sharers / threads) * 2 if sharers > 1 else 0,
+        barriers=ceil(batch * sharers / threads) * 2
+        if sharers > 1 and (not own or partition == "dynamic")
+        else 0,
     )
     return Plan(
         method=NAME,
@@ -254,10 +256,11 @@ def _plan_row(
             "prefetch": _prefetch(shape, block, target),
             "threads_per_image": sharers,
             "partition": partition,
+            **({"own_input": 1} if own else {}),
         },
         part_ptr=parts.part_ptr,
         phases=(
-            _input_phase(shape, batch, threads, sharers, nonzeros, target, given.written),
+            _input_phase(shape, batch, threads, sharers, nonzeros, target, given.written, own=own),
             products,
         ),
         nonzeros=nonzeros,
@@ -283,30 +286,27 @@ def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Tar
 
 def _input_phase(
     shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected, target: Target,
-    given: float,
+    given: float, *, own: bool,
 ) -> Phase:  # fmt: skip
     """Copy the image into the padded buffer; a tile is one input channel.
 
-    Other threads read a share ``given`` of what one makes.
+    Other threads read a share ``given`` of what one makes; or each makes its ``own`` copy.
     """
     layer = shape.layer
     vectors = float(layer.H * ceil(layer.W / shape.lanes))
-    channels = np.zeros(layer.C, dtype=np.int64)
+    makers = 1 if own else sharers
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     read = row_shares(layer.H, layer.W, layer.C, target)
     written = row_shares(
         layer.H, layer.W, layer.C, target, pitch=shape.pitch, gap=layer.pad[0] * shape.pitch
     )
     # until the padded buffer is written again
-    image = (
-        layer.C * shape.plane_bytes
-        + layer.input_bytes
-        + layer.output_bytes
-        + _NONZERO_BYTES * nonzeros
+    image = (layer.C * shape.plane_bytes + layer.input_bytes) / makers + (
+        layer.output_bytes + _NONZERO_BYTES * nonzeros
     ) / sharers
     return Phase(
         name="input",
-        tiles=share(batch, threads, sharers, part_counts(even_parts(layer.C, sharers), channels)),
+        tiles=share(batch, threads, sharers, input_counts(layer.C, sharers, own=own)),
         work=Work.of(
             loads_unaligned=vectors, stores=vectors,
             loads_line_crossing=read[0] * vectors, loads_page_crossing=read[1] * vectors,
@@ -314,8 +314,10 @@ def _input_phase(
             **copied_rows(layer.H, vectors),
         ),
         streams=(
-            stream("input", "read", plane, batch_distance(layer, batch, threads, sharers),
-                   crossing=read[0]),
+            # read by all who make a copy of it: as far as all of them touch
+            stream("input", "read", plane,
+                   batch_distance(layer, batch, threads, sharers) * (sharers / makers),
+                   crossing=read[0], shared="image" if own else "no"),
             stream("padded input", "write", plane, image, handed=given),
         ),
     )  # fmt: skip
@@ -404,7 +406,7 @@ def _vector_streams(
     The order of the loops (column block, output channel, row pass, nonzero) gives the reuse
     distances: the padded group comes back once per output-channel block, the partial sums once
     per column block, the plane of an input channel whenever an output channel has a nonzero
-    there (:func:`_plane_stream`).
+    there (:func:`plane_stream`).
     """
     layer = shape.layer
     count = len(kinds.channels)
@@ -428,7 +430,7 @@ def _vector_streams(
                handed=given * beginning, crossing=line),
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
-        _plane_stream(kinds, group, window, near * (sums + per_round), line),  # of all readers
+        plane_stream(kinds, group, window, near * (sums + per_round), line),  # of all readers
     ]  # fmt: skip
     if shape.passes > 1:
         walked = weights * (shape.passes - 1)
@@ -482,19 +484,3 @@ def _scalar_streams(
         stream("output", "write", FLOAT_BYTES * kinds.channels * layer.P * layer.Q,
                batch_distance(layer, batch, threads, sharers), kinds=count),
     )  # fmt: skip
-
-
-def _plane_stream(kinds: Kinds, group: float, window: float, beside: Counts, line: float) -> Stream:
-    """Second and later uses of an input channel's plane inside a tile.
-
-    Output channels follow each other and each touches a plane with probability p, the share of
-    its kernels that are not empty (:func:`archsim.methods.streams.comes_back`).
-
-    ``group`` and ``window`` are the bytes of all planes of a group and of a column block,
-    ``beside`` those of an output channel's partial sums and weights there.
-    """
-    n = kinds.channels
-    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)
-    share, times = comes_back(p, n)
-    between = window * share + beside[..., None, :]
-    return Stream("padded input", "read", group * n * times, between, shared="image", crossing=line)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,9 @@ from archsim.methods.sharing import (
     cut,
     cut_alike,
     ends_of,
-    even_parts,
     handed,
-    part_counts,
+    input_counts,
+    own_input,
     share,
     total_of,
 )
@@ -85,6 +85,7 @@ class _Walk:
     pixel_vectors: int
     nonzeros: Expected
     handed: Handed
+    own: bool  # each thread of an image lowers it for itself
 
     @property
     def vectors(self) -> int:
@@ -131,11 +132,14 @@ def plan(
         if sparsity.weights is not None
         else cut_alike(partition, first(per_channel), (layer.K, 1, 1), sharers)
     )
+    own = own_input(sharers, layer.groups, target)
+    ends = ends_of(parts, sharers, np.ones(layer.K))
     walk = _Walk(
         layer, target.lanes, batch, threads, sharers, channels,
         _pixel_vectors(layer, target, channels), nonzeros,
-        handed(sharers, layer.groups, ends_of(parts, sharers, np.ones(layer.K))),
+        handed(1 if own else sharers, layer.groups, ends), own,
     )  # fmt: skip
+    meets = sharers > 1 and (not own or partition == "dynamic")
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
@@ -143,9 +147,7 @@ def plan(
         streams=_product_streams(walk, per_channel, min(sharers, target.l1_sharers)),
         waits_for="input",
         # once a block, and where their number is odd once more
-        barriers=(walk.blocks + walk.blocks % 2) * ceil(batch * sharers / threads)
-        if sharers > 1
-        else 0,
+        barriers=(walk.blocks + walk.blocks % 2) * ceil(batch * sharers / threads) if meets else 0,
     )
     return Plan(
         method=NAME,
@@ -161,6 +163,7 @@ def plan(
             "pixel_vectors": walk.pixel_vectors,
             "threads_per_image": sharers,
             "partition": partition,
+            **({"own_input": 1} if own else {}),
         },
         part_ptr=parts.part_ptr,
         phases=(_panels(walk, target), products),
@@ -192,13 +195,14 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
     own = weights / walk.blocks + row * walk.pixel_vectors
     between = depth * row * walk.pixel_vectors * share + near * own[..., None, :]
     found = everything * (1.0 - (1.0 - p) ** channels) / channels
+    shared: Literal["no", "image"] = "no" if walk.own else "image"
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (walk.blocks - 1),
                walk.weights_bytes + walk.panel_bytes, kinds=kinds, shared="part"),
-        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared="image",
+        stream("lowered input", "read", found, walk.panel_bytes, kinds=kinds, shared=shared,
                handed=walk.handed.read),
-        Stream("lowered input", "read", everything * times, between, shared="image"),
+        Stream("lowered input", "read", everything * times, between, shared=shared),
         stream("output", "write", FLOAT_BYTES * float(layer.P * layer.Q),
                batch_distance(layer, walk.batch, walk.threads, walk.sharers), kinds=kinds),
     )  # fmt: skip
@@ -215,8 +219,8 @@ def _panels(walk: _Walk, target: Target) -> Phase:
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
     work = panel_work(layer, walk.vectors, walk.blocks, target)
     crossing = float(work.loads_line_crossing[0] / max(1.0, walk.vectors))
-    cuts = tuple(taps * each for each in even_parts(layer.C, sharers))
-    parts = part_counts(cuts, np.zeros(layer.C * taps, dtype=np.int64))
+    parts = taps * input_counts(layer.C, sharers, own=walk.own)
+    makers = 1 if walk.own else sharers
     first = FLOAT_BYTES * float(layer.H * layer.W) / taps
     again = max(0.0, FLOAT_BYTES * pixels - first)
     # from one tap to the next: a block is read and written
@@ -226,12 +230,14 @@ def _panels(walk: _Walk, target: Target) -> Phase:
         tiles=share(walk.batch, walk.threads, sharers, parts),
         work=work,
         streams=(
+            # read by all who make a copy of it: as far as all of them touch
             stream("input", "read", first,
-                   batch_distance(layer, walk.batch, walk.threads, sharers), crossing=crossing),
+                   batch_distance(layer, walk.batch, walk.threads, sharers) * (sharers / makers),
+                   crossing=crossing, shared="image" if walk.own else "no"),
             stream("input", "read", again, near, crossing=crossing),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
-                   walk.panel_bytes / sharers + walk.weights_bytes,
-                   handed=walk.handed.written, handed_bytes=walk.panel_bytes / sharers),
+                   walk.panel_bytes / makers + walk.weights_bytes,
+                   handed=walk.handed.written, handed_bytes=walk.panel_bytes / makers),
         ),
     )  # fmt: skip
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.methods.sharing import Cut, Partition, alike, cut, cut_alike, total_of
+from archsim.methods.streams import comes_back
 from archsim.network import Layer
-from archsim.plan import Counts, Expected, first
+from archsim.plan import Counts, Expected, Stream, first
 from archsim.sparsity import Densities, Sparsity
 
 OC_BLOCK: Final = 16  # output channels of a block in the published code
@@ -69,3 +70,19 @@ def cut_kinds(layer: Layer, kinds: Kinds, sparsity: Sparsity | Densities, partit
         return cut(partition, kinds.nonzeros, kinds.unit_kind, sharers, channels=kinds.channels)
     each = layer.weights / layer.K * first(sparsity.density) if partition == "dynamic" else 0.0
     return cut_alike(partition, each, (layer.K // layer.groups, OC_BLOCK, layer.groups), sharers)
+
+
+def plane_stream(kinds: Kinds, group: float, window: float, beside: Counts, line: float) -> Stream:
+    """Second and later uses of an input channel's plane inside a tile.
+
+    Output channels follow each other and each touches a plane with probability p, the share of
+    its kernels that are not empty (:func:`archsim.methods.streams.comes_back`).
+
+    ``group`` and ``window`` are the bytes of all planes of a group and of a column block,
+    ``beside`` those of an output channel's partial sums and weights there.
+    """
+    n = kinds.channels
+    p = np.minimum(kinds.kernels / np.maximum(n * kinds.all_inputs, 1.0), 1.0)
+    share, times = comes_back(p, n)
+    between = window * share + beside[..., None, :]
+    return Stream("padded input", "read", group * n * times, between, shared="image", crossing=line)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from archsim.methods.crossing import anywhere
-from archsim.methods.sharing import even_parts, handed, part_counts, share
+from archsim.methods.sharing import handed, input_counts, share
 from archsim.network import FLOAT_BYTES, Layer
 from archsim.plan import Counts, Phase, Stream, Target, Tiles, Work, spread
 
@@ -49,6 +49,11 @@ def stream(
         array, access, spread(moved, kinds), spread(distance, kinds), shared, handed, crossing,
         handed_bytes,
     )  # fmt: skip
+
+
+def for_each(streams: Sequence[Stream], array: str) -> tuple[Stream, ...]:
+    """Return the streams of threads that have a copy each of what they else would share."""
+    return tuple(replace(s, shared="no", handed=0.0) if s.array == array else s for s in streams)
 
 
 def in_turn(
@@ -160,11 +165,13 @@ def im2col_phase(
     sharers: int,
     buffer_distance: float,
     kept: tuple[int, int] | None = None,
+    own: bool = False,
 ) -> Phase:
     """Copy the image into its lowered matrix; a tile is one row (c, r, s) of it.
 
     ``buffer_distance`` is what a thread touches until it writes the same buffer again; ``kept``
-    are the rows and the input maps that structured sparsity leaves, by default all of them.
+    are the rows and the input maps that structured sparsity leaves, by default all of them. With
+    ``own`` each thread of an image makes all of it.
     """
     rows, maps = kept or (layer.C * layer.R * layer.S, layer.C)
     pixels = float(layer.P * layer.Q)
@@ -195,21 +202,22 @@ def im2col_phase(
     first = FLOAT_BYTES * float(layer.H * layer.W) * maps / max(1, rows)
     again = max(0.0, FLOAT_BYTES * pixels - first)
     plane = FLOAT_BYTES * float(layer.H * layer.W + layer.P * layer.Q)
-    parts = part_counts(even_parts(rows, sharers), np.zeros(rows, dtype=np.int64))
     return Phase(
         name="input",
-        tiles=share(batch, threads, sharers, parts),
+        tiles=share(batch, threads, sharers, input_counts(rows, sharers, own=own)),
         work=work,
         streams=(
-            stream("input", "read", first, batch_distance(layer, batch, threads, sharers),
-                   crossing=line),
+            # read by all who make a copy of it: as far as all of them touch
+            stream("input", "read", first,
+                   batch_distance(layer, batch, threads, sharers) * (sharers if own else 1),
+                   crossing=line, shared="image" if own else "no"),
             stream("input", "read", again, plane, crossing=line),
             stream(
                 "lowered input",
                 "write",
                 FLOAT_BYTES * pixels,
                 buffer_distance,
-                handed=handed(sharers, layer.groups).written,
+                handed=handed(1 if own else sharers, layer.groups).written,
             ),
         ),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from archsim.traffic.script import (
     Stage,
     cut_even,
     in_turn,
+    of_copy,
     parts_of,
     table,
     touches,
@@ -38,8 +39,7 @@ def script(plan: Plan) -> Script:
     band = walk.band_rows * walk.band_columns * walk.vectors * walk.lanes
     arrays = (
         Array("weights", _F * walk.all_weights, "layer", "part"),
-        Array("padded input", _F * layer.C * walk.channel_pitch if padded else 0, "group",
-              "image"),
+        Array("padded input", _F * layer.C * walk.channel_pitch if padded else 0, *of_copy(plan)),
         Array("partial sums", _F * band if walk.in_channels else 0, "thread"),
         Array("input", layer.input_bytes, "turn", "no" if padded else "image"),
         Array("output", layer.output_bytes, "turn"),
@@ -47,7 +47,7 @@ def script(plan: Plan) -> Script:
     steps = walk.make_steps()
     stages: tuple[Stage, ...] = (Stage(walk.products),)
     if padded:
-        stages = (Stage(walk.copy, meets=True), *stages)
+        stages = (Stage(walk.copy, meets=not plan.blocking.get("own_input")), *stages)
     return Script(arrays, steps, stages)
 
 

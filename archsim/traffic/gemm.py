@@ -35,6 +35,7 @@ from archsim.traffic.script import (
     Stage,
     cut_even,
     in_turn,
+    of_copy,
     pieces,
     table,
     touches,
@@ -63,7 +64,7 @@ def script(plan: Plan) -> Script:
         Array("weights", _F * walk.weights, "layer", "part"),
         Array("packed weights", _F * PANEL * (walk.block_rows + walk.high), "thread"),
         Array("packed matrix", _F * PANEL * (walk.block_columns + walk.wide), "thread"),
-        Array("lowered input", _F * lowered, "group", "image"),
+        Array("lowered input", _F * lowered, *of_copy(plan)),
         Array("input", layer.input_bytes, "turn", "no" if walk.lowers else "image"),
         Array("output", layer.output_bytes, "turn"),
     )
@@ -71,7 +72,7 @@ def script(plan: Plan) -> Script:
     steps, (walk.first,) = table(turns)
     stages = [Stage(walk.products)]
     if walk.lowers:
-        stages.insert(0, Stage(walk.lower, meets=True))
+        stages.insert(0, Stage(walk.lower, meets=not plan.blocking.get("own_input")))
     if walk.moves:
         stages.append(Stage(walk.spread))
     return Script(arrays, steps, tuple(stages))

@@ -22,6 +22,7 @@ from archsim.traffic.script import (
     Stage,
     cut_even,
     in_turn,
+    of_copy,
     parts_of,
     pattern_of,
     pieces,
@@ -43,7 +44,7 @@ def script(plan: Plan) -> Script:
     arrays = (
         Array("weights", _F * packed.off.size, "layer", "part"),
         Array("weights", _F * packed.off.size, "layer", "part"),
-        Array("lowered input", _F * channels * layer.R * layer.S * pitch, "group", "image"),
+        Array("lowered input", _F * channels * layer.R * layer.S * pitch, *of_copy(plan)),
         Array("input", layer.input_bytes, "turn"),
         Array("output", layer.output_bytes, "turn"),
     )
@@ -52,9 +53,9 @@ def script(plan: Plan) -> Script:
     blocks = range(0, layer.P * layer.Q, pitch)
     if not shared:
         return Script(arrays, steps, (Stage(walk.alone),))
-    stages = []
+    stages, meets = [], not plan.blocking.get("own_input")
     for index, block in enumerate(blocks):
-        stages.append(Stage(partial(walk.lower_share, block, index % 2), meets=True))
+        stages.append(Stage(partial(walk.lower_share, block, index % 2), meets))
         stages.append(Stage(partial(walk.multiply_parts, block, index % 2)))
     return Script(arrays, steps, tuple(stages))
 

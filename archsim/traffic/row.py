@@ -23,6 +23,7 @@ from archsim.traffic.script import (
     Stage,
     cut_even,
     in_turn,
+    of_copy,
     parts_of,
     pattern_of,
     pieces,
@@ -51,7 +52,7 @@ def script(plan: Plan) -> Script:
     arrays = (
         Array("weights", _F * packed.off.size, "layer", "part"),
         Array("weights", _F * packed.off.size, "layer", "part"),
-        Array("padded input", _F * padded, "group", "image"),
+        Array("padded input", _F * padded, *of_copy(plan)),
         Array("partial sums", _F * scratch, "thread"),
         Array("input", layer.input_bytes, "turn"),
         Array("output", layer.output_bytes, "turn"),
@@ -63,7 +64,11 @@ def script(plan: Plan) -> Script:
         channels = np.arange(layer.C // layer.groups) * walk.channel_pitch
         steps, (walk.first,) = table(channels * _F)
         products = walk.pixels
-    return Script(arrays, steps, (Stage(partial(_copy, plan), meets=True), Stage(products)))
+    return Script(
+        arrays,
+        steps,
+        (Stage(partial(_copy, plan), meets=not plan.blocking.get("own_input")), Stage(products)),
+    )
 
 
 def _copy(plan: Plan, rank: int) -> Iterator[Segments]:

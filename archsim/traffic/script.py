@@ -139,7 +139,14 @@ def parts_of(plan: Plan, rank: int) -> list[tuple[int, int]]:
     return every[rank :: plan.threads_per_image] if every else []
 
 
+def of_copy(plan: Plan) -> tuple[Literal["group", "thread"], Literal["image", "no"]]:
+    """Return who has a copy of the input, and who reads it: :class:`Array`'s owner and shared."""
+    return ("thread", "no") if plan.blocking.get("own_input") else ("group", "image")
+
+
 def cut_even(count: int, plan: Plan, rank: int) -> tuple[int, int]:
-    """Return a rank's even share of ``count`` pieces."""
+    """Return a rank's even share of ``count`` pieces of input, or all where each makes its own."""
+    if plan.blocking.get("own_input"):
+        return 0, count
     ranks = plan.threads_per_image
     return count * rank // ranks, count * (rank + 1) // ranks

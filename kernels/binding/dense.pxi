@@ -65,7 +65,7 @@ cdef class Dense(Layer):
             check_length("bias", bias.shape[0], d.shape.out_channels)
             d.bias = &bias[0]
         if lowered_size:
-            self.lowered = team.buffer_of_each_group(lowered_size)
+            self.lowered = team.buffer_of_input(lowered_size)
             d.lowered = self.lowered.items
 
     cdef int call(

@@ -64,7 +64,7 @@ cdef class DenseDirect(Layer):
         self.weights, self.bias = copied(weights), copied(bias)
         d.tap, d.weights, d.bias = &tap[0], self.weights.items[0], self.bias.items[0]
         if blocking["padded_size"]:
-            self.padded = team.buffer_of_each_group(blocking["padded_size"])
+            self.padded = team.buffer_of_input(blocking["padded_size"])
             d.padded = self.padded.items
         if blocking["panel_size"]:
             self.panel = team.buffer_of_each_thread(blocking["panel_size"])

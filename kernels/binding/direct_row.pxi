@@ -53,7 +53,7 @@ cdef class DirectRow(SparseLayer):
         d.spill_to_output = blocking["spill"] == "output"
         d.ptr, d.off, d.val = &streams.ptr[0], streams.offsets(), streams.values()
         d.bias = &self.bias[0]
-        self.padded = team.buffer_of_each_group(blocking["padded_size"])
+        self.padded = team.buffer_of_input(blocking["padded_size"])
         self.scratch = team.buffer_of_each_thread(blocking["scratch_size"])
         d.padded, d.scratch = self.padded.items, self.scratch.items
 

@@ -74,7 +74,7 @@ cdef class Lowered(SparseLayer):
             self.sums = team.buffer_of_each_thread(blocking["sums_size"])
             d.sums = self.sums.items
         else:
-            self.lowered = team.buffer_of_each_group(blocking["lowered_size"])
+            self.lowered = team.buffer_of_input(blocking["lowered_size"])
         d.lowered = self.lowered.items
 
     cdef find_places(self):

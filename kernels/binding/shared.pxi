@@ -88,6 +88,7 @@ cdef class Team:
         const int64_t[::1] part_ptr,  # IN, per_image + 1 or, if dynamic, any number of parts
         int64_t units,
         bint dynamic=False,
+        bint own_input=False,
     ):
         cdef int64_t parts = part_ptr.shape[0] - 1 if dynamic else per_image
         if not 1 <= per_image <= threads <= AS_MOST_THREADS:
@@ -97,7 +98,7 @@ cdef class Team:
         check_ptr("part_ptr", part_ptr, parts + 1, units)
         self.part_ptr = part_ptr
         if as_team_init(
-            &self.team, threads, per_image, <int> parts, dynamic, &part_ptr[0]
+            &self.team, threads, per_image, <int> parts, dynamic, own_input, &part_ptr[0]
         ) != AS_OK:
             raise MemoryError(f"no memory for the state of {threads} threads")
 
@@ -106,6 +107,11 @@ cdef class Team:
 
     cdef Buffers buffer_of_each_group(self, floats):
         return Buffers(self.team.threads // self.team.per_image, floats)
+
+    cdef Buffers buffer_of_input(self, floats):
+        if self.team.own_input:
+            return self.buffer_of_each_thread(floats)
+        return self.buffer_of_each_group(floats)
 
     cdef Buffers buffer_of_each_thread(self, floats):
         return Buffers(self.team.threads, floats)

@@ -56,17 +56,19 @@ typedef struct {
  * images g, g + G, g + 2G, ... In each the ranks of the group fill the input buffer together, wait
  * for one another, and then make the units of output, part by part; part i is the units
  * [part_ptr[i], part_ptr[i + 1]). Part r is made by rank r; or, if `dynamic`, the next part by
- * whoever is free, from first to last, and there may be any number of parts.
+ * whoever is free, from first to last, and there may be any number of parts. With `own_input` each
+ * rank fills an input buffer of its own, all of it, and waits for nobody: some cores take longer for
+ * a line that another one wrote than for making it.
  */
 typedef struct {
     int threads, per_image;
     int parts; /* per_image, unless dynamic */
-    int dynamic;
+    int dynamic, own_input;
     const int64_t *part_ptr; /* parts + 1 values */
     struct as_team_state *state;
 } as_team;
 
-int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic,
+int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic, int own_input,
                  const int64_t *part_ptr);
 void as_team_free(as_team *team);
 

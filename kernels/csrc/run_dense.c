@@ -12,7 +12,7 @@ static void lower(void *layer, const as_turn *turn)
     int64_t first, last;
     as_share(turn, s->channels * s->kernel_h * s->kernel_w, &first, &last);
     as_im2col(s, turn->x + turn->image * s->channels * s->height * s->width,
-              d->lowered[turn->group], d->pitch, first, last);
+              d->lowered[turn->buffer], d->pitch, first, last);
 }
 
 static void call_sgemm(const as_dense *d, char trans_a, int64_t m, int64_t n, int64_t k,
@@ -47,7 +47,7 @@ static void image_products(void *layer, const as_turn *turn)
     const int64_t depth = s->channels / s->groups * s->kernel_h * s->kernel_w;
     const int64_t pitch = d->lowered ? d->pitch : pixels;
     const float *in =
-        d->lowered ? d->lowered[turn->group] : turn->x + turn->image * s->channels * pixels;
+        d->lowered ? d->lowered[turn->buffer] : turn->x + turn->image * s->channels * pixels;
     float *out = turn->out + turn->image * s->out_channels * pixels;
     for (int64_t g = 0; g < s->groups; ++g) {
         int64_t first, last;

@@ -19,7 +19,7 @@ static void copy_padded(void *layer, const as_turn *turn)
     const as_shape *s = &d->shape;
     const int64_t plane = s->height * s->width;
     const float *image = turn->x + turn->image * s->channels * plane;
-    float *inside = d->padded[turn->group] + s->pad_h * d->row_pitch;
+    float *inside = d->padded[turn->buffer] + s->pad_h * d->row_pitch;
     int64_t first, last;
     as_share(turn, s->channels, &first, &last);
     for (int64_t c = first; c < last; ++c) {
@@ -192,7 +192,7 @@ static void run_band(const as_dense_direct *d, const as_turn *turn, block b)
     const int64_t unit = d->pixel_lanes ? d->reg_count : d->isa->lanes;
     const int64_t units_in_group = as_div_up(out_in_group, unit);
     const int64_t depth = in_group * s->kernel_h * s->kernel_w;
-    const float *image = d->padded ? d->padded[turn->group]
+    const float *image = d->padded ? d->padded[turn->buffer]
                                    : turn->x + turn->image * s->channels * d->channel_pitch;
     float *out = turn->out + turn->image * s->out_channels * d->rows * d->columns;
 

@@ -12,7 +12,7 @@ static void copy_padded(void *layer, const as_turn *turn)
     const as_shape *s = &d->shape;
     const int64_t plane = s->height * s->width;
     const float *image = turn->x + turn->image * s->channels * plane;
-    float *interior = d->padded[turn->group] + s->pad_h * d->row_pitch + s->pad_w;
+    float *interior = d->padded[turn->buffer] + s->pad_h * d->row_pitch + s->pad_w;
     int64_t first, last;
     as_share(turn, s->channels, &first, &last);
     for (int64_t c = first; c < last; ++c)
@@ -89,7 +89,7 @@ static int64_t channels_of(const as_direct_row *d, int64_t block, int64_t *first
 
 static const float *group_input(const as_direct_row *d, const as_turn *turn, int64_t group)
 {
-    return d->padded[turn->group] +
+    return d->padded[turn->buffer] +
            group * (d->shape.channels / d->shape.groups) * channel_pitch(d);
 }
 

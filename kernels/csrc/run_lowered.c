@@ -135,18 +135,21 @@ static void together(const as_lowered *d, const as_turn *turn, const float *imag
     const int64_t pitch = d->pixel_vectors * d->isa->lanes;
     const int64_t size = s->channels * s->kernel_h * s->kernel_w * pitch;
     const int64_t pixels = s->out_height * s->out_width;
+    const int meet = !team->own_input || team->dynamic;
     int64_t first_channel, last_channel;
     as_share(turn, s->channels, &first_channel, &last_channel);
     int set = 0;
     for (int64_t first = 0; first < pixels; first += pitch, set ^= 1) {
-        float *panels = d->lowered[turn->group] + set * size;
+        float *panels = d->lowered[turn->buffer] + set * size;
         const double start = as_now();
         const pixel_block block = begin_block(d, first);
         lower(d, &block, image, first_channel, last_channel, panels);
         const double lowered = as_now();
-        as_barrier_wait(turn->barrier);
         *turn->input_seconds += lowered - start;
-        *turn->waiting_seconds += as_now() - lowered;
+        if (meet) {
+            as_barrier_wait(turn->barrier);
+            *turn->waiting_seconds += as_now() - lowered;
+        }
         if (!team->dynamic) {
             multiply_part(d, &block, panels, turn->first_unit, turn->last_unit, out);
             continue;
@@ -157,7 +160,7 @@ static void together(const as_lowered *d, const as_turn *turn, const float *imag
         while ((part = as_take(&turn->next[set])) < team->parts)
             multiply_part(d, &block, panels, team->part_ptr[part], team->part_ptr[part + 1], out);
     }
-    if (set == 1) { /* the next image begins with the set that a colleague may still read */
+    if (set == 1 && meet) { /* the next image begins with the set that a colleague may still read */
         const double start = as_now();
         as_barrier_wait(turn->barrier);
         *turn->waiting_seconds += as_now() - start;

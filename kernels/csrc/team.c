@@ -34,10 +34,10 @@ void as_free(void *memory)
     free(memory);
 }
 
-int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic,
+int as_team_init(as_team *team, int threads, int per_image, int parts, int dynamic, int own_input,
                  const int64_t *part_ptr)
 {
-    *team = (as_team){threads, per_image, parts, dynamic, part_ptr, NULL};
+    *team = (as_team){threads, per_image, parts, dynamic, own_input, part_ptr, NULL};
     struct as_team_state *state = team->state = as_alloc(sizeof *state);
     if (state == NULL)
         return AS_ERR_MEMORY;
@@ -117,12 +117,15 @@ static void run_thread(void *arg, int thread)
                     .group = thread / team->per_image,
                     .rank = thread % team->per_image,
                     .ranks = team->per_image};
+    turn.buffer = team->own_input ? thread : turn.group;
+    turn.maker = team->own_input ? 0 : turn.rank;
+    turn.makers = team->own_input ? 1 : turn.ranks;
     const int dealt = team->dynamic && !method->takes_parts;
     if (!team->dynamic)
         set_part(team, &turn, turn.rank);
     as_barrier *barrier = &team->state->barriers[turn.group];
     /* the input buffer is, or the counter */
-    const int shared = turn.ranks > 1 && (method->input != NULL || dealt);
+    const int shared = turn.ranks > 1 && ((method->input != NULL && !team->own_input) || dealt);
     as_seconds seconds = {0.0, 0.0, 0.0};
     double input = 0.0, output = 0.0, waiting = 0.0; /* inside products */
     turn.input_seconds = &input, turn.output_seconds = &output, turn.waiting_seconds = &waiting;

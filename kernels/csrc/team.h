@@ -13,6 +13,8 @@ typedef struct {
     float *out;
     int64_t image, images; /* which one, of how many */
     int group, rank, ranks, thread;
+    int buffer;        /* of input: the group's, or this thread's own */
+    int maker, makers; /* which one of how many fills it */
     int64_t first_unit, last_unit; /* of the output */
     /* A products phase that also makes its input, ends sums or waits adds those times here. */
     double *input_seconds, *output_seconds, *waiting_seconds;
@@ -48,11 +50,11 @@ static inline void as_deal_anew(atomic_int *next)
     atomic_store_explicit(next, 0, memory_order_relaxed);
 }
 
-/* This rank's even share of n pieces: [first, last). */
+/* This maker's even share of n pieces of input: [first, last). */
 static inline void as_share(const as_turn *turn, int64_t n, int64_t *first, int64_t *last)
 {
-    *first = n * turn->rank / turn->ranks;
-    *last = n * (turn->rank + 1) / turn->ranks;
+    *first = n * turn->maker / turn->makers;
+    *last = n * (turn->maker + 1) / turn->makers;
 }
 
 static inline int64_t as_min(int64_t a, int64_t b)

@@ -35,7 +35,7 @@ static void make_blas(layer *made)
                     .weights = spec->weights, .bias = spec->bias,
                     .team = layer_team(made, s->out_channels, 0)};
     if (!in_place)
-        d->lowered = layer_buffers(groups_of_threads(spec), rows * d->pitch, 1);
+        d->lowered = layer_buffers(buffers_of_input(&d->team), rows * d->pitch, 1);
     made->run = run_blas;
 }
 
@@ -188,7 +188,7 @@ static void choose_source(layer *made, int from_image)
     d->channel_pitch = rows * d->row_pitch + (from_image ? 0 : check_below(3));
     if (!from_image)
         d->padded =
-            layer_buffers(groups_of_threads(&made->spec), s->channels * d->channel_pitch, 0);
+            layer_buffers(buffers_of_input(&d->team), s->channels * d->channel_pitch, 0);
     d->row_step = s->stride_h * d->row_pitch;
     int32_t *tap = check_zeros(s->kernel_h * s->kernel_w * (int64_t)sizeof(int32_t), 0);
     for (int64_t i = 0; i < s->kernel_h * s->kernel_w; ++i) {

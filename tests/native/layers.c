@@ -74,7 +74,7 @@ as_team layer_team(layer *made, int64_t units, int may_take)
     int64_t *part_ptr = check_zeros((parts + 1) * (int64_t)sizeof(int64_t), 0);
     for (int i = 0; i <= parts; ++i) part_ptr[i] = units * i / parts;
     const int status =
-        as_team_init(&made->team, spec->threads, spec->per_image, parts, dynamic, part_ptr);
+        as_team_init(&made->team, spec->threads, spec->per_image, parts, dynamic, 0, part_ptr);
     check_that(status == AS_OK, "team");
     return made->team;
 }

@@ -102,6 +102,13 @@ static inline int64_t group_out(const as_shape *s)
     return s->out_channels / s->groups;
 }
 
+/* Buffers of input, of a layer that may have one for each thread: drawn here. */
+static inline int64_t buffers_of_input(as_team *team)
+{
+    team->own_input = (int)check_below(2);
+    return team->own_input ? team->threads : team->threads / team->per_image;
+}
+
 static inline int64_t groups_of_threads(const layer_spec *spec)
 {
     return spec->threads / spec->per_image;

@@ -89,7 +89,6 @@ void check_probes(const as_isa *isa)
         check_that(times[i * AS_PROBE_TEAM_TIMES] <= times[i * AS_PROBE_TEAM_TIMES + 1],
                    "it begins before it ends");
     check_that(as_probe_barriers(2, 3, SAMPLES, seconds) == AS_OK && seconds[1] > 0.0, "barriers");
-    check_that(as_probe_forks(2, 3, SAMPLES, seconds) == AS_OK && seconds[1] > 0.0, "forks");
     as_probe_free(&own[0]);
     as_probe_free(&own[1]);
 }

@@ -40,8 +40,8 @@ static void make_row(layer *made, int vectorised, int to_output)
     layer_pack(made, blocks * d->column_blocks * d->oc_block, AS_ROW_AHEAD, row_place, &d->ptr,
                &d->off, &d->val);
     const int64_t rows = s->channels * (s->height + s->pad_h) + s->pad_h;
-    d->padded = layer_buffers(groups_of_threads(spec), rows * d->row_pitch + s->pad_w + lanes - 1,
-                              0);
+    d->padded = layer_buffers(buffers_of_input(&d->team),
+                              rows * d->row_pitch + s->pad_w + lanes - 1, 0);
     d->scratch = layer_buffers(spec->threads,
                                d->oc_block * s->out_height * div_up(s->out_width, 16) * 16, 1);
     made->run = run_row;
@@ -151,7 +151,7 @@ static void make_entries(layer *made, int kernels)
     layer_pack(made, s->out_channels, AS_LOWERED_AHEAD, lowered_place, &d->ptr, &d->off, &d->val);
     /* one panel, or two sets of those of all groups */
     const int64_t channels = spec->per_image > 1 ? 2 * s->channels : group_in(s);
-    d->lowered = layer_buffers(groups_of_threads(spec),
+    d->lowered = layer_buffers(buffers_of_input(&d->team),
                                channels * s->kernel_h * s->kernel_w * panel_pitch(d), 1);
 }
 
