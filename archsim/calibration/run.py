@@ -206,17 +206,16 @@ def _measure_calls(found: Calibration, bench: Bench) -> None:
 def _measure_products(found: Calibration, bench: Bench, isas: tuple[str, ...]) -> None:
     """Measure what the BLAS library's loops reach of the ports' rate; an optional number."""
     isa = isas[-1]  # the set that plans of products are made for
-    key = f"{isa}.fma" if f"{isa}.fma" in bench.rounds else f"{isa}.multiply"
+    loop = "fma" if f"{isa}.fma" in bench.rounds else "multiply"
     ports = next(entry for entry in found.entries if entry.path == f"core.isa.{isa}.multiply")
     lanes = next(info.lanes for info in isa_table() if info.name == isa)
-    figure = threads.product_figure(bench, lanes)
+    figure = threads.product_figure(bench, isa, lanes, loop)
     if not figure.settled or figure.low <= 0.0:
         found.left_out += consistency.disturbed({"products of BLAS": figure}, 0.0)
         return
     found.figures["products of BLAS"] = figure
-    alone = bench.figure(key, seconds=True).value * float(ports.value)
-    value, low, high = (alone / x for x in (figure.value, figure.high, figure.low))
-    note = f"{value / float(ports.value):.0%} of what the ports start; packing left out"
+    value, low, high = (float(ports.value) / x for x in (figure.value, figure.high, figure.low))
+    note = f"{1 / figure.value:.0%} of what the ports start; packing left out"
     path = f"core.isa.{isa}.library_multiply_adds"
     found.entries.append(Entry(path, value, "/cycle", low, high, note, figure))
 

@@ -114,8 +114,11 @@ def call_figure(bench: Bench, method: str, schedule: str, *, threads: int = 1) -
     return _repeated(bench, f"call of {method} on {threads}", sample)
 
 
-def product_figure(bench: Bench, lanes: int) -> Figure:
-    """Measure seconds of a vector of multiply-adds in a product of the BLAS library, one thread.
+def product_figure(bench: Bench, isa: str, lanes: int, loop: str) -> Figure:
+    """Measure what a product of the BLAS library takes of the time of a loop of multiply-adds.
+
+    Both in turns on one thread, so that a neighbour on its core slows both. Greater than 1 where
+    the library does not reach the ports.
 
     Of two products with the same matrix the second one has twice the output channels: packing the
     matrix, the call and the cache that the matrix is in are the same, and the difference is
@@ -134,17 +137,20 @@ def product_figure(bench: Bench, lanes: int) -> Figure:
         prepared = prepare(plan, weights)
         pair.append((prepared, prepared.run(x)))
     each = _CHANNELS_OF_PRODUCT * _DEPTH * _COLUMNS / lanes
+    steps = bench.probe.steps_for(loop, isa, _SAMPLE_SECONDS)
+    operations = steps * probes.loops(isa)[loop]
 
     def sample() -> NDArray[np.float64]:
-        seconds = np.empty((_PRODUCTS, 2))
+        seconds = np.empty((_PRODUCTS, 3))
         for i in range(_PRODUCTS):
             for j, (prepared, out) in enumerate(pair):
                 start = time.perf_counter()
                 prepared.run(x, out)
                 seconds[i, j] = time.perf_counter() - start
+            seconds[i, 2] = bench.probe.time(loop, isa, steps, 1)[0, 2]
         # not of single pairs: the least difference has a slow first product
-        less, more = np.quantile(seconds, _POOL_QUANTILE, axis=0)
-        return np.array([more - less]) / each
+        less, more, alone = np.quantile(seconds, _POOL_QUANTILE, axis=0)
+        return np.array([(more - less) / each / (alone / operations)])
 
     return _repeated(bench, "products of BLAS", sample)
 
