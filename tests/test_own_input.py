@@ -36,12 +36,18 @@ def _weights(layer: Layer, density: float = 0.4) -> np.ndarray:
 def test_who_makes_a_copy_of_its_own() -> None:
     target = HOST.target()
     alone = replace(target, threads_per_core=1, l2_sharers=1)
-    assert [own_input(n, 1, alone) for n in (1, 2, 4, 5, 68)] == [False, True, True, False, False]
-    assert not own_input(2, 2, alone)
-    assert not own_input(2, 1, replace(alone, threads_per_core=2))
-    assert not own_input(2, 1, replace(alone, l2_sharers=2))  # the cores of an Atom's module
-    assert input_counts(7, 2, own=True).tolist() == [[7], [7]]
-    assert input_counts(7, 2, own=False).tolist() == [[3], [4]]
+    assert [own_input(n, alone) for n in (1, 2, 4, 5, 68)] == [False, True, True, False, False]
+    assert not own_input(2, replace(alone, threads_per_core=2))
+    assert not own_input(2, replace(alone, l2_sharers=2))  # the cores of an Atom's module
+
+
+def test_what_a_copy_holds() -> None:
+    assert input_counts(7, 2, 1, None).tolist() == [[3], [4]]
+    assert input_counts(7, 2, 1, (0, 1, 9)).tolist() == [[7], [7]]
+    assert input_counts(8, 2, 2, (0, 5, 10)).tolist() == [[4], [4]]  # a group each
+    assert input_counts(8, 2, 2, (0, 6, 10)).tolist() == [[8], [4]]
+    assert input_counts(8, 3, 4, (0, 2, 2, 8)).tolist() == [[2], [0], [6]]  # one has nothing to do
+    assert input_counts(8, 2, 2, ()).tolist() == [[8], [8]]  # parts are taken at run time
 
 
 def _machine(threads_per_core: int = 1) -> Any:
@@ -64,8 +70,9 @@ def test_plans_say_it(method: str, schedule: str) -> None:
     assert not any(s.handed for phase in plan.phases for s in phase.streams)
     copies = plan.phases[0].tiles.count.sum(axis=1)
     assert copies[0] == copies[1] == copies.max()  # all of it, not half
-    for other in (_plan(method, schedule, GROUPED), _plan(method, schedule, batch=2),
-                  _plan(method, schedule, threads=8)):  # fmt: skip
+    halves = _plan(method, schedule, GROUPED).phases[0].tiles.count.sum(axis=1)
+    assert (2 * halves <= copies).all()  # the groups that it needs
+    for other in (_plan(method, schedule, batch=2), _plan(method, schedule, threads=8)):
         assert "own_input" not in other.blocking
     shared = _plan(method, schedule, threads=8)
     assert any(s.handed for phase in shared.phases for s in phase.streams)
@@ -90,15 +97,18 @@ def test_each_thread_reads_the_picture(method: str, schedule: str) -> None:
     assert pictures
 
 
+@pytest.mark.parametrize("base", [LAYER, GROUPED], ids=["one", "groups"])
 @pytest.mark.parametrize("own", [0, 1])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("method", "schedule"), METHODS)
-def test_results_are_the_same(method: str, schedule: str, threads: int, own: int) -> None:
+def test_results_are_the_same(
+    method: str, schedule: str, threads: int, own: int, base: Layer
+) -> None:
     """With every count of threads for an image, copies of their own or not, image after image."""
-    weights = _weights(LAYER)
-    shape = ConvShape(24, 13, 11, 40, 3, 3, pad=(1, 1))
+    weights = _weights(base)
+    shape = ConvShape(24, 13, 11, 40, 3, 3, pad=(1, 1), groups=base.groups)
     plan = make_plan(
-        LAYER, "host", method=method, schedule=schedule, threads=1, batch=1,
+        base, "host", method=method, schedule=schedule, threads=1, batch=1,
         **({"pattern": weights} if "sparse" in method else {}),
     )  # fmt: skip
     x = np.random.default_rng(2).normal(size=(5, 24, 13, 11)).astype(np.float32)
@@ -108,12 +118,14 @@ def test_results_are_the_same(method: str, schedule: str, threads: int, own: int
         blocking = dict(plan.blocking) | {"threads_per_image": threads, "own_input": own}
         if partition:
             blocking["partition"] = partition
-        parts = [units * rank // threads for rank in range(threads + 1)]
-        layer = CLASSES[method](
-            weights, shape, blocking=blocking, part_ptr=parts, threads=2 * threads
-        )
-        for _ in range(3):
-            np.testing.assert_allclose(layer.run(x), right, rtol=1e-5, atol=1e-5)
+        for cut in (2, 3):  # even, and some parts longer than others, groups or none in them
+            parts = [units * min(cut * rank, 2 * threads) // (2 * threads)
+                     for rank in range(threads)]  # fmt: skip
+            layer = CLASSES[method](
+                weights, shape, blocking=blocking, part_ptr=[*parts, units], threads=2 * threads
+            )
+            for _ in range(3):
+                np.testing.assert_allclose(layer.run(x), right, rtol=1e-5, atol=1e-5)
 
 
 def test_others_do_not_know_it() -> None:

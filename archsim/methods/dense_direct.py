@@ -54,11 +54,11 @@ def plan(
     part_ptr = even_parts(units, sharers)
     parts, width, channels = _runs(layer, cut, part_ptr)
     copies = cut.geometry.source == "padded"
-    own = copies and own_input(sharers, layer.groups, target)
+    own = part_ptr if copies and own_input(sharers, target) else None
     far = batch_distance(layer, batch, threads, sharers)
     first = _first_runs(layer, cut, part_ptr) / parts.sum()
     streams = _streams(layer, cut, (parts, width, channels), far, sharers, target)
-    if own:
+    if own is not None:
         streams = for_each(streams, "padded input")
     loops = [(_work(layer, cut, width, first, target), streams)]
     if cut.in_lanes == "channels":
@@ -68,7 +68,9 @@ def plan(
         share(batch, threads, sharers, parts),
         *loops,
         waits_for="input" if copies else None,
-        barriers=2 * ceil(batch * sharers / threads) if sharers > 1 and copies and not own else 0,
+        barriers=2 * ceil(batch * sharers / threads)
+        if sharers > 1 and copies and own is None
+        else 0,
     )
     phases: tuple[Phase, ...] = (products,)
     if copies:
@@ -85,7 +87,7 @@ def plan(
         blocking={
             **cut.numbers(),
             "threads_per_image": sharers,
-            **({"own_input": 1} if own else {}),
+            **({"own_input": 1} if own is not None else {}),
         },
         part_ptr=part_ptr,
         phases=phases,
@@ -310,11 +312,11 @@ def _streams(
 
 def _input_phase(
     layer: Layer, cut: Blocking, batch: int, threads: int, sharers: int, target: Target, *,
-    own: bool,
+    own: tuple[int, ...] | None,
 ) -> Phase:  # fmt: skip
     """Copy the image into the padded buffer; a tile is one input channel.
 
-    With ``own`` each thread of an image copies all of it.
+    ``own``: the units of output of each thread, if it copies for itself.
     """
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     padded = float(FLOAT_BYTES * cut.geometry.channel_pitch * layer.C)
@@ -333,15 +335,16 @@ def _input_phase(
         work = Work.of(
             scalar_loads=numbers, stores=numbers, scalar_ops=2.0 * numbers, branches=numbers
         )
+    readers = sharers if own is not None else 1  # of the same lines of the picture
     return Phase(
         name="input",
-        tiles=share(batch, threads, sharers, input_counts(layer.C, sharers, own=own)),
+        tiles=share(batch, threads, sharers, input_counts(layer.C, sharers, layer.groups, own)),
         work=work,
         streams=(
             stream("input", "read", plane,
-                   batch_distance(layer, batch, threads, sharers) * (sharers if own else 1),
-                   crossing=line, shared="image" if own else "no"),
+                   batch_distance(layer, batch, threads, sharers) * readers,
+                   crossing=line, shared="image" if own is not None else "no"),
             stream("padded input", "write", plane, image,
-                   handed=handed(1 if own else sharers, layer.groups).written),
+                   handed=handed(1 if own is not None else sharers, layer.groups).written),
         ),
     )  # fmt: skip

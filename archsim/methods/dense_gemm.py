@@ -79,17 +79,17 @@ def plan(
         1, 1, (1, 1), (0, 0),
     )  # fmt: skip
     gemm = gemm_of(layer, batch, threads, sharers, target, lowers=lowers)
-    own = lowers and own_input(sharers, layer.groups, target)
-    if own:
+    own = part_ptr if lowers and own_input(sharers, target) else None
+    if own is not None:
         gemm = replace(gemm, handed=0.0)
-    barriers = 2 * ceil(turns * sharers / threads) if sharers > 1 and lowers and not own else 0
+    barriers = 2 * ceil(turns * sharers / threads) if sharers > 1 and lowers and own is None else 0
     streams = gemm_streams(gemm, target)
     phases: tuple[Phase, ...] = (
         Phase(
             name="products",
             tiles=share(turns, threads, sharers, _parts(layer, part_ptr)),
             work=_batch_work(gemm, target) if whole_batch else gemm_work(gemm, target),
-            streams=for_each(streams, "matrix") if own else streams,
+            streams=for_each(streams, "matrix") if own is not None else streams,
             waits_for="input" if lowers else None,
             barriers=barriers,
             loops=LOOPS,
@@ -110,7 +110,7 @@ def plan(
         threads=threads,
         threads_per_image=sharers,
         target=target,
-        blocking={"threads_per_image": sharers, **({"own_input": 1} if own else {})},
+        blocking={"threads_per_image": sharers, **({"own_input": 1} if own is not None else {})},
         part_ptr=part_ptr,
         phases=phases,
         nonzeros=float(layer.weights),

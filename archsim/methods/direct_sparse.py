@@ -33,6 +33,7 @@ from archsim.methods.sharing import (
     input_counts,
     own_input,
     share,
+    taken_or,
 )
 from archsim.methods.streams import batch_distance, copied_rows, for_each, stream
 from archsim.network import FLOAT_BYTES, INDEX_BYTES, Layer
@@ -206,9 +207,9 @@ def _plan_row(
     if shape.vectorised:
         block = variant.channel_block(block, first(nonzeros) / layer.K)
     parts = cut_kinds(layer, kinds, sparsity, partition, sharers)
-    own = own_input(sharers, layer.groups, target)
+    own = taken_or(parts, partition) if own_input(sharers, target) else None
     ends = ends_of(parts, sharers, kinds.channels[kinds.unit_kind])
-    given = handed(1 if own else sharers, layer.groups, ends)
+    given = handed(1 if own is not None else sharers, layer.groups, ends)
     crossings = kernel_shares(
         layer, sparsity, (shape.plane_rows, shape.pitch), shape.vectors, target
     )
@@ -229,10 +230,10 @@ def _plan_row(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
         work=work,
-        streams=for_each(streams, "padded input") if own else streams,
+        streams=for_each(streams, "padded input") if own is not None else streams,
         waits_for="input",
         barriers=ceil(batch * sharers / threads) * 2
-        if sharers > 1 and (not own or partition == "dynamic")
+        if sharers > 1 and (own is None or partition == "dynamic")
         else 0,
     )
     return Plan(
@@ -256,7 +257,7 @@ def _plan_row(
             "prefetch": _prefetch(shape, block, target),
             "threads_per_image": sharers,
             "partition": partition,
-            **({"own_input": 1} if own else {}),
+            **({"own_input": 1} if own is not None else {}),
         },
         part_ptr=parts.part_ptr,
         phases=(
@@ -286,7 +287,7 @@ def threads_per_image(variant: RowVariant, batch: int, threads: int, target: Tar
 
 def _input_phase(
     shape: _Shape, batch: int, threads: int, sharers: int, nonzeros: Expected, target: Target,
-    given: float, *, own: bool,
+    given: float, *, own: tuple[int, ...] | None,
 ) -> Phase:  # fmt: skip
     """Copy the image into the padded buffer; a tile is one input channel.
 
@@ -294,7 +295,8 @@ def _input_phase(
     """
     layer = shape.layer
     vectors = float(layer.H * ceil(layer.W / shape.lanes))
-    makers = 1 if own else sharers
+    counts = input_counts(layer.C, sharers, layer.groups, own)
+    makers = layer.C / float(counts.max())
     plane = float(FLOAT_BYTES * layer.H * layer.W)
     read = row_shares(layer.H, layer.W, layer.C, target)
     written = row_shares(
@@ -306,7 +308,7 @@ def _input_phase(
     ) / sharers
     return Phase(
         name="input",
-        tiles=share(batch, threads, sharers, input_counts(layer.C, sharers, own=own)),
+        tiles=share(batch, threads, sharers, counts),
         work=Work.of(
             loads_unaligned=vectors, stores=vectors,
             loads_line_crossing=read[0] * vectors, loads_page_crossing=read[1] * vectors,
@@ -317,7 +319,7 @@ def _input_phase(
             # read by all who make a copy of it: as far as all of them touch
             stream("input", "read", plane,
                    batch_distance(layer, batch, threads, sharers) * (sharers / makers),
-                   crossing=read[0], shared="image" if own else "no"),
+                   crossing=read[0], shared="image" if own is not None else "no"),
             stream("padded input", "write", plane, image, handed=given),
         ),
     )  # fmt: skip

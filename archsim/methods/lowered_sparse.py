@@ -26,6 +26,7 @@ from archsim.methods.sharing import (
     input_counts,
     own_input,
     share,
+    taken_or,
     total_of,
 )
 from archsim.methods.streams import batch_distance, comes_back, stream
@@ -85,7 +86,7 @@ class _Walk:
     pixel_vectors: int
     nonzeros: Expected
     handed: Handed
-    own: bool  # each thread of an image lowers it for itself
+    own: tuple[int, ...] | None  # output channels of each thread that lowers for itself
 
     @property
     def vectors(self) -> int:
@@ -132,14 +133,14 @@ def plan(
         if sparsity.weights is not None
         else cut_alike(partition, first(per_channel), (layer.K, 1, 1), sharers)
     )
-    own = own_input(sharers, layer.groups, target)
+    own = taken_or(parts, partition) if own_input(sharers, target) else None
     ends = ends_of(parts, sharers, np.ones(layer.K))
     walk = _Walk(
         layer, target.lanes, batch, threads, sharers, channels,
         _pixel_vectors(layer, target, channels), nonzeros,
-        handed(1 if own else sharers, layer.groups, ends), own,
+        handed(sharers if own is None else 1, layer.groups, ends), own,
     )  # fmt: skip
-    meets = sharers > 1 and (not own or partition == "dynamic")
+    meets = sharers > 1 and (own is None or partition == "dynamic")
     products = Phase(
         name="products",
         tiles=share(batch, threads, sharers, parts.counts),
@@ -163,7 +164,7 @@ def plan(
             "pixel_vectors": walk.pixel_vectors,
             "threads_per_image": sharers,
             "partition": partition,
-            **({"own_input": 1} if own else {}),
+            **({"own_input": 1} if own is not None else {}),
         },
         part_ptr=parts.part_ptr,
         phases=(_panels(walk, target), products),
@@ -195,7 +196,7 @@ def _product_streams(walk: _Walk, per_channel: Counts, near: int) -> tuple[Strea
     own = weights / walk.blocks + row * walk.pixel_vectors
     between = depth * row * walk.pixel_vectors * share + near * own[..., None, :]
     found = everything * (1.0 - (1.0 - p) ** channels) / channels
-    shared: Literal["no", "image"] = "no" if walk.own else "image"
+    shared: Literal["no", "image"] = "no" if walk.own is not None else "image"
     return (
         stream("weights", "read", weights, image, kinds=kinds, shared="part"),
         stream("weights", "read", weights * (walk.blocks - 1),
@@ -219,8 +220,8 @@ def _panels(walk: _Walk, target: Target) -> Phase:
     taps, pixels = layer.R * layer.S, float(layer.P * layer.Q)
     work = panel_work(layer, walk.vectors, walk.blocks, target)
     crossing = float(work.loads_line_crossing[0] / max(1.0, walk.vectors))
-    parts = taps * input_counts(layer.C, sharers, own=walk.own)
-    makers = 1 if walk.own else sharers
+    parts = taps * input_counts(layer.C, sharers, layer.groups, walk.own)
+    makers = layer.C * taps / float(parts.max())
     first = FLOAT_BYTES * float(layer.H * layer.W) / taps
     again = max(0.0, FLOAT_BYTES * pixels - first)
     # from one tap to the next: a block is read and written
@@ -233,7 +234,7 @@ def _panels(walk: _Walk, target: Target) -> Phase:
             # read by all who make a copy of it: as far as all of them touch
             stream("input", "read", first,
                    batch_distance(layer, walk.batch, walk.threads, sharers) * (sharers / makers),
-                   crossing=crossing, shared="image" if walk.own else "no"),
+                   crossing=crossing, shared="image" if walk.own is not None else "no"),
             stream("input", "read", again, near, crossing=crossing),
             stream("lowered input", "write", FLOAT_BYTES * pixels,
                    walk.panel_bytes / makers + walk.weights_bytes,

@@ -196,22 +196,45 @@ def _taken(counts: NDArray[np.int64], work: NDArray[np.float64], threads: int) -
 _OWN_COPIES: Final = 4
 
 
-def own_input(sharers: int, groups: int, target: Target) -> bool:
-    """Return whether each thread of an image makes all of the picture's copy, for itself.
+def own_input(sharers: int, target: Target) -> bool:
+    """Return whether each thread of an image copies the picture for itself, as far as it needs it.
 
     Where a line that another core wrote is dearer to read than the copy is to make: on cores with
-    a second level of their own (a Xeon of the Sapphire Rapids generation: 5.7 ns against 2.2). Not
-    with groups, of which a thread needs its own only.
+    a second level of their own (a Xeon of the Sapphire Rapids generation: 5.7 ns against 2.2).
     """
     alone = target.threads_per_core == 1 and target.l2_sharers == 1
-    return alone and groups == 1 and 1 < sharers <= _OWN_COPIES
+    return alone and 1 < sharers <= _OWN_COPIES
 
 
-def input_counts(pieces: int, sharers: int, *, own: bool) -> NDArray[np.int64]:
-    """Count the pieces of input that each thread of an image makes, shape (sharers, 1)."""
-    if own:
+def taken_or(parts: Cut, partition: Partition) -> tuple[int, ...]:
+    """Return the units of each thread, or nothing where they take parts at run time."""
+    return () if partition == "dynamic" else parts.part_ptr
+
+
+def input_counts(
+    pieces: int, sharers: int, groups: int, own: tuple[int, ...] | None
+) -> NDArray[np.int64]:
+    """Count the pieces of input that each thread of an image makes, shape (sharers, 1).
+
+    Parameters
+    ----------
+    pieces : int
+        Of the layer, those of its ``groups`` one after the other.
+    own : tuple of int or None
+        The units of output that each thread makes, [own[r], own[r + 1]), if it copies for itself
+        the groups that they are in; empty: all groups, for parts are taken at run time.  None: each
+        makes an even share.
+    """
+    if own is None:
+        return np.diff(even_parts(pieces, sharers))[:, None].astype(np.int64)
+    if not own:
         return np.full((sharers, 1), pieces, dtype=np.int64)
-    return np.diff(even_parts(pieces, sharers))[:, None].astype(np.int64)
+    in_group = own[-1] // groups
+    needed = [
+        (end - 1) // in_group + 1 - begin // in_group if end > begin else 0
+        for begin, end in pairwise(own)
+    ]
+    return np.array(needed, dtype=np.int64)[:, None] * (pieces // groups)
 
 
 class Handed(NamedTuple):

@@ -165,13 +165,13 @@ def im2col_phase(
     sharers: int,
     buffer_distance: float,
     kept: tuple[int, int] | None = None,
-    own: bool = False,
+    own: tuple[int, ...] | None = None,
 ) -> Phase:
     """Copy the image into its lowered matrix; a tile is one row (c, r, s) of it.
 
     ``buffer_distance`` is what a thread touches until it writes the same buffer again; ``kept``
-    are the rows and the input maps that structured sparsity leaves, by default all of them. With
-    ``own`` each thread of an image makes all of it.
+    are the rows and the input maps that structured sparsity leaves, by default all of them.
+    ``own``: the output channels of each thread, if it lowers for itself.
     """
     rows, maps = kept or (layer.C * layer.R * layer.S, layer.C)
     pixels = float(layer.P * layer.Q)
@@ -202,22 +202,23 @@ def im2col_phase(
     first = FLOAT_BYTES * float(layer.H * layer.W) * maps / max(1, rows)
     again = max(0.0, FLOAT_BYTES * pixels - first)
     plane = FLOAT_BYTES * float(layer.H * layer.W + layer.P * layer.Q)
+    readers = sharers if own is not None else 1  # of the same lines of the picture
     return Phase(
         name="input",
-        tiles=share(batch, threads, sharers, input_counts(rows, sharers, own=own)),
+        tiles=share(batch, threads, sharers, input_counts(rows, sharers, layer.groups, own)),
         work=work,
         streams=(
             # read by all who make a copy of it: as far as all of them touch
             stream("input", "read", first,
-                   batch_distance(layer, batch, threads, sharers) * (sharers if own else 1),
-                   crossing=line, shared="image" if own else "no"),
+                   batch_distance(layer, batch, threads, sharers) * readers,
+                   crossing=line, shared="image" if own is not None else "no"),
             stream("input", "read", again, plane, crossing=line),
             stream(
                 "lowered input",
                 "write",
                 FLOAT_BYTES * pixels,
                 buffer_distance,
-                handed=handed(1 if own else sharers, layer.groups).written,
+                handed=handed(1 if own is not None else sharers, layer.groups).written,
             ),
         ),
     )  # fmt: skip

@@ -145,8 +145,15 @@ def of_copy(plan: Plan) -> tuple[Literal["group", "thread"], Literal["image", "n
 
 
 def cut_even(count: int, plan: Plan, rank: int) -> tuple[int, int]:
-    """Return a rank's even share of ``count`` pieces of input, or all where each makes its own."""
-    if plan.blocking.get("own_input"):
+    """Return a rank's share of ``count`` pieces of input, those of groups one after the other.
+
+    An even one or, where each copies for itself, the groups that its units are in.
+    """
+    ranks, ptr = plan.threads_per_image, plan.part_ptr
+    if not plan.blocking.get("own_input"):
+        return count * rank // ranks, count * (rank + 1) // ranks
+    if plan.blocking.get("partition") == "dynamic":
         return 0, count
-    ranks = plan.threads_per_image
-    return count * rank // ranks, count * (rank + 1) // ranks
+    begin, end, in_group = ptr[rank], ptr[rank + 1], ptr[-1] // plan.layer.groups
+    each = count // plan.layer.groups
+    return (begin // in_group * each, ((end - 1) // in_group + 1) * each) if end > begin else (0, 0)

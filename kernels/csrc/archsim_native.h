@@ -57,8 +57,8 @@ typedef struct {
  * for one another, and then make the units of output, part by part; part i is the units
  * [part_ptr[i], part_ptr[i + 1]). Part r is made by rank r; or, if `dynamic`, the next part by
  * whoever is free, from first to last, and there may be any number of parts. With `own_input` each
- * rank fills an input buffer of its own, all of it, and waits for nobody: some cores take longer for
- * a line that another one wrote than for making it.
+ * rank fills an input buffer of its own, with the groups that it needs, and waits for nobody: some
+ * cores take longer for a line that another one wrote than for making it.
  */
 typedef struct {
     int threads, per_image;

@@ -10,7 +10,7 @@ static void lower(void *layer, const as_turn *turn)
     const as_dense *d = layer;
     const as_shape *s = &d->shape;
     int64_t first, last;
-    as_share(turn, s->channels * s->kernel_h * s->kernel_w, &first, &last);
+    as_share(turn, s->channels * s->kernel_h * s->kernel_w, s->groups, &first, &last);
     as_im2col(s, turn->x + turn->image * s->channels * s->height * s->width,
               d->lowered[turn->buffer], d->pitch, first, last);
 }

@@ -21,7 +21,7 @@ static void copy_padded(void *layer, const as_turn *turn)
     const float *image = turn->x + turn->image * s->channels * plane;
     float *inside = d->padded[turn->buffer] + s->pad_h * d->row_pitch;
     int64_t first, last;
-    as_share(turn, s->channels, &first, &last);
+    as_share(turn, s->channels, s->groups, &first, &last);
     for (int64_t c = first; c < last; ++c) {
         const float *from = image + c * plane;
         float *to = inside + c * d->channel_pitch;

@@ -35,7 +35,7 @@ void as_lanes_input(void *layer, const as_turn *turn)
     const int64_t images = as_min(d->images, turn->images - first_image);
     float *planes = d->planes[turn->thread];
     int64_t first, last;
-    as_share(turn, s->channels, &first, &last);
+    as_share(turn, s->channels, s->groups, &first, &last);
     for (int64_t c = first; c < last; ++c) {
         for (int64_t i = 0; i < images; ++i)
             for (int64_t p = 0; p < d->plane_count; ++p)
@@ -71,7 +71,7 @@ static void copy_pixels(void *layer, const as_turn *turn)
     int64_t first, last;
     if (in_place(d, turn))
         return;
-    as_share(turn, d->shape.channels, &first, &last);
+    as_share(turn, d->shape.channels, d->shape.groups, &first, &last);
     (*d->isa->copy)(image_of(d, turn) + first * pixels, pixels, last - first, pixels,
                     d->x[turn->group] + first * d->slab_pitch, d->slab_pitch);
 }

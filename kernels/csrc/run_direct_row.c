@@ -14,7 +14,7 @@ static void copy_padded(void *layer, const as_turn *turn)
     const float *image = turn->x + turn->image * s->channels * plane;
     float *interior = d->padded[turn->buffer] + s->pad_h * d->row_pitch + s->pad_w;
     int64_t first, last;
-    as_share(turn, s->channels, &first, &last);
+    as_share(turn, s->channels, s->groups, &first, &last);
     for (int64_t c = first; c < last; ++c)
         (*d->isa->copy)(image + c * plane, s->width, s->height, s->width,
                         interior + c * channel_pitch(d), d->row_pitch);

@@ -19,7 +19,7 @@ static void into_lanes(void *layer, const as_turn *turn)
     const float *x = turn->x + turn->image * d->images * inputs;
     float *to = d->x[turn->group];
     int64_t first, last;
-    as_share(turn, inputs, &first, &last);
+    as_share(turn, inputs, 1, &first, &last);
     for (int64_t i = 0; i < images; i += lanes)
         d->isa->fc->turn(x + i * inputs + first, inputs, as_min(lanes, images - i), last - first,
                          to + first * d->images + i, d->images);
@@ -86,7 +86,7 @@ static void into_blocks(void *layer, const as_turn *turn)
     const int64_t images = images_of(turn, d->images);
     const float *x = turn->x + turn->image * d->images * inputs;
     int64_t first, last;
-    as_share(turn, inputs, &first, &last);
+    as_share(turn, inputs, 1, &first, &last);
     for (int64_t block = 0; block < images; block += d->reg_images) {
         const int64_t count = as_min(d->reg_images, images - block);
         float *to = d->x[turn->group] + block * inputs + first * d->reg_images;

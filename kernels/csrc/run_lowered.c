@@ -137,7 +137,7 @@ static void together(const as_lowered *d, const as_turn *turn, const float *imag
     const int64_t pixels = s->out_height * s->out_width;
     const int meet = !team->own_input || team->dynamic;
     int64_t first_channel, last_channel;
-    as_share(turn, s->channels, &first_channel, &last_channel);
+    as_share(turn, s->channels, s->groups, &first_channel, &last_channel);
     int set = 0;
     for (int64_t first = 0; first < pixels; first += pitch, set ^= 1) {
         float *panels = d->lowered[turn->buffer] + set * size;

@@ -12,7 +12,7 @@ static void lower(void *layer, const as_turn *turn)
     const as_structured *d = layer;
     const as_shape *s = &d->shape;
     int64_t first, last;
-    as_share(turn, d->row_ptr[s->groups], &first, &last);
+    as_share(turn, d->row_ptr[s->groups], 1, &first, &last);
     as_im2col_some(s, turn->x + turn->image * s->channels * s->height * s->width, d->row,
                    d->lowered[turn->group], d->pitch, first, last);
 }

@@ -118,8 +118,6 @@ static void run_thread(void *arg, int thread)
                     .rank = thread % team->per_image,
                     .ranks = team->per_image};
     turn.buffer = team->own_input ? thread : turn.group;
-    turn.maker = team->own_input ? 0 : turn.rank;
-    turn.makers = team->own_input ? 1 : turn.ranks;
     const int dealt = team->dynamic && !method->takes_parts;
     if (!team->dynamic)
         set_part(team, &turn, turn.rank);

@@ -13,8 +13,7 @@ typedef struct {
     float *out;
     int64_t image, images; /* which one, of how many */
     int group, rank, ranks, thread;
-    int buffer;        /* of input: the group's, or this thread's own */
-    int maker, makers; /* which one of how many fills it */
+    int buffer; /* of input: the group's, or this thread's own */
     int64_t first_unit, last_unit; /* of the output */
     /* A products phase that also makes its input, ends sums or waits adds those times here. */
     double *input_seconds, *output_seconds, *waiting_seconds;
@@ -50,11 +49,24 @@ static inline void as_deal_anew(atomic_int *next)
     atomic_store_explicit(next, 0, memory_order_relaxed);
 }
 
-/* This maker's even share of n pieces of input: [first, last). */
-static inline void as_share(const as_turn *turn, int64_t n, int64_t *first, int64_t *last)
+/* This rank's share of n pieces of input, those of `groups` one after the other: [first, last). An
+ * even one or, where each has a copy of its own, the groups that its units are in. */
+static inline void as_share(const as_turn *turn, int64_t n, int64_t groups, int64_t *first,
+                            int64_t *last)
 {
-    *first = n * turn->maker / turn->makers;
-    *last = n * (turn->maker + 1) / turn->makers;
+    const as_team *team = turn->team;
+    *first = team->own_input ? 0 : n * turn->rank / turn->ranks;
+    *last = team->own_input ? n : n * (turn->rank + 1) / turn->ranks;
+    if (!team->own_input || team->dynamic)
+        return;
+    const int64_t begin = team->part_ptr[turn->rank], end = team->part_ptr[turn->rank + 1];
+    const int64_t in_group = team->part_ptr[team->parts] / groups;
+    if (begin == end) {
+        *last = 0;
+        return;
+    }
+    *first = begin / in_group * (n / groups);
+    *last = ((end - 1) / in_group + 1) * (n / groups);
 }
 
 static inline int64_t as_min(int64_t a, int64_t b)
