@@ -58,7 +58,7 @@ def _machine(threads_per_core: int = 1) -> Any:
 
 def _plan(method: str, schedule: str, layer: Layer = LAYER, **given: Any) -> Plan:
     given = {"threads": 2, "batch": 1, **given}
-    sparse = {"density": 0.4} if "sparse" in method else {}
+    sparse: dict[str, Any] = {"density": 0.4} if "sparse" in method else {}
     return make_plan(layer, _machine(), method=method, schedule=schedule, **sparse, **given)
 
 
@@ -109,7 +109,7 @@ def test_results_are_the_same(
     shape = ConvShape(24, 13, 11, 40, 3, 3, pad=(1, 1), groups=base.groups)
     plan = make_plan(
         base, "host", method=method, schedule=schedule, threads=1, batch=1,
-        **({"pattern": weights} if "sparse" in method else {}),
+        pattern=weights if "sparse" in method else None,
     )  # fmt: skip
     x = np.random.default_rng(2).normal(size=(5, 24, 13, 11)).astype(np.float32)
     right = prepare(plan, weights).run(x)
