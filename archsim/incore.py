@@ -139,8 +139,8 @@ def _arithmetic(unit: InstructionSet) -> Iterator[dict[str, float]]:
     elif not unit.fma and unit.shared_arithmetic:
         multiply, add = dict.fromkeys(both, 1.0 / unit.multiply + 1.0 / unit.add), {}
     # a library's loops reach less than the ports; what one of theirs takes more
-    library = 1.0 / unit.library_multiply_adds if unit.library_multiply_adds else 0.0
-    multiply |= {"library_multiply_adds": max(0.0, library - multiply["multiply_adds"])}
+    blas = 1.0 / unit.blas_multiply_adds if unit.blas_multiply_adds else 0.0
+    multiply |= {"blas_multiply_adds": max(0.0, blas - multiply["multiply_adds"])}
     # a broadcast of several micro-operations is a load and shuffles, which take a slot of a
     # multiplier port (movss and shufps on Silvermont: LLVM X86ScheduleSLM.td, FP port 0), for
     # one cycle even where a multiply keeps that port longer

@@ -82,7 +82,7 @@ class InstructionSet(Block):
             "vector loads)."
         ),
     )
-    library_multiply_adds: PerCycle | None = Field(
+    blas_multiply_adds: PerCycle | None = Field(
         None,
         description=(
             "Vector multiply-adds per cycle inside of products of the BLAS library, packing left "

@@ -83,7 +83,7 @@ OPERATIONS: Final = (
     "multiply_adds", "loads_aligned", "loads_unaligned", "loads_folded", "loads_line_crossing",
     "loads_page_crossing", "stores", "stores_line_crossing", "stores_page_crossing", "broadcasts",
     "folded_in_line", "gathered", "shuffles", "scalar_ops", "scalar_loads", "scalar_stores",
-    "scalar_multiply_adds", "library_multiply_adds", "branches", "early_lines", "split_misses",
+    "scalar_multiply_adds", "blas_multiply_adds", "branches", "early_lines", "split_misses",
     "handed_reads", "handed_writes", "handed_split_writes", "mispredicts", "waiting_loads",
     "chain_multiply_adds",
 )  # fmt: skip
@@ -126,7 +126,7 @@ class Work:
     scalar_loads : index and pointer loads
     scalar_stores : of one number each, to places that follow each other
     scalar_multiply_adds : multiply-adds that run one number at a time
-    library_multiply_adds : those of the vector ones that the loops of a BLAS library make
+    blas_multiply_adds : those of the vector ones that the loops of a BLAS library make
     early_lines : lines that a kernel asks for before it loads from them
     split_misses : lines that come into L1 for a load across lines; no plan's, models find them
     handed_reads : lines read that another core wrote a moment ago; no plan's, nor are
@@ -162,7 +162,7 @@ class Work:
     handed_split_writes = _Row("handed_split_writes")
     waiting_loads = _Row("waiting_loads")
     scalar_multiply_adds = _Row("scalar_multiply_adds")
-    library_multiply_adds = _Row("library_multiply_adds")
+    blas_multiply_adds = _Row("blas_multiply_adds")
     branches = _Row("branches")
     mispredicts = _Row("mispredicts")
     chain_multiply_adds = _Row("chain_multiply_adds")

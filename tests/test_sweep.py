@@ -1,39 +1,25 @@
-"""sweep: every row is what the models say of it; ranges, files that a sweep goes on from."""
+"""sweep: every row is what the models say of it; ranges, tables, figures."""
 
 from __future__ import annotations
 
-import csv
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archsim
-from archsim.errors import ArchsimError, InputError, NotApplicableError
+from archsim.errors import InputError, NotApplicableError
 from archsim.machinefile import load_machine
 from archsim.network import load_network
 from archsim.report.sweep import axes_figure, map_figure, sweep_tables, write_sweep_page
 from archsim.sweeps.axes import count_axis, sparsity_axis, steps, threads_axis, vary_axes
-from archsim.sweeps.found import Sweep
-from archsim.sweeps.rowfile import write_csv
 from archsim.variation import vary
+from tests.little_sweep import ALEXNET, ATOM, BANDWIDTH, SMALL, small
 
-ALEXNET = load_network("alexnet")
-XEON, ATOM = load_machine("xeon-e5-2697v4-2s"), load_machine("atom-c2750")
-BANDWIDTH = "memory.DDR.bandwidth"
-#: a sweep of 8 points and 2 layers that takes no time
-SMALL: dict[str, Any] = {
-    "layers": ["conv2", "conv3"], "vary": {BANDWIDTH: "10GB/s,40GB/s"}, "sparsities": "0.5,0.9",
-    "batches": "1,8", "methods": "lowered_sparse", "schedule": "panels",
-}  # fmt: skip
-
-
-def small(**more: Any) -> Sweep:
-    return archsim.sweep(ALEXNET, ATOM, **(SMALL | more))
+XEON = load_machine("xeon-e5-2697v4-2s")
 
 
 def machine_of(base: archsim.Machine, row: dict[str, Any]) -> archsim.Machine:
@@ -285,198 +271,6 @@ def test_layers_of_one_shape_are_one_question(monkeypatch: pytest.MonkeyPatch) -
     last = list(found.rows())[-2]
     same = archsim.predict(resnet[last["layer"]], ATOM, method="dense_gemm")
     assert same.seconds == pytest.approx(last["seconds"], rel=1e-12)
-
-
-def test_workers_say_the_same(tmp_path: Path) -> None:
-    alone, many = tmp_path / "1.csv", tmp_path / "2.csv"
-    small(csv=alone)
-    told: list[tuple[int, int]] = []
-    small(csv=many, workers=2, progress=lambda _, done, total: told.append((done, total)))
-    assert many.read_bytes() == alone.read_bytes()
-    assert told[0] == (0, 16)
-    assert told[-1] == (16, 16)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.csv", "2.csv"]
-
-
-def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    before = set(multiprocessing.active_children())
-
-    def kill(*_: object) -> None:
-        for child in set(multiprocessing.active_children()) - before:
-            child.kill()
-
-    many = {"sparsities": "0.1:0.9:200", "csv": tmp_path / "x.csv", "batches": "1:40:40"}
-    with pytest.raises(ArchsimError, match="a worker process ended before its answer"):
-        small(**many, workers=2, progress=kill)
-    assert not set(multiprocessing.active_children()) - before
-
-
-class _StopError(Exception):
-    """Stands for whatever ends a sweep early."""
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("end", [KeyboardInterrupt, _StopError])
-def test_what_was_found_is_kept(tmp_path: Path, workers: int, end: type[BaseException]) -> None:
-    table = tmp_path / "x.csv"
-    many = SMALL | {"sparsities": "0.1:0.9:100"}
-
-    def stop(_: str, done: int, __: int) -> None:
-        if done:
-            raise end
-
-    with pytest.raises(end):
-        archsim.sweep(ALEXNET, ATOM, **many, csv=table, workers=workers, progress=stop)
-    part = tmp_path / "x.csv.part"
-    kept = part.read_text(encoding="utf-8").splitlines()
-    assert 1 < len(kept) < 801
-    assert not table.exists()
-    with pytest.raises(InputError, match="holds rows of an interrupted sweep"):
-        archsim.sweep(ALEXNET, ATOM, **many, csv=table)
-    told: list[int] = []
-    archsim.sweep(ALEXNET, ATOM, **many, csv=table, resume=part,
-                  progress=lambda _, done, __: told.append(done))  # fmt: skip
-    assert told[0] == len(kept) - 1
-    assert not part.exists()
-    whole = write_csv(archsim.sweep(ALEXNET, ATOM, **many), tmp_path / "whole.csv")
-    assert table.read_bytes() == whole.read_bytes()
-
-
-WHOLE: list[str] = []
-
-
-def whole_text(folder: Path) -> list[str]:
-    """Return the lines of the small sweep."""
-    if not WHOLE:
-        path = write_csv(small(), folder / "whole.csv")
-        WHOLE.extend(path.read_text(encoding="utf-8").splitlines(keepends=True))
-    return WHOLE
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(picks=st.sets(st.integers(1, 16)), shuffle=st.randoms(use_true_random=False))
-def test_a_sweep_goes_on_from_any_rows(tmp_path: Path, picks: set[int], shuffle: Any) -> None:
-    lines = whole_text(tmp_path)
-    rows = [lines[n] for n in picks]
-    shuffle.shuffle(rows)
-    part, again = tmp_path / "some.csv", tmp_path / "again.csv"
-    part.write_text(lines[0] + "".join(rows), encoding="utf-8")
-    known: list[int] = []
-    small(resume=part, csv=again, progress=lambda _, done, __: known.append(done))
-    assert known[0] == len(picks)
-    assert again.read_text(encoding="utf-8") == "".join(lines)
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 4000))
-def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, place: int) -> None:
-    """A cut inside of a line is never taken for a row, whatever the rest looks like."""
-    lines = whole_text(tmp_path)
-    text = "".join(lines)
-    place %= len(text)
-    part = tmp_path / "cut.csv"
-    part.write_text(text[:place], encoding="utf-8")
-    if place and text[place - 1] == "\n":
-        assert np.array_equal(small(resume=part).seconds, small().seconds)
-        return
-    with pytest.raises(InputError) as error:
-        small(resume=part)
-    assert str(error.value).startswith(str(part))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        (lambda t: t.replace("conv2", "conv1"), r":2: is no point of this sweep; found .*conv1"),
-        (lambda t: t.replace("10000000000.0", "10000000001.0"), ":2: is no point of this sweep"),
-        (lambda t: t.replace("alexnet", "lenet5"), ":2: network: is of another sweep"),
-        (lambda t: t.replace(",ecm,", ",simulator,"), ":2: model: .*allowed: ecm"),
-        (lambda t: t.replace("lowered_sparse", "magic"), "unknown method"),
-        (lambda t: t + t.splitlines(keepends=True)[1], "there twice"),
-        (lambda t: t.replace(BANDWIDTH, "clock"), f":1: .*has no {BANDWIDTH}; has clock"),
-        (lambda t: t[:0], ":1: not the header"),
-        (lambda t: "a,b\n1,2\n" + t, ":1: not the header"),
-        (lambda t: t.replace("layer,method", "method,layer"), "another order"),
-        (lambda t: t.replace("alexnet", 'alex"net', 1), "not a CSV|another sweep"),
-        (lambda t: t.splitlines(keepends=True)[0] + '"open\n', "not a CSV table|cut off"),
-        (lambda t: "\0" + t, ":1: "),
-    ],
-)  # fmt: skip
-def test_rows_of_something_else_are_refused(tmp_path: Path, change: Any, match: str) -> None:
-    path = tmp_path / "odd.csv"
-    path.write_text(change("".join(whole_text(tmp_path))), encoding="utf-8")
-    with pytest.raises(InputError, match=match) as error:
-        small(resume=path)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("seconds", ["nan", "-1.0", "0.0", "inf", "", "x"])
-def test_seconds_of_a_file_are_checked(tmp_path: Path, seconds: str) -> None:
-    path = write_csv(small(), tmp_path / "odd.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    rows[3]["seconds"] = seconds
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    with pytest.raises(InputError, match=":5: seconds: a number above zero is due"):
-        small(resume=path)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"methods": ["lowered_sparse", "direct_sparse"]}, {"schedule": "auto"},
-        {"partition": "rows"}, {"clock": "nominal"}, {"seed": 1},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_other_settings_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
-    path = write_csv(small(), tmp_path / "rows.csv")
-    with pytest.raises(InputError, match=":2: was made with other settings"):
-        small(resume=path, **other)
-
-
-def test_a_changed_machine_is_refused_and_a_wider_sweep_is_not(tmp_path: Path) -> None:
-    path = write_csv(small(), tmp_path / "rows.csv")
-    (quicker,) = vary(ATOM, {"clock": "2.5 GHz"})
-    named = quicker.model_copy(update={"name": ATOM.name})
-    with pytest.raises(InputError, match="the machine's numbers"):
-        archsim.sweep(ALEXNET, named, **SMALL, resume=path)
-    known: list[int] = []
-    wider = SMALL | {"batches": "1,8,64", "layers": ["conv1", "conv2", "conv3"]}
-    found = archsim.sweep(ALEXNET, ATOM, **wider, resume=path,
-                          progress=lambda _, done, __: known.append(done))  # fmt: skip
-    assert known[0] == 16
-    assert np.array_equal(found.seconds, archsim.sweep(ALEXNET, ATOM, **wider).seconds)
-
-
-def test_all_threads_may_be_a_number_that_is_swept_too(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    once = small(threads="all,1,8", csv=path)
-    assert np.array_equal(once.seconds[..., 0], once.seconds[..., 2])
-    known: set[tuple[int, int]] = set()
-    again = small(threads="all,1,8", resume=path,
-                  progress=lambda _, done, total: known.add((done, total)))  # fmt: skip
-    assert np.array_equal(again.seconds, once.seconds)
-    assert known == {(48, 48)}
-
-
-def test_totals_are_no_rows_to_go_on_from(tmp_path: Path) -> None:
-    path = write_csv(small(), tmp_path / "totals.csv", total=True)
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 9
-    with pytest.raises(InputError, match="holds totals"):
-        small(resume=path)
-
-
-def test_the_simulator_refuses_rows_beside_other_layers(tmp_path: Path) -> None:
-    """A layer finds the caches as those before it left them: its rows are of that network alone."""
-    common: dict[str, Any] = {"model": "simulator", "batches": 1, "sparsities": "0.9", "vary": None}
-    path = write_csv(small(**common), tmp_path / "rows.csv")
-    with pytest.raises(InputError, match="other settings"):
-        small(**(common | {"layers": ["conv1", "conv2", "conv3"]}), resume=path)
 
 
 def test_tables_and_figures() -> None:

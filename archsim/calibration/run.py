@@ -216,7 +216,7 @@ def _measure_products(found: Calibration, bench: Bench, isas: tuple[str, ...]) -
     found.figures["products of BLAS"] = figure
     value, low, high = (float(ports.value) / x for x in (figure.value, figure.high, figure.low))
     note = f"{1 / figure.value:.0%} of what the ports start; packing left out"
-    path = f"core.isa.{isa}.library_multiply_adds"
+    path = f"core.isa.{isa}.blas_multiply_adds"
     found.entries.append(Entry(path, value, "/cycle", low, high, note, figure))
 
 

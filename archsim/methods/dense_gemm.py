@@ -207,7 +207,7 @@ def _batch_work(gemm: Gemm, target: Target) -> Work:
     return Work.of(
         kinds=3,
         multiply_adds=[products, 0.0, 0.0],
-        library_multiply_adds=[products, 0.0, 0.0],
+        blas_multiply_adds=[products, 0.0, 0.0],
         loads_aligned=[weight_vectors * ceil(gemm.columns / rows), weight_vectors, 0.0],
         loads_unaligned=[0.0, 0.0, matrix_vectors],
         stores=[
@@ -242,7 +242,7 @@ def gemm_work(gemm: Gemm, target: Target) -> Work:
     return Work.of(
         kinds=3,
         multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
-        library_multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
+        blas_multiply_adds=[float(gemm.depth * vectors), 0.0, 0.0],
         loads_aligned=[gemm.depth * vectors / rows, weight_vectors, 0.0],
         loads_unaligned=[sums, 0.0, matrix_vectors],
         loads_line_crossing=[line * sums, 0.0, 0.0],

@@ -123,8 +123,13 @@ def _context() -> BaseContext:
 
 
 def _serve(pipe: Connection) -> None:
-    """Be a worker: the sweep comes once, then places of tasks, until the pipe ends."""
+    """Be a worker; interrupts are the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _answer_all(pipe)
+
+
+def _answer_all(pipe: Connection) -> None:
+    """Answer what comes: the sweep once, then places of tasks, until the pipe ends."""
     with suppress(EOFError, ConnectionError):
         space, tasks = pipe.recv()
         while True:

@@ -46,7 +46,7 @@ _LOOPS: Final = {
 #: What is not in the marked loops, or not seen by the analyser.
 _OUTSIDE: Final = (
     "loads_line_crossing", "loads_page_crossing", "early_lines", "mispredicts", "waiting_loads",
-    "stores", "library_multiply_adds",
+    "stores", "blas_multiply_adds",
 )  # fmt: skip
 _SIDES: Final = (6, 7, 8, 12, 13, 14, 16, 24, 27, 28, 48, 56)
 _DENSITIES: Final = (0.2, 0.3)
