@@ -30,6 +30,13 @@ _TURNS: Final = 5  # turns of each kernel in an interleaved run, about
 #: calls below this are made once more after each look: it leaves caches, predictors and threads as
 #: no call does, which costs the next one some 2 microseconds (docs/validation.md)
 _SHORT_SECONDS: Final = 1e-3
+#: untimed calls that begin a turn: as many, or as many as take so long.  Shared caches that keep a
+#: line only once it has come back find the arrays of a large call after six to eight of them
+#: (docs/validation.md)
+_SETTLING_CALLS: Final = 8
+_SETTLING_SECONDS: Final = 0.04
+#: timed calls of a turn, unless they take longer than settling
+_CALLS_OF_TURN: Final = 3
 #: times ``min_seconds`` after which disturbed calls count, if too few were not
 _PATIENCE: Final = 8.0
 
@@ -201,13 +208,13 @@ class Timed:
         return sum(self.calls) >= _PATIENCE * min_seconds or len(self.calls) >= 2 * _MAX_CALLS
 
     def turn(self, seconds: float) -> None:
-        """Call at least once, and for ``seconds``.
+        """Call a few times, and for ``seconds``.
 
-        And once before, untimed: whoever had the turn before left the caches full of its arrays,
-        and a call is to find its own where the last one left them. So does a look, by a little.
+        And untimed before: whoever had the turn before left the caches full of its arrays, and a
+        call is to find its own where calls of its own leave them. So does a look, by a little.
         """
-        self._call()
-        begin = time.perf_counter()
+        self._settle()
+        begin, calls = time.perf_counter(), 0
         before = self._watch is None or self._watch.quiet()
         while True:
             if self._watch is not None and self._short:
@@ -220,8 +227,18 @@ class Timed:
             self._notes.append(self._note())
             self._quiet.append(before and after)
             before = after
-            if end - begin >= seconds:
+            calls += 1
+            few = calls < _CALLS_OF_TURN and end - begin < _SETTLING_SECONDS
+            if end - begin >= seconds and not few:
                 return
+
+    def _settle(self) -> None:
+        begin, calls = time.perf_counter(), 0
+        while not calls or (
+            calls < _SETTLING_CALLS and time.perf_counter() - begin < _SETTLING_SECONDS
+        ):
+            self._call()
+            calls += 1
 
     @property
     def _short(self) -> bool:

@@ -14,6 +14,7 @@ from archsim.api import make_plan, predict
 from archsim.calibration import caches, handing
 from archsim.calibration.bench import Bench
 from archsim.calibration.run import Calibration
+from archsim.calibration.sampling import Round
 from archsim.coherence import handed_lines, with_handed
 from archsim.hostfacts import read_facts
 from archsim.kernels import probes, supported_isas
@@ -158,6 +159,20 @@ def test_a_pair_of_threads_is_measured(write: str) -> None:
     found = handing.measure(bench, supported_isas()[-1], write, 64 * 1024)
     assert found.write.value > 0.0
     assert found.read.value > 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "value"),
+    [
+        ([5.0, 5.2, 4.9, 1.0, 1.0], 4.9),  # two rounds of CPUs that shared a core
+        ([5.0, 5.0, 9.0], 5.0),
+        ([1.0, 1.0, 3.0, 5.0, 9.0], None),  # no usual one, though the fastest two agree
+    ],
+)
+def test_the_usual_rounds_count(seconds: list[float], value: float | None) -> None:
+    figure = handing._usual([Round(s, s, s, s, 0.0, 1.0, 0.0) for s in seconds])
+    assert figure.settled == (value is not None)
+    assert figure.value == (min(seconds) if value is None else value)
 
 
 def test_two_cpus_that_shared_a_core_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:

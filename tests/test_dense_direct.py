@@ -181,6 +181,28 @@ def test_the_image_is_copied_only_where_it_must_be() -> None:
         assert geometry(layer, target).source == "image" or lines % 2 == 1
 
 
+def test_lines_of_the_next_pixels_are_asked_for() -> None:
+    """Once each, and only of pictures as they came: copies lie near."""
+    phi = MACHINES["xeon-phi-7250"]
+    for layer in LAYERS:
+        plan = make_plan(layer, phi, method="dense_direct", threads=1)
+        cut = blocking(layer, phi.target())
+        as_it_came = cut.geometry.source == "image" and layer.R * layer.S == 1
+        asked = _total(plan, "early_lines")
+        if not as_it_came or cut.in_lanes != "channels":
+            assert asked == 0.0, layer.name
+            continue
+        # a register block's pixels are less than a line: one line of each channel and block
+        pixels = layer.P * layer.Q
+        assert asked <= layer.C * ceil(pixels / cut.reg_count)
+        assert asked >= layer.C * pixels * 4 / 64
+    once, twice = (
+        _total(make_plan(LAYERS[4], phi, method="dense_direct", threads=n), "early_lines")
+        for n in (1, 2)
+    )
+    assert twice == 2.0 * once > 0.0  # each thread's first output channels find the picture far
+
+
 def test_one_image_is_shared_by_all_threads_and_many_are_not() -> None:
     xeon = MACHINES["xeon-e5-2697v4-2s"]
     plan = make_plan(ALEXNET["conv3"], xeon, method="dense_direct", threads=4)

@@ -150,8 +150,9 @@ def test_short_calls_are_timed_behind_one_that_is_not() -> None:
         lambda: calls.append("call"), lambda: None, threads=1, watch=cast(Watch, Quiet())
     )
     timed.turn(0.0)
-    assert calls == ["call", "look", "call", "call", "look"]
-    assert len(timed.calls) == 1
+    # whoever had the turn before has filled the caches
+    assert calls == ["call"] * 8 + ["look"] + ["call", "call", "look"] * 3
+    assert len(timed.calls) == 3
 
 
 def test_what_a_file_lacks_is_named_or_assumed(

@@ -167,23 +167,40 @@ class _Looks:
         return self._looks.pop(0) if self._looks else True
 
 
-def _timed(looks: _Looks, calls: int) -> native.Timed:
+def _timed(looks: _Looks, turns: int) -> native.Timed:
     number = iter(range(10_000))
     timed = native.Timed(lambda: None, lambda: next(number), threads=1, watch=cast(Watch, looks))
-    for _ in range(calls):
+    for _ in range(turns):
         timed.turn(0.0)
     return timed
 
 
 def test_calls_count_between_two_quiet_looks() -> None:
-    # a turn looks before its call and after it: the second and the third call are disturbed
-    timed = _timed(_Looks(True, True, False, True, True, False), 12)
+    # a turn of three calls looks before them and after each: the second and the third one are
+    # disturbed
+    timed = _timed(_Looks(True, True, False, True), 4)
     assert timed.notes == [0, *range(3, 12)]
     assert not timed.disturbed
 
 
+def test_a_turn_begins_with_calls_that_bring_its_arrays_back() -> None:
+    """Eight that are short; a single one that is longer than eight are given."""
+    for seconds, untimed in ((0.0, 8), (0.015, 3), (0.06, 1)):
+        calls: list[float] = []
+
+        def call(seconds: float = seconds, calls: list[float] = calls) -> None:
+            calls.append(seconds)
+            time.sleep(seconds)
+
+        timed = native.Timed(call, lambda: None, threads=1)
+        timed.turn(0.0)
+        assert len(timed.calls) == (3 if seconds < 0.04 else 1)
+        assert len(calls) - len(timed.calls) <= untimed
+        assert seconds > 0.0 or len(calls) - len(timed.calls) == untimed
+
+
 def test_too_few_quiet_calls_and_all_count() -> None:
-    timed = _timed(_Looks(*[False] * 24), 12)
+    timed = _timed(_Looks(*[False] * 16), 4)
     assert timed.disturbed
     assert len(timed.notes) == 12
     assert not timed.done(1e9)  # it waits for better times

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -60,15 +60,16 @@ def measure(bench: Bench, isa: str, write: str, size_bytes: int) -> Handing:
 
 
 def _usual(rounds: Sequence[Round]) -> Figure:
-    """Return the figure of the rounds about the middle one, if they are more than half of all.
+    """Return the figure of the rounds about the middle one; unsettled, unless they are most of all.
 
     Not of the fastest one: where a hypervisor puts both CPUs on one core, or on neighbours, for a
     moment, lines take less for that moment.
     """
     middle = float(np.median([each.cycles for each in rounds]))
     near = [each for each in rounds if abs(each.cycles / middle - 1.0) <= POOL_TOLERANCE / 2]
-    usual = 2 * len(near) > len(rounds)
-    return settle(near if usual else rounds, POOL_TOLERANCE)
+    if 2 * len(near) > len(rounds):
+        return settle(near, POOL_TOLERANCE)
+    return replace(settle(rounds, POOL_TOLERANCE), agreeing=0)
 
 
 def handed_entries(
