@@ -10,6 +10,7 @@ set of a core: what a thread asks for in all its tiles costs what its tiles cost
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -133,13 +134,15 @@ def _store_cycles(unit: InstructionSet) -> tuple[float, float, float]:
 
 def _arithmetic(unit: InstructionSet) -> Iterator[dict[str, float]]:
     both = ("multiply_adds", "scalar_multiply_adds")
-    multiply, add = dict.fromkeys(both, 1.0 / unit.multiply), dict.fromkeys(both, 1.0 / unit.add)
+    each = 1.0 / min(unit.multiply, unit.sustained_multiply or math.inf)
+    multiply, add = dict.fromkeys(both, each), dict.fromkeys(both, 1.0 / unit.add)
     if not unit.fma and unit.pairs:
         multiply, add = dict.fromkeys(both, 1.0 / unit.pairs), {}
     elif not unit.fma and unit.shared_arithmetic:
-        multiply, add = dict.fromkeys(both, 1.0 / unit.multiply + 1.0 / unit.add), {}
-    # a library's loops reach less than the ports; what one of theirs takes more
-    blas = 1.0 / unit.blas_multiply_adds if unit.blas_multiply_adds else 0.0
+        multiply, add = dict.fromkeys(both, each + 1.0 / unit.add), {}
+    # a library's loops reach less than the ports; what one of theirs takes more, of sustained ones
+    held_back = each * unit.multiply
+    blas = held_back / unit.blas_multiply_adds if unit.blas_multiply_adds else 0.0
     multiply |= {"blas_multiply_adds": max(0.0, blas - multiply["multiply_adds"])}
     # a broadcast of several micro-operations is a load and shuffles, which take a slot of a
     # multiplier port (movss and shufps on Silvermont: LLVM X86ScheduleSLM.td, FP port 0), for

@@ -58,6 +58,13 @@ class InstructionSet(Block):
     multiply: PerCycle = Field(
         alias="multiply", description="Vector multiplies started per cycle (FMAs where fma)."
     )
+    sustained_multiply: PerCycle | None = Field(
+        None,
+        description=(
+            "Vector multiplies (FMAs where fma) per cycle of vector_clock over many milliseconds, "
+            "less where power limits hold the core back (default: as many as `multiply`)."
+        ),
+    )
     add: PerCycle = Field(description="Vector additions started per cycle (FMAs where fma).")
     multiply_latency_cycles: Cycles = Field(
         alias="multiply_latency", description="Latency of a multiply (of an FMA where fma)."

@@ -1,4 +1,4 @@
-"""What products of a BLAS library reach of the ports: its price, its measurement, what is assumed."""
+"""Rates of products: what a core sustains, what a BLAS library reaches of it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ UNIT = BASE.core.isa["avx512"]
 LAYER = Layer("a", C=64, K=64, H=32, W=32, R=3, S=3, pad=(1, 1))
 
 
-def _machine(rate: float | None) -> Machine:
-    isa = BASE.core.isa | {"avx512": UNIT.model_copy(update={"blas_multiply_adds": rate})}
+def _machine(rate: float | None, sustained: float | None = None) -> Machine:
+    rates = {"blas_multiply_adds": rate, "sustained_multiply": sustained}
+    isa = {**BASE.core.isa, "avx512": UNIT.model_copy(update=rates)}
     return BASE.model_copy(update={"core": BASE.core.model_copy(update={"isa": isa})})
 
 
@@ -36,6 +37,16 @@ def test_a_rate_of_their_own(share: float | None, factor: float) -> None:
     machine = _machine(None if share is None else share * UNIT.multiply)
     found = incore(work, machine, "avx512").arithmetic
     assert found == pytest.approx([12 / UNIT.multiply * factor, 12 / UNIT.multiply])
+
+
+@pytest.mark.parametrize(("share", "factor"), [(0.95, 1 / 0.95), (1.2, 1.0)])
+def test_what_a_core_sustains(share: float, factor: float) -> None:
+    """Slows all multiply-adds, the library's in the same measure; loads are untouched."""
+    work = Work.of(2, multiply_adds=[12, 12], blas_multiply_adds=[12, 0], loads_aligned=24)
+    short = incore(work, _machine(0.9 * UNIT.multiply), "avx512")
+    long = incore(work, _machine(0.9 * UNIT.multiply, share * UNIT.multiply), "avx512")
+    assert long.arithmetic == pytest.approx(short.arithmetic * factor)
+    assert long.load == pytest.approx(short.load)
 
 
 def test_only_products_of_the_library_have_it() -> None:
@@ -51,9 +62,10 @@ def test_only_products_of_the_library_have_it() -> None:
 
 
 def test_a_file_without_it_says_what_is_assumed() -> None:
-    key = "core.isa.avx512.blas_multiply_adds, for arithmetic: as many as the ports start"
-    assert key in set(assumptions(_machine(None)))
-    assert key not in set(assumptions(_machine(1.0)))
+    for name in ("blas_multiply_adds", "sustained_multiply"):
+        key = f"core.isa.avx512.{name}, for arithmetic: as many as the ports start"
+        assert key in set(assumptions(_machine(None)))
+        assert key not in set(assumptions(_machine(1.0, 1.0)))
 
 
 @pytest.mark.parametrize("agreeing", [0, 3])
@@ -74,3 +86,24 @@ def test_what_calibration_makes_of_it(monkeypatch: pytest.MonkeyPatch, agreeing:
     else:
         assert entry.path == f"{path}.multiply"
         assert "products of BLAS" in found.left_out[-1]
+
+
+@pytest.mark.parametrize("agreeing", [0, 2])
+def test_what_calibration_sustains(monkeypatch: pytest.MonkeyPatch, agreeing: int) -> None:
+    """Operations a cycle of the vector clock; of each set that has multiply-adds."""
+    found = Calibration(read_facts(), quick=True)
+    bench = Bench(probes.Probe(2**20), 0.0, 1, 1, lambda _: None)
+    bench.rounds["avx2.fma"] = []
+    for name, value, unit in (("multiply", 2.0, "/cycle"), ("vector_clock", 2e9, "Hz")):
+        found.entries.append(Entry(f"core.isa.avx2.{name}", value, unit))
+    figure = Figure(0.27e-9, 0.25e-9, 0.3e-9, 3, agreeing, 1.0, 0.0, 0.03)
+    monkeypatch.setattr(threads, "sustained_figure", lambda *_: figure)
+    run._measure_sustained(found, bench, ("baseline", "avx2"))
+    entry = found.entries[-1]
+    if agreeing:
+        assert entry.path == "core.isa.avx2.sustained_multiply"
+        assert (entry.low, entry.value, entry.high) == pytest.approx((1 / 0.6, 1 / 0.54, 2.0))
+        assert len(found.entries) == 3
+    else:
+        assert len(found.entries) == 2
+        assert "avx2.fma sustained" in found.left_out[-1]

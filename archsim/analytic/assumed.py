@@ -78,6 +78,8 @@ def _found(machine: Machine, isa: str, clock: str) -> Iterator[str]:
         yield f"core.isa.{isa}.broadcasts, for load: as many as vector loads"
     if unit.folded_loads is None:
         yield f"core.isa.{isa}.folded_loads, for load: as many as vector loads"
+    if unit.sustained_multiply is None:
+        yield f"core.isa.{isa}.sustained_multiply, for arithmetic: as many as the ports start"
     if unit.blas_multiply_adds is None:
         yield f"core.isa.{isa}.blas_multiply_adds, for arithmetic: as many as the ports start"
     if unit.store_line_crossing_cycles is None:

@@ -203,6 +203,29 @@ def _measure_calls(found: Calibration, bench: Bench) -> None:
         found.entries.append(Entry("blas_overhead", value, "s", low, high, note, blas))
 
 
+def _measure_sustained(found: Calibration, bench: Bench, isas: tuple[str, ...]) -> None:
+    """Measure what multiply-adds reach over milliseconds; an optional number of each set."""
+    known = {entry.path: float(entry.value) for entry in found.entries if entry.unit}
+    for isa in isas:
+        at = f"core.isa.{isa}"
+        if f"{isa}.fma" not in bench.rounds:
+            continue
+        figure = threads.sustained_figure(bench, isa, "fma")
+        key = f"{isa}.fma sustained"
+        if not figure.settled:
+            found.left_out += consistency.disturbed({key: figure}, 0.0)
+            continue
+        found.figures[key] = figure
+        value, low, high = (
+            1.0 / (seconds * known[f"{at}.vector_clock"])
+            for seconds in (figure.value, figure.high, figure.low)
+        )
+        note = f"{value / known[f'{at}.multiply']:.1%} of what the ports start"
+        found.entries.append(
+            Entry(f"{at}.sustained_multiply", value, "/cycle", low, high, note, figure)
+        )
+
+
 def _measure_products(found: Calibration, bench: Bench, isas: tuple[str, ...]) -> None:
     """Measure what the BLAS library's loops reach of the ports' rate; an optional number."""
     isa = isas[-1]  # the set that plans of products are made for
@@ -242,6 +265,7 @@ def _measure_threads(
     bench.deadline = max(bench.deadline, time.monotonic()) + _THREAD_SECONDS[found.quick]
     _measure_pair(found, bench, isas[-1])
     _measure_calls(found, bench)
+    _measure_sustained(found, bench, isas)
     _measure_products(found, bench, isas)
     if cores < 2:
         found.left_out.append("several cores: this process may use one; barriers are assumed")

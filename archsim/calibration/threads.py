@@ -37,6 +37,10 @@ _DEPTH: Final = 256
 _COLUMNS: Final = 576
 _CHANNELS_OF_PRODUCT: Final = 384
 _PRODUCTS: Final = 60
+#: long enough for a power limit to show, and for what the system takes
+_LONG_SECONDS: Final = 5e-3
+_LONG_SAMPLES: Final = 16
+_LONG_TOLERANCE: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,25 @@ def product_figure(bench: Bench, isa: str, lanes: int, loop: str) -> Figure:
     return _repeated(bench, "products of BLAS", sample)
 
 
-def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]) -> Figure:
+def sustained_figure(bench: Bench, isa: str, loop: str) -> Figure:
+    """Measure seconds of an operation of a loop that goes on for milliseconds.
+
+    The median of each round, not its fastest samples: other figures say what the ports can do in a
+    good moment, this one what the core is allowed to over a whole layer.
+    """
+    steps = bench.probe.steps_for(loop, isa, _LONG_SECONDS)
+    operations = steps * probes.loops(isa)[loop]
+    return _repeated(
+        bench, f"{isa} {loop} sustained",
+        lambda: bench.probe.time(loop, isa, steps, _LONG_SAMPLES)[:, 2] / operations,
+        quantile=0.5, tolerance=_LONG_TOLERANCE,
+    )  # fmt: skip
+
+
+def _repeated(
+    bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]], *,
+    quantile: float = _POOL_QUANTILE, tolerance: float = POOL_TOLERANCE,
+) -> Figure:  # fmt: skip
     """Measure rounds of samples that know no yardstick: seconds of one operation each."""
     rounds: list[Round] = []
     for number in range(_ROUNDS):
@@ -164,12 +186,12 @@ def _repeated(bench: Bench, what: str, sample: Callable[[], NDArray[np.float64]]
         seconds = sample()
         wall = time.perf_counter() - wall
         stolen = max(0.0, 1.0 - (time.thread_time() - cpu) / wall)
-        value, middle = (float(np.quantile(seconds, q)) for q in (_POOL_QUANTILE, 0.5))
+        value, middle = (float(np.quantile(seconds, q)) for q in (quantile, 0.5))
         # a pool's thread that waits gives its core away on purpose: not stolen
         rounds.append(Round(value, value, middle, middle, 0.0, 1.0, stolen))
-        if number and settle(rounds, POOL_TOLERANCE).settled:
+        if number and settle(rounds, tolerance).settled:
             break
         if number and bench.late:
             break
         time.sleep(0.02 * number)
-    return settle(rounds, POOL_TOLERANCE)
+    return settle(rounds, tolerance)

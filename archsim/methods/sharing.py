@@ -192,7 +192,8 @@ def _taken(counts: NDArray[np.int64], work: NDArray[np.float64], threads: int) -
     return taken
 
 
-#: threads up to which each makes a copy of its own: with more the copies crowd what they share
+#: threads up to which each makes a copy of its own: with more the copies crowd what they share.
+#: A choice: measured on two (docs/threads.md)
 _OWN_COPIES: Final = 4
 
 
@@ -200,7 +201,8 @@ def own_input(sharers: int, target: Target) -> bool:
     """Return whether each thread of an image copies the picture for itself, as far as it needs it.
 
     Where a line that another core wrote is dearer to read than the copy is to make: on cores with
-    a second level of their own (a Xeon of the Sapphire Rapids generation: 5.7 ns against 2.2).
+    a second level of their own (a Xeon of the Sapphire Rapids generation: 5.7 ns against 2.2,
+    ``python -m benchmarks.copies``).
     """
     alone = target.threads_per_core == 1 and target.l2_sharers == 1
     return alone and 1 < sharers <= _OWN_COPIES
