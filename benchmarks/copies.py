@@ -46,7 +46,7 @@ _COPIED_BYTES: Final = 256 * 1024
 def lines() -> None:
     """Print nanoseconds of a line: handed over, and copied."""
     isa = supported_isas()[-1]
-    size = 4 * load_machine("host").caches[0].size_bytes // 3 // 4096 * 4096
+    size = int(load_machine("host").caches[0].size_bytes) * 4 // 3 // 4096 * 4096
     bench = Bench(probes.Probe(2**20), time.monotonic() + 10.0, 5, 2, lambda _: None)
     found = handing.measure(bench, isa, "write", size)
     source = np.zeros(_COPIED_BYTES // 4, np.float32)
