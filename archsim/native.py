@@ -37,8 +37,9 @@ _SETTLING_CALLS: Final = 8
 _SETTLING_SECONDS: Final = 0.04
 #: timed calls of a turn, unless they take longer than settling
 _CALLS_OF_TURN: Final = 3
-#: times ``min_seconds`` after which disturbed calls count, if too few were not
-_PATIENCE: Final = 8.0
+#: times ``min_seconds``, untimed calls among them, after which disturbed calls count, if too few
+#: were not
+_PATIENCE: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class Timed:
     ) -> None:
         self._call, self._note, self._threads, self._watch = call, note, threads, watch
         self.calls: list[float] = []
+        self._settling = 0.0  # seconds of untimed calls
         self._notes: list[Any] = []
         self._quiet: list[bool] = []
 
@@ -205,7 +207,8 @@ class Timed:
         if self._watch is None or len(self.calls) < _MIN_CALLS:
             return False
         # looks take longer than short calls: those are not waited for by their seconds alone
-        return sum(self.calls) >= _PATIENCE * min_seconds or len(self.calls) >= 2 * _MAX_CALLS
+        spent = sum(self.calls) + self._settling
+        return spent >= _PATIENCE * min_seconds or len(self.calls) >= 2 * _MAX_CALLS
 
     def turn(self, seconds: float) -> None:
         """Call a few times, and for ``seconds``.
@@ -239,6 +242,7 @@ class Timed:
         ):
             self._call()
             calls += 1
+        self._settling += time.perf_counter() - begin
 
     @property
     def _short(self) -> bool:

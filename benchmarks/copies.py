@@ -81,6 +81,8 @@ def _run(network: str, name: str, method: str) -> None:
         if threads == 1:
             contestants.append(prepare(plan, weights))
             continue
+        if "own_input" not in plan.blocking:
+            return  # nothing is copied, or nobody would copy for himself on this machine
         blocking = dict(plan.blocking) | {"own_input": own}
         contestants.append(
             kind(weights, shape, blocking=blocking, part_ptr=plan.part_ptr, threads=threads)
