@@ -112,6 +112,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: str) -> None:
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         cwd=tmp_path,
+        # a shell's job in the background ignores interrupts, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     end = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < end:  # until there is a row
