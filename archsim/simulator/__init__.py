@@ -1,1 +1,1 @@
-"""Discrete events on SimPy.  Today: cores and tiles in time; memory comes with the caches."""
+"""Discrete events on SimPy: cores and their tiles, shared caches, memory and barriers in time."""
